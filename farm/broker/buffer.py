@@ -1,0 +1,109 @@
+"""The `MessageBuffer`: parts that wait for their partners, bounded and countable.
+
+Owns storage and bounds. What belongs together and when is the correlator's business.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+Key = tuple[str, str]  # (source, part id): one join inside the time window
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One message from MQTT, routed and identified."""
+
+    kind: str
+    source: str
+    part_id: str | None  # None: an optional part that names no join
+    payload: bytes
+    arrived_s: float  # on the intake clock, see `farm.broker.intake.IntakeClock`
+
+
+@dataclass(slots=True)
+class Join:
+    """The parts of one hole so far."""
+
+    key: Key
+    opened_s: float
+    last_s: float
+    parts: dict[str, Part] = field(default_factory=dict)
+
+    @property
+    def payloads(self) -> dict[str, bytes]:
+        """The raw parts by kind."""
+        return {kind: part.payload for kind, part in self.parts.items()}
+
+
+class MessageBuffer:
+    """Open joins in order of their first part, with counts by kind, source and bytes."""
+
+    def __init__(self) -> None:
+        self._joins: dict[Key, Join] = {}
+        self._by_source: dict[str, dict[Key, Join]] = {}
+        self._parts_of_source: Counter[str] = Counter()
+        self.parts_by_kind: Counter[str] = Counter()
+        self.payload_bytes = 0
+
+    def __len__(self) -> int:
+        """How many parts wait."""
+        return self.parts_by_kind.total()
+
+    @property
+    def open_joins(self) -> int:
+        """How many joins wait."""
+        return len(self._joins)
+
+    def parts_of(self, source: str) -> int:
+        """How many parts of one source wait."""
+        return self._parts_of_source[source]
+
+    def get(self, key: Key) -> Join | None:
+        """The open join of a key."""
+        return self._joins.get(key)
+
+    def joins_of(self, source: str) -> tuple[Join, ...]:
+        """The open joins of a source, oldest first."""
+        return tuple(self._by_source.get(source, {}).values())
+
+    def put(self, key: Key, part: Part) -> Join:
+        """Add a part to its join, or put it in place of the one of its kind."""
+        join = self._joins.get(key)
+        if join is None:
+            join = Join(key, opened_s=part.arrived_s, last_s=part.arrived_s)
+            self._joins[key] = join
+            self._by_source.setdefault(key[0], {})[key] = join
+        replaced = join.parts.get(part.kind)
+        if replaced is not None:
+            self._count(key[0], replaced, -1)
+        join.parts[part.kind] = part
+        join.last_s = max(join.last_s, part.arrived_s)
+        self._count(key[0], part, 1)
+        return join
+
+    def pop(self, key: Key) -> Join | None:
+        """Take a join out."""
+        join = self._joins.pop(key, None)
+        if join is None:
+            return None
+        of_source = self._by_source[key[0]]
+        del of_source[key]
+        for part in join.parts.values():
+            self._count(key[0], part, -1)
+        if not of_source:
+            del self._by_source[key[0]]
+        return join
+
+    def oldest(self, source: str | None = None) -> Join | None:
+        """The join that was opened first, of one source or of all."""
+        joins = self._joins if source is None else self._by_source.get(source, {})
+        return next(iter(joins.values()), None)
+
+    def _count(self, source: str, part: Part, step: int) -> None:
+        self.parts_by_kind[part.kind] += step
+        self._parts_of_source[source] += step
+        if not self._parts_of_source[source]:
+            del self._parts_of_source[source]
+        self.payload_bytes += step * len(part.payload)

@@ -1,0 +1,106 @@
+"""The `Outbox`: answers on their way to MQTT, in order, few in flight, each until its PUBACK.
+
+A decision without I/O; the MQTT link publishes what `next_to_send` gives. A publication that no
+broker could take is set aside here, before it can wedge the client's queue for ever.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from farm.adapter import Publication, Terminal
+
+MAX_TOPIC_BYTES = 65_535  # MQTT 5, section 1.5.4
+PACKET_OVERHEAD_BYTES = 64  # fixed header, mid, property length: far less than this
+
+
+def defect(publication: Publication, max_packet_bytes: int | None) -> str | None:
+    """Why MQTT could not take this publication, or None."""
+    topic_bytes = len(publication.topic.encode("utf-8", "surrogatepass"))
+    if not publication.topic:
+        return "its topic is empty"
+    if any(c in publication.topic for c in "+#\0"):
+        return "its topic holds a wildcard or a NUL"
+    if topic_bytes > MAX_TOPIC_BYTES:
+        return f"its topic has {topic_bytes} bytes, at most {MAX_TOPIC_BYTES}"
+    size = len(publication.payload) + topic_bytes + PACKET_OVERHEAD_BYTES
+    if max_packet_bytes is not None and size > max_packet_bytes:
+        return f"it has {size} bytes and the MQTT broker takes {max_packet_bytes}"
+    return None
+
+
+@dataclass(slots=True)
+class Letter:
+    """All publications of one finished join (or one rejected part: `ticket` is None)."""
+
+    source: str
+    part_id: str
+    terminal: Terminal | None  # None: a rejected part, which is no join
+    first_s: float
+    last_s: float
+    answered_s: float
+    open: int = 0
+    refusals: list[str] = field(default_factory=list)
+
+
+class Outbox:
+    """See the module."""
+
+    def __init__(self, *, max_inflight: int) -> None:
+        self._max_inflight = max_inflight
+        self._queue: deque[tuple[Publication, Letter]] = deque()
+        self._inflight: dict[int, tuple[Publication, Letter]] = {}
+
+    def __len__(self) -> int:
+        """Publications that are not confirmed yet."""
+        return len(self._queue) + len(self._inflight)
+
+    @property
+    def inflight(self) -> int:
+        """Publications that were handed over and are not confirmed."""
+        return len(self._inflight)
+
+    def limit(self, max_inflight: int) -> None:
+        """The MQTT broker takes no more than this many at once."""
+        self._max_inflight = min(self._max_inflight, max_inflight)
+
+    def add(
+        self, publications: tuple[Publication, ...], letter: Letter, max_packet_bytes: int | None
+    ) -> bool:
+        """Queue a letter. True: it is complete at once, since nothing of it can be sent."""
+        for publication in publications:
+            if reason := defect(publication, max_packet_bytes):
+                letter.refusals.append(f"not publishable: {reason}")
+            else:
+                letter.open += 1
+                self._queue.append((publication, letter))
+        return letter.open == 0
+
+    def next_to_send(self) -> Publication | None:
+        """The next publication, while fewer than the limit are in flight."""
+        if not self._queue or len(self._inflight) >= self._max_inflight:
+            return None
+        return self._queue[0][0]
+
+    def sent(self, mid: int) -> None:
+        """The publication of `next_to_send` was handed over under this message id."""
+        self._inflight[mid] = self._queue.popleft()
+
+    def confirmed(self, mid: int, refusal: str | None) -> Letter | None:
+        """A PUBACK came. Returns the letter when this was its last publication."""
+        found = self._inflight.pop(mid, None)
+        if found is None:
+            return None
+        letter = found[1]
+        letter.open -= 1
+        if refusal is not None:
+            letter.refusals.append(f"refused by the MQTT broker: {refusal}")
+        return letter if letter.open == 0 else None
+
+    def take_back(self) -> int:
+        """The client that held them is gone: what was in flight will be sent again, in order."""
+        returned = list(self._inflight.values())
+        self._inflight.clear()
+        self._queue.extendleft(reversed(returned))
+        return len(returned)

@@ -1,0 +1,390 @@
+"""The broker process: owns the sockets, the MQTT link, the clock. All decisions are the flow's.
+
+`run` is the table of contents: wait, take what came, let time pass, send, publish.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+import time
+from typing import Any
+
+import zmq
+
+from farm import log, wire
+from farm.adapter import load_adapter
+from farm.broker.flow import Flow
+from farm.broker.intake import Intake, IntakeClock
+from farm.broker.mqtt import Confirmed, Down, Evicted, MqttLink, Up
+from farm.broker.roster import Worker, WorkerState
+from farm.config import Config
+from farm.config.show import worker_view
+from farm.errors import ExitCode, WireError
+from farm.sockets import Role, open_socket
+from farm.state_dir import Endpoints
+from farm.telemetry import snapshot
+from farm.waker import Waker
+
+POLL_MS = 50  # how late a deadline is noticed at worst
+ARRIVALS_PER_TURN = 200  # so that results and control get their turn under a flood
+RESULTS_PER_TURN = 500
+FORGET_TURN_S = 1.0
+STOP_TIMEOUT_S = 3.0
+
+
+class BrokerProcess:
+    """See the module. One thread runs it; the MQTT link has its own."""
+
+    def __init__(
+        self, config: Config, *, endpoints: Endpoints, client_id: str, instance: str
+    ) -> None:
+        self._config = config
+        self._endpoints = endpoints
+        self._instance = instance
+        self._log = log.get()
+        self._limited = log.Limited()
+        self._adapter = load_adapter(config)
+        self._waker = Waker()
+        self._intake = Intake(
+            max_messages=config.intake.max_queued_messages,
+            max_bytes=config.intake.max_queued_bytes,
+        )
+        self._clock = IntakeClock()
+        self._link = MqttLink(
+            config.mqtt.broker,
+            client_id=client_id,
+            filters=self._adapter.topic_filters(),
+            status_topic=f"farm/{instance}/status",
+            intake=self._intake,
+            wake=self._waker.wake,
+        )
+        self._started_s = time.monotonic()
+        self._flow = Flow(config, self._adapter, self._started_s)
+        self._view = worker_view(config)
+        self._view_hash = hashlib.sha256(json.dumps(self._view, sort_keys=True).encode()).hexdigest()
+        self._mqtt_state: dict[str, Any] = {"state": "connecting", "reconnects": 0}
+        self._kill: dict[int, str] = {}  # pids that the supervisor shall end, and why
+        self._draining = False
+        self._stop = False
+        self._exit_code = ExitCode.OK
+        self._next_status_s = self._started_s + config.throughput.status_interval_s
+        self._next_forget_s = self._started_s
+
+    # ---- the loop -----------------------------------------------------------------------------
+
+    def run(self) -> ExitCode:
+        """Serve until told to stop; returns the exit code."""
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._jobs = open_socket(context, Role.JOBS_SENDER, self._endpoints.jobs)
+        self._results = open_socket(context, Role.RESULTS_RECEIVER, self._endpoints.results)
+        self._control = open_socket(context, Role.CONTROL_SERVER, self._endpoints.control)
+        poller = zmq.Poller()
+        for readable in (self._results, self._control, self._waker.fd):
+            poller.register(readable, zmq.POLLIN)
+        self._log.info("broker_started", control=self._endpoints.control, instance=self._instance)
+        self._link.start()
+        try:
+            while not self._stop and not self._is_drained():
+                poller.poll(POLL_MS)
+                self._waker.clear()
+                self._take_control()
+                self._take_results()
+                self._take_mqtt()
+                self._let_time_pass()
+                self._dispatch()
+                self._publish()
+        finally:
+            self._link.stop(STOP_TIMEOUT_S)
+            context.destroy(linger=200)
+            self._log.info("broker_stopped", unanswered=self._flow.unanswered, drained=self._draining)
+        return self._exit_code
+
+    def asked_to_end(self) -> None:
+        """Drain; asked again, stop at once. For signal handlers."""
+        if self._draining:
+            self._stop = True
+        self.drain()
+
+    def drain(self) -> None:
+        """Take in nothing new, finish what is open, then end."""
+        self._draining = True
+        self._link.hold()
+        self._waker.wake()
+
+    def _is_drained(self) -> bool:
+        if not self._draining:
+            return False
+        now_s = time.monotonic()
+        self._flow.flush("the farm was stopped before it came", now_s, self._clock.read(now_s))
+        return self._flow.unanswered == 0 and len(self._flow.outbox) == 0
+
+    # ---- control socket -----------------------------------------------------------------------
+
+    def _take_control(self) -> None:
+        while True:
+            try:
+                identity, *frames = self._control.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            try:
+                request = wire.decode([f for f in frames if f])
+                reply = self._answer_control(request)
+            except WireError as error:
+                self._flow.counts["bad_frames"] += 1
+                self._limited.warning("control_frame_refused", reason=str(error))
+                reply = wire.Refused(str(error))
+            self._control.send_multipart([identity, b"", wire.encode(reply)])
+
+    def _answer_control(self, request: wire.Message) -> wire.Message:
+        now_s = time.monotonic()
+        match request:
+            case wire.Hello():
+                return self._welcome(request, now_s)
+            case wire.Ready():
+                return self._note_ready(request, now_s)
+            case wire.Heartbeat():
+                return self._note_heartbeat(request, now_s)
+            case wire.StatsRequest():
+                return wire.StatsReply(self._snapshot(now_s))
+            case wire.Drain():
+                self.drain()
+                return wire.Done()
+            case wire.SupervisorReport():
+                return self._serve_supervisor(request, now_s)
+            case _:
+                return wire.Refused(f"{type(request).__name__} is no request")
+
+    def _welcome(self, hello: wire.Hello, now_s: float) -> wire.Message:
+        local = hello.host == socket.gethostname()
+        if local:
+            for former in self._flow.roster.of_pid(hello.pid):
+                self._flow.worker_gone(former, "it said hello again", now_s)
+        worker = self._flow.roster.hello(
+            name=hello.name, host=hello.host, pid=hello.pid, local=local, now_s=now_s
+        )
+        return wire.Welcome(
+            worker.worker_id,
+            self._endpoints.jobs,
+            self._endpoints.results,
+            self._view,
+            self._view_hash,
+        )
+
+    def _note_ready(self, ready: wire.Ready, now_s: float) -> wire.Message:
+        worker = self._flow.roster.heard(ready.worker_id, now_s)
+        if worker is None:
+            return wire.Orders(known=False, drain=False)
+        self._flow.ready(worker, ready)
+        self._log.info(
+            "worker_ready",
+            worker=worker.name,
+            pid=worker.pid,
+            model=ready.model_version,
+            load_s=round(ready.load_s, 2),
+            ready=self._flow.roster.ready,
+        )
+        return wire.Orders(known=True, drain=False)
+
+    def _note_heartbeat(self, beat: wire.Heartbeat, now_s: float) -> wire.Message:
+        worker = self._flow.roster.heard(beat.worker_id, now_s)
+        if worker is None:
+            return wire.Orders(known=False, drain=False)
+        worker.rss_bytes = beat.rss_bytes
+        if beat.state == WorkerState.DRAINING.value:
+            self._flow.roster.become(worker, WorkerState.DRAINING)
+        return wire.Orders(known=True, drain=False)
+
+    def _serve_supervisor(self, report: wire.SupervisorReport, now_s: float) -> wire.Message:
+        for pid, how in report.exits:
+            self._kill.pop(pid, None)
+            for worker in self._flow.roster.of_pid(pid):
+                self._flow.worker_gone(worker, str(how), now_s)
+        ready = (WorkerState.IDLE, WorkerState.BUSY, WorkerState.DRAINING)
+        pids = [w.pid for w in self._flow.roster.all() if w.local and w.state in ready]
+        kill = [[pid, why] for pid, why in self._kill.items()]
+        self._kill.clear()
+        return wire.SupervisorOrders(pids, kill)
+
+    # ---- results socket -----------------------------------------------------------------------
+
+    def _take_results(self) -> None:
+        for _ in range(RESULTS_PER_TURN):
+            try:
+                frames = self._results.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            try:
+                self._take_result(wire.decode(frames), time.monotonic())
+            except WireError as error:
+                self._flow.counts["bad_frames"] += 1
+                self._limited.warning("result_frame_refused", reason=str(error))
+        self._waker.wake()  # more may lie there
+
+    def _take_result(self, message: wire.Message, now_s: float) -> None:
+        match message:
+            case wire.Claim():
+                self._flow.claimed(message, now_s)
+            case wire.Bounce():
+                self._flow.bounced(message, now_s)
+            case wire.Result():
+                self._flow.finished(message, now_s)
+            case wire.Bye():
+                if worker := self._flow.roster.get(message.worker_id):
+                    self._flow.worker_gone(worker, message.reason, now_s)
+            case _:
+                raise WireError(f"{type(message).__name__} on the results socket")
+
+    # ---- MQTT ---------------------------------------------------------------------------------
+
+    def _take_mqtt(self) -> None:
+        while (event := self._link.poll_event()) is not None:
+            match event:
+                case Up():
+                    self._note_up(event)
+                case Down(reason):
+                    self._note_down(reason)
+                case Confirmed(mid, refusal):
+                    if letter := self._flow.outbox.confirmed(mid, refusal):
+                        self._flow.delivered(letter, time.monotonic())
+                case Evicted():
+                    self._log.error(
+                        "mqtt_evicted",
+                        cause="another client connected with our MQTT client id",
+                        cure="give each farm its own mqtt.broker.client_id or state directory",
+                    )
+                    self._exit_code = ExitCode.MQTT_EVICTED
+                    self._stop = True
+        self._take_arrivals()
+
+    def _note_up(self, event: Up) -> None:
+        if event.fresh_client and (returned := self._flow.outbox.take_back()):
+            self._log.info("publications_sent_again", count=returned)
+        self._flow.max_packet_bytes = event.max_packet_bytes
+        if event.receive_maximum:
+            self._flow.outbox.limit(event.receive_maximum)
+        self._mqtt_state["reconnects"] += self._mqtt_state["state"] == "disconnected"
+        self._mqtt_state.update(state="connected", protocol=event.protocol, reason="")
+        self._log.info(
+            "mqtt_connected", protocol=event.protocol, session_present=event.session_present
+        )
+
+    def _note_down(self, reason: str) -> None:
+        broker = self._config.mqtt.broker
+        self._mqtt_state.update(state="disconnected", reason=reason)
+        if not self._stop:
+            self._limited.warning(
+                "mqtt_disconnected",
+                reason=reason,
+                address=f"{broker.host}:{broker.port}",
+                next="trying again",
+            )
+
+    def _take_arrivals(self) -> None:
+        now_s = time.monotonic()
+        is_open = self._link.connected and not self._is_braked() and not self._draining
+        self._clock.set_open(now_s, is_open=is_open or len(self._intake) > 0)
+        for _ in range(ARRIVALS_PER_TURN):
+            if self._draining or self._is_braked():
+                return
+            arrival = self._intake.take()
+            if arrival is None:
+                return
+            self._flow.arrived(
+                arrival.topic,
+                arrival.payload,
+                arrived_s=arrival.arrived_s,
+                intake_s=self._clock.read(arrival.arrived_s),
+                now_s=time.monotonic(),
+            )
+            self._link.acknowledge(arrival)
+        self._waker.wake()
+
+    def _is_braked(self) -> bool:
+        """Too much is open: what arrives stays unacknowledged until there is room."""
+        limits = self._config.dispatch
+        flow = self._flow
+        return flow.unanswered >= limits.max_open_jobs or flow.ledger.open_bytes >= limits.max_open_bytes
+
+    # ---- time, jobs, answers ------------------------------------------------------------------
+
+    def _let_time_pass(self) -> None:
+        now_s = time.monotonic()
+        # what still lies in the intake has arrived in time: nothing may expire ahead of it
+        if len(self._intake) == 0:
+            self._flow.tick(now_s, self._clock.read(now_s))
+        for worker in self._flow.roster.silent(now_s):
+            self._fence(worker, f"silent for {now_s - worker.heard_s:.1f} s", now_s)
+        for entry, worker_id in self._flow.ledger.overdue(now_s):
+            timeout_s = self._config.dispatch.job_timeout_s
+            if worker := self._flow.roster.get(worker_id):
+                cause = f"over {timeout_s:g} s on {'/'.join(entry.key)}; raise dispatch.job_timeout_s"
+                self._fence(worker, cause, now_s)
+        if now_s >= self._next_forget_s:
+            self._next_forget_s = now_s + self._config.mqtt.listener.cleanup_interval
+            self._flow.correlator.forget(self._clock.read(now_s))
+        if now_s >= self._next_status_s:
+            self._next_status_s = now_s + self._config.throughput.status_interval_s
+            self._log_status(now_s)
+
+    def _fence(self, worker: Worker, cause: str, now_s: float) -> None:
+        self._log.warning("worker_fenced", worker=worker.name, pid=worker.pid, cause=cause)
+        self._flow.counts["workers_fenced"] += 1
+        if worker.local:
+            self._kill[worker.pid] = cause
+        self._flow.worker_gone(worker, cause, now_s)
+
+    def _dispatch(self) -> None:
+        while (offer := self._flow.next_job()) is not None:
+            entry, jobs = offer
+            try:
+                self._jobs.send_multipart(wire.encode_jobs(jobs), zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                return  # no worker is connected yet: the job stays in the backlog
+            self._flow.sent(entry, time.monotonic())
+
+    def _publish(self) -> None:
+        if not self._link.connected:
+            return
+        while (publication := self._flow.publication()) is not None:
+            self._flow.outbox.sent(self._link.publish(publication))
+
+    # ---- what it tells ------------------------------------------------------------------------
+
+    def _snapshot(self, now_s: float) -> dict[str, Any]:
+        broker = self._config.mqtt.broker
+        return snapshot.build(
+            self._flow,
+            now_s=now_s,
+            started_s=self._started_s,
+            instance=self._instance,
+            mqtt={"address": f"{broker.host}:{broker.port}", **self._mqtt_state},
+            intake={
+                "queued": len(self._intake),
+                "payload_bytes": self._intake.payload_bytes,
+                "braked": self._is_braked(),
+                "overruns": self._link.overruns,
+            },
+            expected_workers=self._config.mqtt.processing.workers,
+            draining=self._draining,
+        )
+
+    def _log_status(self, now_s: float) -> None:
+        shot = self._snapshot(now_s)
+        pace, jobs = shot["throughput"], shot["jobs"]
+        self._log.info(
+            "status",
+            state=shot["state"],
+            arrival_rate=round(pace["arrival_rate"], 1),
+            processing_rate=round(pace["processing_rate"], 1),
+            backlog=pace["backlog"],
+            drain_s=pace["drain_s"],
+            buffers=shot["buffers"]["parts_by_kind"],
+            active=jobs["active"],
+            pending=jobs["pending"],
+            completed=jobs["completed"],
+            workers_ready=self._flow.roster.ready,
+            problems=shot["problems"],
+        )
+

@@ -1,0 +1,121 @@
+"""The `Roster`: which workers there are, whether they live, and which of them are idle.
+
+A decision without I/O. *Liveness* is any message from this incarnation; *progress* is the age of
+the claimed job and is the ledger's. A worker that falls silent is fenced: its id is void, and if
+it speaks again it is told to say Hello anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class WorkerState(Enum):
+    """What a worker is doing, as the broker knows it."""
+
+    LOADING = "loading"  # said Hello, loads and warms up its model
+    IDLE = "idle"
+    BUSY = "busy"
+    DRAINING = "draining"  # finishes what it has and leaves
+
+
+@dataclass(slots=True)
+class Worker:
+    """One incarnation of one worker."""
+
+    worker_id: int
+    name: str
+    host: str
+    pid: int
+    local: bool
+    joined_s: float
+    heard_s: float
+    state: WorkerState = WorkerState.LOADING
+    model_version: str = ""
+    model_hash: str = ""
+    load_s: float = 0.0
+    jobs_done: int = 0
+    rss_bytes: int = 0
+    current: int | None = None  # the job it claimed
+    current_since_s: float = 0.0
+
+
+class Roster:
+    """See the module. Times are monotonic seconds."""
+
+    def __init__(self, *, heartbeat_timeout_s: float, first_id: int) -> None:
+        self._timeout_s = heartbeat_timeout_s
+        self._workers: dict[int, Worker] = {}
+        self._last_id = first_id - 1  # drawn anew for each broker: old ids must mean nobody
+        self._idle = 0
+
+    @property
+    def idle(self) -> int:
+        """How many workers are ready and have nothing to do."""
+        return self._idle
+
+    @property
+    def ready(self) -> int:
+        """How many workers are ready, idle or busy."""
+        ready = (WorkerState.IDLE, WorkerState.BUSY)
+        return sum(worker.state in ready for worker in self._workers.values())
+
+    def all(self) -> tuple[Worker, ...]:
+        """Every worker, oldest first."""
+        return tuple(self._workers.values())
+
+    def get(self, worker_id: int) -> Worker | None:
+        """The worker of an id, unless it was fenced or left."""
+        return self._workers.get(worker_id)
+
+    def of_pid(self, pid: int) -> tuple[Worker, ...]:
+        """Every incarnation of a local process."""
+        return tuple(w for w in self._workers.values() if w.local and w.pid == pid)
+
+    def hello(self, *, name: str, host: str, pid: int, local: bool, now_s: float) -> Worker:
+        """Take a worker in, under a new id."""
+        self._last_id += 1
+        worker = Worker(self._last_id, name, host, pid, local, joined_s=now_s, heard_s=now_s)
+        self._workers[worker.worker_id] = worker
+        return worker
+
+    def heard(self, worker_id: int, now_s: float) -> Worker | None:
+        """Any message came from this worker. None: it is not (or no longer) one of ours."""
+        worker = self._workers.get(worker_id)
+        if worker is not None:
+            worker.heard_s = now_s
+        return worker
+
+    def become(self, worker: Worker, state: WorkerState) -> None:
+        """Change a worker's state, keeping the count of the idle."""
+        self._idle += (state is WorkerState.IDLE) - (worker.state is WorkerState.IDLE)
+        worker.state = state
+
+    def take_up(self, worker: Worker, job_id: int, now_s: float) -> None:
+        """The worker claimed a job."""
+        if worker.state is WorkerState.IDLE:
+            self.become(worker, WorkerState.BUSY)
+        worker.current, worker.current_since_s = job_id, now_s
+
+    def lay_down(self, worker: Worker, job_id: int) -> None:
+        """The worker is done with a job."""
+        if worker.current == job_id:
+            worker.current = None
+            if worker.state is WorkerState.BUSY:
+                self.become(worker, WorkerState.IDLE)
+
+    def remove(self, worker_id: int) -> Worker | None:
+        """The worker died, left or is fenced."""
+        worker = self._workers.pop(worker_id, None)
+        if worker is not None and worker.state is WorkerState.IDLE:
+            self._idle -= 1
+        return worker
+
+    def silent(self, now_s: float) -> tuple[Worker, ...]:
+        """Workers that were not heard of for longer than the timeout."""
+        return tuple(
+            worker
+            for worker in self._workers.values()
+            if now_s - worker.heard_s > self._timeout_s
+        )

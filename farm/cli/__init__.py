@@ -1,0 +1,71 @@
+"""The command line: one command a file, imported only when it is called.
+
+`farm --help` must answer at once, so nothing but click is imported here.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from farm import __version__
+from farm.errors import FarmError
+
+# Each name is a module of this package that defines `command`. The order is the order of the help.
+COMMANDS = {
+    "start": "Run the farm: the broker process and its workers, in the foreground.",
+    "stats": "Show what a running farm is doing.",
+    "demo": "Run the whole main job on this machine with simulated drilling units.",
+    "replay": "Publish recorded or sample holes to an MQTT broker.",
+    "bench": "Measure answers, latency and memory of a farm under load.",
+    "config": "Check, show and describe the configuration.",
+    "worker": "Run one worker, under the supervisor or by hand.",
+    "broker": "Run the broker process alone (what `farm start` supervises).",
+    "simulate": "Write simulated holes as message files.",
+    "train": "Train the built-in depth network on simulated traces.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module only when that command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """The names of all commands, in the order of the help."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """The command, imported now."""
+        if cmd_name not in COMMANDS:
+            return None
+        found = importlib.import_module(f"farm.cli.{cmd_name}").command
+        assert isinstance(found, click.Command)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """List the commands from the table above, without importing any of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="farm")
+def root() -> None:
+    """MQTT messages in, joined, a resident model run on them, the answer out over MQTT.
+
+    \b
+    Examples:
+      farm demo                                    see it work, on this machine alone
+      farm start --workers 10 --config etc/farm.yaml
+      farm stats                                   watch it live; exit code 5 when unhealthy
+    """
+
+
+def main() -> None:
+    """Run the command line; errors of our own become one line and a named exit code."""
+    try:
+        root.main(prog_name="farm", standalone_mode=True)
+    except FarmError as error:
+        click.echo(f"farm: {error}", err=True)
+        sys.exit(error.exit_code)

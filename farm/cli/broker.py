@@ -1,0 +1,53 @@
+"""`farm broker`: the broker process, alone or under the supervisor."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import click
+
+from farm import log
+from farm.broker.process import BrokerProcess
+from farm.cli.options import config_option, load, state_dir_option
+from farm.state_dir import client_id, endpoints, lock, resolve_state_dir
+from farm.supervisor.parent import die_with_parent
+
+
+@click.command()
+@config_option
+@state_dir_option
+@click.option("-w", "--workers", type=click.IntRange(0, 1000), help="How many workers to expect.")
+@click.option("--parent", type=int, hidden=True, help="Die with this process.")
+def command(
+    config_path: Path | None, state_dir: Path | None, workers: int | None, parent: int | None
+) -> None:
+    """Run the broker process alone (what `farm start` supervises).
+
+    Workers are launched by hand with `farm worker` and the same --state-dir. SIGTERM drains.
+
+    \b
+    Example:
+      farm broker --state-dir /tmp/farm & farm worker --state-dir /tmp/farm
+    """
+    if parent is not None and not die_with_parent(parent):
+        sys.exit(1)
+    overrides = {"mqtt.processing.workers": workers}
+    config = load(config_path, state_dir=state_dir, overrides=overrides).config
+    log.set_up(level=config.log.level, style=config.log.format, process="broker")
+    directory = resolve_state_dir(config, os.environ)
+    # under the supervisor the directory is locked already, by the parent
+    with lock(directory) if parent is None else contextlib.nullcontext():
+        process = BrokerProcess(
+            config,
+            endpoints=endpoints(config, directory),
+            client_id=config.mqtt.broker.client_id or client_id(directory),
+            instance=config.instance or socket.gethostname(),
+        )
+        signal.signal(signal.SIGTERM, lambda *_: process.asked_to_end())
+        signal.signal(signal.SIGINT, lambda *_: process.asked_to_end())
+        sys.exit(process.run())

@@ -1,0 +1,51 @@
+"""The options that most commands share, and the one way in which they load the configuration."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from farm.config import Loaded, load_config
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# Not checked for existence here: `load_config` says more about a missing file, with exit code 3.
+config_option = click.option(
+    "-c",
+    "--config",
+    "config_path",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Configuration file (YAML).  [default: FARM_CONFIG, else built-in defaults]",
+)
+
+state_dir_option = click.option(
+    "--state-dir",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Folder of sockets and lock; one farm each.  [default: ~/.local/state/farm]",
+)
+
+
+def load(
+    config_path: Path | None,
+    *,
+    state_dir: Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Loaded:
+    """The configuration of a command: its options over this process's environment over the file.
+
+    Args:
+        config_path: of `config_option`.
+        state_dir: of `state_dir_option`.
+        overrides: values of further options by dotted key, e.g. "mqtt.processing.workers".
+
+    Raises:
+        ConfigError: with one line for each problem.
+    """
+    given = {"state_dir": state_dir, **(overrides or {})}
+    return load_config(config_path, given, os.environ)

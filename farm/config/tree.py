@@ -1,0 +1,332 @@
+"""The whole configuration as one frozen typed tree: every key, its unit, default and bounds.
+
+Owns farm's own keys and the root; `mqtt:` is in `farm.config.mqtt`. Reads no file and no
+environment (`farm.config.load` does). etc/farm.yaml repeats it for people, held equal by a test.
+"""
+
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from farm.config.base import AnyCase, FilePath, Section, refuse
+from farm.config.mqtt import MqttConfig
+
+MAX_SOCKET_PATH_BYTES = 107  # sun_path of Linux is 108 bytes with its closing NUL
+_LEVEL_NAMES = {"WARN": "WARNING", "CRITICAL": "ERROR", "FATAL": "ERROR"}  # common other words
+
+
+def _level_name(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return _LEVEL_NAMES.get(value.upper(), value.upper())
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether `host` is an IPv4 loopback address; names would depend on what resolves them."""
+    try:
+        return IPv4Address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _endpoint(text: str) -> str:
+    """Accept nothing, an ipc path, or tcp on loopback (the sockets know no authentication yet)."""
+    if not text:
+        return text
+    shape = "must be ipc:///PATH or tcp://127.0.0.1:PORT"
+    if text.startswith("ipc://"):
+        path = text.removeprefix("ipc://")
+        if not Path(path).is_absolute():
+            raise PydanticCustomError("endpoint", shape)
+        if len(path.encode()) > MAX_SOCKET_PATH_BYTES:
+            raise PydanticCustomError("endpoint", f"must be at most {MAX_SOCKET_PATH_BYTES} bytes")
+        return text
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        raise PydanticCustomError("endpoint", shape) from None
+    if parts.scheme != "tcp" or not port or parts.path or parts.query or "@" in text:
+        raise PydanticCustomError("endpoint", shape)
+    if not _is_loopback(host):
+        raise PydanticCustomError(
+            "endpoint", "must be on loopback (127.0.0.1): these sockets are not authenticated"
+        )
+    return text
+
+
+def _class_name(text: str) -> str:
+    module, _, name = text.partition(":")
+    if not all(part.isidentifier() for part in (*module.split("."), name)):
+        raise PydanticCustomError("class", "must be of the form package.module:Class")
+    return text
+
+
+def _model_name(text: str) -> str:
+    if text in ("", "rule"):
+        return text
+    try:
+        return _class_name(text)
+    except PydanticCustomError:
+        raise PydanticCustomError(
+            "model", "must be empty (built-in), rule, or of the form package.module:Class"
+        ) from None
+
+
+def _one_level(text: str) -> str:
+    if any(character in "+#/$" or character < " " for character in text):
+        raise PydanticCustomError("topic", "must be one topic level without + # / $")
+    return text
+
+
+Endpoint = Annotated[str, AfterValidator(_endpoint)]
+
+
+class LogConfig(Section):
+    """What is logged."""
+
+    level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_level_name)] = (
+        Field("INFO", description="The least that is logged; INFO has no line by message.")
+    )
+    format: Annotated[Literal["auto", "text", "json"], AnyCase] = Field(
+        "auto", description="Form of the lines; auto: text on a terminal, JSON elsewhere."
+    )
+
+
+class TrafficConfig(Section):
+    """What kind of messages is read."""
+
+    adapter: Annotated[str, AfterValidator(_class_name)] = Field(
+        "farm.drilling.adapter:OpcUaAdapter",
+        description="The class that reads them, as package.module:Class (docs/your-own.md).",
+    )
+    settings: dict[str, Any] = Field(
+        default_factory=dict, description="Settings of an adapter of your own, as it likes them."
+    )
+
+
+class CorrelationConfig(Section):
+    """How parts are joined, beyond what `mqtt.listener` says."""
+
+    optional_parts: Annotated[Literal["auto", "always", "never"], AnyCase] = Field(
+        "auto",
+        description="Whether a join waits for optional parts such as Heads; auto: only where the"
+        " site has been seen to send them.",
+    )
+    optional_wait_s: float = Field(
+        0.5,
+        ge=0,
+        le=3600,
+        description="Seconds a complete join waits for them; gateways send within 0.1 s.",
+    )
+    max_parts_per_source: int = Field(
+        500,
+        ge=2,
+        le=1_000_000,
+        description="Messages of one tool that may wait, so that one can't crowd out the rest.",
+    )
+
+
+class LimitsConfig(Section):
+    """What one message may be; what is beyond is refused with a published error."""
+
+    message_bytes: int = Field(
+        4_000_000,
+        ge=1000,
+        le=256_000_000,
+        description="Bytes of a message; the largest real one is 0.3 MB.",
+    )
+    samples: int = Field(
+        100_000, ge=1, le=10_000_000, description="Samples of a trace; the longest real is 11466."
+    )
+    id_chars: int = Field(
+        128, ge=1, le=1024, description="Characters of a result, machine or head id."
+    )
+
+
+class IntakeConfig(Section):
+    """Messages received and not yet looked at; when full, acknowledgements are withheld."""
+
+    max_queued_messages: int = Field(5000, ge=1, le=10_000_000, description="In messages.")
+    max_queued_bytes: int = Field(256_000_000, ge=1000, description="In bytes.")
+
+
+class DispatchConfig(Section):
+    """The sockets between the broker process and its workers, and the life of a job."""
+
+    jobs_endpoint: Endpoint = Field(
+        "",
+        description="PUSH socket of jobs; empty: in the state directory, else"
+        " tcp://127.0.0.1:PORT.",
+    )
+    results_endpoint: Endpoint = Field("", description="PULL socket of results, likewise.")
+    control_endpoint: Endpoint = Field("", description="REP socket of `farm stats`, likewise.")
+    max_open_jobs: int = Field(
+        2000, ge=1, le=10_000_000, description="Jobs accepted and unfinished; then intake waits."
+    )
+    max_open_bytes: int = Field(
+        512_000_000, ge=1000, description="Bytes of those jobs; then intake waits."
+    )
+    job_timeout_s: float = Field(
+        10.0,
+        gt=0,
+        le=86_400,
+        description="Seconds a worker may compute one job; then it is killed and the job goes"
+        " to another. A hole takes about 0.01.",
+    )
+    claim_timeout_s: float = Field(
+        1.0,
+        gt=0,
+        le=3600,
+        description="Seconds in which a worker must claim what it was sent; then it is sent again.",
+    )
+    max_attempts: int = Field(
+        3, ge=1, le=100, description="Workers a job may cost before it is answered with an error."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        endpoints = [
+            e for e in (self.jobs_endpoint, self.results_endpoint, self.control_endpoint) if e
+        ]
+        if len(set(endpoints)) != len(endpoints):
+            raise refuse("results_endpoint", "the three endpoints must differ")
+        if self.claim_timeout_s > self.job_timeout_s:
+            raise refuse("claim_timeout_s", f"must be at most job_timeout_s ({self.job_timeout_s})")
+        return self
+
+
+class WorkersConfig(Section):
+    """How workers start and are known to live."""
+
+    ready_timeout_s: float = Field(
+        60.0, gt=0, le=3600, description="Seconds from start to READY; torch on a slow disk is 20."
+    )
+    heartbeat_interval_s: float = Field(
+        0.5, gt=0, le=60, description="Seconds between a worker's signs of life."
+    )
+    heartbeat_timeout_s: float = Field(
+        5.0,
+        gt=0,
+        le=600,
+        description="Seconds of silence after which a worker is killed and replaced; more than"
+        " twice the interval.",
+    )
+    threads: int = Field(
+        1, ge=1, le=256, description="Threads of torch in each worker; more workers serve better."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.heartbeat_timeout_s <= 2 * self.heartbeat_interval_s:
+            raise refuse(
+                "heartbeat_timeout_s",
+                f"must be more than twice heartbeat_interval_s ({self.heartbeat_interval_s})",
+            )
+        return self
+
+
+class SupervisorConfig(Section):
+    """How `farm start` replaces what fails and ends what runs."""
+
+    drain_timeout_s: float = Field(
+        20.0, ge=0, le=3600, description="Seconds for unfinished holes after SIGTERM."
+    )
+    backoff_initial_s: float = Field(
+        0.2, gt=0, le=3600, description="Seconds before a failed process is started again."
+    )
+    backoff_max_s: float = Field(
+        30.0, gt=0, le=3600, description="Longest such wait in seconds; it doubles up to it."
+    )
+    restart_budget: int = Field(
+        10,
+        ge=1,
+        le=10_000,
+        description="Failures of one slot in restart_window_s; then it is given up.",
+    )
+    restart_window_s: float = Field(
+        60.0, gt=0, le=86_400, description="Seconds in which failures are counted."
+    )
+    broker_timeout_s: float = Field(
+        10.0, gt=0, le=3600, description="Seconds of silence after which the broker is replaced."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.backoff_max_s < self.backoff_initial_s:
+            raise refuse(
+                "backoff_max_s", f"must be at least backoff_initial_s ({self.backoff_initial_s})"
+            )
+        return self
+
+
+class ThroughputConfig(Section):
+    """When the farm counts as keeping up, and how often it says so."""
+
+    healthy_ratio: float = Field(
+        0.95, gt=0, le=1, description="Holes answered per hole arrived at which it is HEALTHY."
+    )
+    window_s: float = Field(
+        30.0, ge=1, le=3600, description="Seconds over which the rates are taken."
+    )
+    status_interval_s: float = Field(
+        30.0, gt=0, le=3600, description="Seconds between status lines in the log."
+    )
+
+
+class Config(Section):
+    """The whole configuration."""
+
+    mqtt: MqttConfig = Field(default_factory=MqttConfig, description="MQTT and drilling traffic.")
+    instance: Annotated[str, AfterValidator(_one_level)] = Field(
+        "",
+        max_length=64,
+        description="Name of this farm on its MQTT status topics; empty: the host's name.",
+    )
+    state_dir: FilePath | None = Field(
+        None,
+        description="Folder of sockets, lock and client id; without it $XDG_STATE_HOME/farm or"
+        " ~/.local/state/farm.",
+    )
+    log: LogConfig = Field(default_factory=LogConfig, description="Logging.")
+    traffic: TrafficConfig = Field(default_factory=TrafficConfig, description="Kind of messages.")
+    model: Annotated[str, AfterValidator(_model_name)] = Field(
+        "",
+        description="Empty: the built-in network of mqtt.processing.model_id; rule: the gradient"
+        " rule; or package.module:Class of your own.",
+    )
+    model_settings: dict[str, Any] = Field(
+        default_factory=dict, description="Settings of a model of your own, as it likes them."
+    )
+    correlation: CorrelationConfig = Field(
+        default_factory=CorrelationConfig, description="How parts are joined."
+    )
+    limits: LimitsConfig = Field(default_factory=LimitsConfig, description="Size of a message.")
+    intake: IntakeConfig = Field(default_factory=IntakeConfig, description="The first queue.")
+    dispatch: DispatchConfig = Field(
+        default_factory=DispatchConfig, description="Sockets and jobs."
+    )
+    workers: WorkersConfig = Field(default_factory=WorkersConfig, description="Worker processes.")
+    supervisor: SupervisorConfig = Field(
+        default_factory=SupervisorConfig, description="Restarting and ending."
+    )
+    throughput: ThroughputConfig = Field(
+        default_factory=ThroughputConfig, description="Keeping up."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        least = self.limits.message_bytes
+        if self.intake.max_queued_bytes < least:
+            raise refuse(
+                "intake.max_queued_bytes", f"must be at least limits.message_bytes ({least})"
+            )
+        if self.dispatch.max_open_bytes < least:
+            raise refuse(
+                "dispatch.max_open_bytes", f"must be at least limits.message_bytes ({least})"
+            )
+        return self

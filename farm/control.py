@@ -1,0 +1,105 @@
+"""Asking the broker: the client end of the control socket, for workers, supervisor and commands.
+
+At most one request is outstanding. A request that gets no reply in time is dropped together with
+its socket, so that a broker that comes back is not flooded with stale ones.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import zmq
+
+from farm import wire
+from farm.errors import FarmError, NoFarmError, WireError
+from farm.sockets import Role, open_socket
+
+
+class ControlClient:
+    """One requester. Not for more than one thread."""
+
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, *, timeout_s: float
+    ) -> None:
+        self._context = context
+        self._endpoint = endpoint
+        self._timeout_s = timeout_s
+        self._asked_s: float | None = None
+        self.socket = open_socket(context, Role.CONTROL_CLIENT, endpoint)
+
+    @property
+    def is_free(self) -> bool:
+        """Whether a request may be sent now."""
+        return self._asked_s is None
+
+    def send(self, request: wire.Message) -> None:
+        """Send a request; look for the reply with `receive`."""
+        assert self._asked_s is None  # one at a time
+        self._asked_s = time.monotonic()
+        self.socket.send_multipart([b"", wire.encode(request)])
+
+    def receive(self) -> wire.Message | None:
+        """The reply if it is there.
+
+        Raises:
+            WireError: the reply is malformed.
+        """
+        try:
+            frames = self.socket.recv_multipart(zmq.NOBLOCK)
+        except zmq.Again:
+            return None
+        self._asked_s = None
+        return wire.decode([frame for frame in frames if frame])
+
+    def give_up_if_late(self) -> bool:
+        """Drop a request that is unanswered for too long; True when that was done."""
+        if self._asked_s is None or time.monotonic() - self._asked_s < self._timeout_s:
+            return False
+        self.close()
+        self.socket = open_socket(self._context, Role.CONTROL_CLIENT, self._endpoint)
+        self._asked_s = None
+        return True
+
+    def close(self) -> None:
+        """Close the socket; an unsent request goes with it."""
+        self.socket.close(0)
+
+
+def ask(endpoint: str, request: wire.Message, *, timeout_s: float) -> wire.Message:
+    """One request and its reply, for commands.
+
+    Raises:
+        NoFarmError: nobody answers in time.
+        FarmError: the broker refuses.
+    """
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    try:
+        client = ControlClient(context, endpoint, timeout_s=timeout_s)
+        client.send(request)
+        if not client.socket.poll(int(timeout_s * 1000)):
+            raise NoFarmError(
+                f"no farm answers at {endpoint}. Start one with `farm start`, or name its place "
+                "with --state-dir or --config"
+            )
+        reply = client.receive()
+    except WireError as error:
+        raise FarmError(f"the farm at {endpoint} is of another version: {error}") from error
+    finally:
+        context.destroy(linger=0)
+    if isinstance(reply, wire.Refused):
+        raise FarmError(f"the farm refused: {reply.reason}")
+    assert reply is not None
+    return reply
+
+
+def fetch_stats(endpoint: str, *, timeout_s: float = 2.0) -> dict[str, Any]:
+    """The snapshot of a running farm (see `farm.telemetry.snapshot`).
+
+    Raises:
+        NoFarmError: nobody answers in time.
+    """
+    reply = ask(endpoint, wire.StatsRequest(), timeout_s=timeout_s)
+    if not isinstance(reply, wire.StatsReply):
+        raise FarmError(f"the farm at {endpoint} answered with {type(reply).__name__}")
+    return reply.snapshot

@@ -1,0 +1,76 @@
+"""Answers each finished hole: with its depths, with the reason why there are none, or not at all.
+
+Owns the mapping from how the work ended to the one visible end. `DepthValidator` judges the value,
+`ResultMessageFormatter` words the messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from farm.adapter import Answer, Finished, Publication, Route, Status, Terminal
+from farm.drilling.formatter import ResultMessageFormatter
+from farm.drilling.validator import Decision, DepthValidator, Verdict
+
+if TYPE_CHECKING:
+    from farm.config import Config
+
+NOT_ENOUGH: Final = "Not enough steps to estimate depth"  # where a model gave no words of its own
+
+
+class DepthAnswerer:
+    """The drilling traffic's `farm.adapter.Answerer`."""
+
+    def __init__(self, config: Config) -> None:
+        self._validator = DepthValidator(config.mqtt.depth_validation)
+        self._formatter = ResultMessageFormatter(config.mqtt)
+
+    @property
+    def statistics(self) -> dict[str, int]:
+        """How many holes were judged, and how."""
+        return self._validator.statistics
+
+    def answer(self, finished: Finished, now_s: float) -> Answer:
+        """The messages of a finished hole; `now_s` is monotonic."""
+        if finished.status is Status.INSUFFICIENT:
+            messages = self._formatter.error(finished, finished.reason or NOT_ENOUGH)
+            return Answer(Terminal.INSUFFICIENT, messages)
+        if finished.status is Status.FAILED:
+            return Answer(Terminal.DEAD, self._formatter.error(finished, finished.reason))
+        verdict = self._validator.judge(finished.source, _keypoints(finished.value), now_s)
+        if verdict.decision is Decision.INVALID:
+            messages = self._formatter.error(finished, verdict.reason)
+            return Answer(Terminal.DEAD, messages, counts=("invalid_values",))
+        return self._answer_depths(finished, verdict)
+
+    def reject(self, route: Route, reason: str) -> tuple[Publication, ...]:
+        """The error message for a part that can't be attributed to any hole."""
+        return self._formatter.rejection(route, reason)
+
+    def _answer_depths(self, finished: Finished, verdict: Verdict) -> Answer:
+        if verdict.decision is Decision.SKIP:
+            return Answer(Terminal.SKIPPED, (), alert=verdict.alert, counts=_counts(verdict))
+        messages = self._formatter.depths(
+            finished,
+            keypoints_mm=verdict.keypoints_mm,
+            depths_mm=verdict.depths_mm,
+            warning=_warning(verdict),
+        )
+        return Answer(Terminal.PUBLISHED, messages, alert=verdict.alert, counts=_counts(verdict))
+
+
+def _keypoints(value: Any) -> Any:
+    """What a depth model put where the keypoints belong; see `farm.models.model.depth_answer`."""
+    return value.get("keypoints_mm") if isinstance(value, Mapping) else None
+
+
+def _warning(verdict: Verdict) -> str:
+    if verdict.decision is not Decision.WARN:
+        return ""
+    return f"Negative depth: {min(verdict.depths_mm):g} mm"
+
+
+def _counts(verdict: Verdict) -> tuple[str, ...]:
+    flags = {"negative_depths": verdict.negative, "negative_runs": verdict.run_reached}
+    return tuple(name for name, is_set in flags.items() if is_set)

@@ -1,0 +1,72 @@
+"""Every error that `farm` raises on purpose, under one root, and the exit codes they map to.
+
+Who raises what, along the way of a message::
+
+    configuration  ──ConfigError──▶ the command line
+    MQTT ▶ adapter ──ReadError────▶ broker: a published, counted error for that message
+    worker ◀─wire─▶ broker ──WireError──▶ the frame is dropped and counted
+    model ──ModelError──▶ the worker ends before READY; the supervisor backs off
+    state directory ──StateError──▶ `farm start` refuses to run
+    control socket ──NoFarmError──▶ `farm stats` and friends
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What a `farm` command's exit status means."""
+
+    OK = 0
+    FAILURE = 1  # the command ran and its answer is bad: a hole unanswered, a check failed
+    USAGE = 2  # click's own: wrong options
+    CONFIG = 3  # the configuration is wrong; nothing was started
+    LOCKED = 4  # another farm owns the state directory
+    UNHEALTHY = 5  # `farm stats`: the farm runs, but falls behind, lacks MQTT or workers
+    NO_FARM = 6  # no farm answers in this state directory
+    WORKERS_FAILED = 7  # more than half of the workers could not be kept alive
+    MODEL = 8  # a worker's model can't be loaded; `farm start` counts these as failures
+    MQTT_EVICTED = 9  # another client connected with our MQTT client id
+
+
+class FarmError(Exception):
+    """The root. The message carries the cause and what to do about it."""
+
+    exit_code = ExitCode.FAILURE
+
+
+class ConfigError(FarmError):
+    """The configuration is wrong. The message lists every problem with file, line and key."""
+
+    exit_code = ExitCode.CONFIG
+
+
+class ReadError(FarmError):
+    """A message from MQTT can't be read. The message is one sentence, fit to be published."""
+
+
+class WireError(FarmError):
+    """A message between our own processes is malformed, too large or of another version."""
+
+
+class ModelError(FarmError):
+    """The model can't be found, loaded, verified or warmed up."""
+
+    exit_code = ExitCode.MODEL
+
+
+class StateError(FarmError):
+    """The state directory can't be used: locked by another farm, not writable, path too long."""
+
+    exit_code = ExitCode.LOCKED
+
+
+class NoFarmError(FarmError):
+    """Nobody answers on the control socket of this state directory."""
+
+    exit_code = ExitCode.NO_FARM
+
+
+class MqttError(FarmError):
+    """The MQTT broker can't be used as configured, and trying again won't help."""

@@ -1,0 +1,75 @@
+"""Logging: constant event names with fields, one line each, on standard output (12-factor).
+
+Text on a terminal, JSON off it, unless configured. `limited` keeps a flood of one event to a line
+a period, with the number of those it stands for.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from typing import Any
+
+import structlog
+
+_LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40}
+LIMIT_PERIOD_S = 10.0
+
+
+def set_up(*, level: str, style: str, process: str) -> None:
+    """Configure logging of this process.
+
+    Args:
+        level: DEBUG, INFO, WARNING or ERROR.
+        style: "text", "json", or "auto" for text on a terminal.
+        process: stands in every line, e.g. "broker" or "worker 3".
+    """
+    as_text = style == "text" or (style == "auto" and sys.stdout.isatty())
+    renderer: Any = (
+        structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), pad_event_to=0, sort_keys=False)
+        if as_text
+        else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS.get(level, logging.INFO)),
+        # one write per line, so that the lines of several processes don't mix
+        logger_factory=structlog.WriteLoggerFactory(sys.stdout),
+        cache_logger_on_first_use=False,
+    )
+    structlog.contextvars.clear_contextvars()
+    global _process  # noqa: PLW0603 - one name per process, like the configuration above
+    _process = process
+
+
+_process = "farm"
+
+
+def get() -> Any:
+    """The logger of this process; call as ``log.get().info("event_name", field=value)``."""
+    return structlog.get_logger(process=_process)
+
+
+class Limited:
+    """Logs the first of each event and then at most one line a period, with the count."""
+
+    def __init__(self) -> None:
+        self._last_s: dict[str, float] = {}
+        self._held: dict[str, int] = {}
+
+    def warning(self, event: str, **fields: Any) -> None:
+        """Like ``log.get().warning``, limited by event name."""
+        now_s = time.monotonic()
+        if now_s - self._last_s.get(event, -LIMIT_PERIOD_S) < LIMIT_PERIOD_S:
+            self._held[event] = self._held.get(event, 0) + 1
+            return
+        self._last_s[event] = now_s
+        if held := self._held.pop(event, 0):
+            fields["and_before_that"] = held
+        get().warning(event, **fields)

@@ -1,0 +1,57 @@
+"""The `Model` protocol: what a class must offer so that a worker can hold and run it.
+
+Owns the contract alone; finding and loading a model is `farm.models.registry`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+
+@dataclass(frozen=True, slots=True)
+class Insufficient:
+    """The model's way to say that an input has no answer, with the reason as a sentence.
+
+    It is a regular outcome, published as ``"Value": reason, "Error": true``.
+    """
+
+    reason: str
+
+
+@runtime_checkable
+class Model(Protocol):
+    """A resident model. One instance lives in each worker and is called from one thread.
+
+    The class is constructed with the mapping `model_settings` of the configuration. Whatever
+    `__init__` or `warm_up` raises ends the worker before it is READY.
+    """
+
+    version: str
+    """Published with every answer as AlgoVersion."""
+
+    content_hash: str
+    """Identifies the weights, so that an answer can be traced to what made it."""
+
+    def warm_up(self) -> None:
+        """Run once on a made-up input, so that the first real one is as fast as the rest."""
+        ...
+
+    def infer(self, inputs: Sequence[Any]) -> Sequence[Any]:
+        """Answer each input, in order.
+
+        Args:
+            inputs: what the adapter's `read` returned, one per job; a `farm.drilling.hole.Hole` for drilling.
+
+        Returns:
+            One answer per input: an `Insufficient`, or a value of None, bool, int, float, str,
+            list and dict with str keys. Depth models answer
+            ``{"keypoints_mm": [entry, transition, exit]}`` in mm of |position|.
+        """
+        ...
+
+
+def depth_answer(keypoints_mm: Sequence[float]) -> Mapping[str, Any]:
+    """The answer of a depth model: keypoints in mm of |position|, in order of depth."""
+    return {"keypoints_mm": [float(k) for k in keypoints_mm]}

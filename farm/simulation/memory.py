@@ -1,0 +1,41 @@
+"""Memory of a tree of processes as PSS: pages shared by n processes count for 1/n each.
+
+Reads /proc/PID/smaps_rollup (Linux 4.14 and newer). A sum of resident sizes would count what forked
+workers share once for each of them.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import psutil
+
+_PSS_LINE = re.compile(r"^Pss:\s+(\d+) kB", re.MULTILINE)
+
+
+def pss_bytes(pid: int) -> int:
+    """PSS of one process; 0 when it is gone or not ours to look at."""
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
+    except OSError:
+        return 0
+    found = _PSS_LINE.search(text)
+    return int(found.group(1)) * 1024 if found else 0
+
+
+def tree_pids(root: int) -> list[int]:
+    """A process and all its descendants."""
+    try:
+        children = psutil.Process(root).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+    return [root, *(child.pid for child in children)]
+
+
+def command_line(pid: int) -> str:
+    """The command line of a process; empty when it is gone."""
+    try:
+        return " ".join(psutil.Process(pid).cmdline())
+    except psutil.Error:
+        return ""

@@ -1,0 +1,287 @@
+"""One MQTT connection of a simulated outside party: connects, subscribes, publishes, counts.
+
+Owns the paho client and its traps. Tries MQTT 5 first, since only its acknowledgements tell
+whether the broker took a message, and falls back to 3.1.1.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+import uuid
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from farm.errors import MqttError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from paho.mqtt.reasoncodes import ReasonCode
+
+QOS = 1
+KEEPALIVE_S = 30
+CONNECT_TIMEOUT_S = 10.0
+# Long enough for a restart of the broker under test, short enough to leave nothing behind.
+SESSION_EXPIRY_S = 600
+# Message ids are 16 bits; the rest of the range is paho's room for the ids of subscriptions.
+MAX_IN_FLIGHT = 60_000
+# How brokers of 3.1.1 alone turn down MQTT 5: in words, by hanging up, or (amqtt, which can't
+# parse a CONNECT with properties) by no answer at all.
+UNSUPPORTED = "Unsupported protocol version"
+SILENT = "no answer to CONNECT; is it an MQTT broker?"
+SILENCE_S = 3.0
+HUNG_UP = "it closed the connection without a word; is it an MQTT broker, and without TLS?"
+
+PROTOCOLS = {
+    "auto": (paho.MQTTv5, paho.MQTTv311),
+    "5": (paho.MQTTv5,),
+    "3.1.1": (paho.MQTTv311,),
+}
+
+Received = Callable[[str, bytes], None]
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerAddress:
+    """Where an MQTT broker listens, and who we are to it."""
+
+    host: str
+    port: int
+    username: str = ""
+    password: str = field(default="", repr=False)
+    ca_file: Path | None = None  # connect with TLS, trusting these certificates
+    protocol: Literal["auto", "5", "3.1.1"] = "auto"
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class PublishCount:
+    """What became of the messages given to a connection."""
+
+    sent: int
+    acknowledged: int
+    refused: dict[str, int]  # by the broker's reason
+
+    @property
+    def open(self) -> int:
+        """Messages without any word from the broker."""
+        return self.sent - self.acknowledged - sum(self.refused.values())
+
+
+class MqttLink:
+    """A connection that lives in a thread of its own from `connect` to `close`.
+
+    Args:
+        address: the broker.
+        name: begins the client id; the rest is random.
+        filters: topics to subscribe to. With any, the session survives a lost connection.
+        on_message: called with topic and payload in the connection's thread; must be quick.
+    """
+
+    def __init__(
+        self,
+        address: BrokerAddress,
+        *,
+        name: str,
+        filters: tuple[str, ...] = (),
+        on_message: Received | None = None,
+    ) -> None:
+        self._address = address
+        self._client_id = f"{name}-{uuid.uuid4().hex[:12]}"
+        self._filters = filters
+        self._on_message = on_message
+        self._changed = threading.Condition()
+        self._outcome: str | None = None  # of the first CONNACK; "" is success
+        self._subscribed = not filters
+        self._sent = self._acknowledged = self._in_flight = 0
+        self._limit = MAX_IN_FLIGHT
+        self._refused: Counter[str] = Counter()
+        self._held: deque[tuple[str, bytes]] = deque()
+        self._client: paho.Client | None = None
+
+    def connect(self, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
+        """Connect, subscribe, and return once the broker has confirmed both.
+
+        Raises:
+            MqttError: nothing listens there, it refuses us, or it is silent for `timeout_s`.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        outcome = ""
+        for protocol in PROTOCOLS[self._address.protocol]:
+            outcome = self._attempt(protocol, deadline_s)
+            if not outcome:
+                return
+            self.close()
+            if outcome not in {UNSUPPORTED, HUNG_UP, SILENT}:
+                break
+        raise MqttError(f"MQTT broker {self._address}: {outcome}")
+
+    def publish(self, topic: str, payload: bytes) -> None:
+        """Send a message with QoS 1, or keep it until the broker has room. Never waits."""
+        with self._changed:
+            self._sent += 1
+            if self._in_flight >= self._limit:
+                self._held.append((topic, payload))
+                return
+            self._in_flight += 1
+        self._hand_over(topic, payload)
+
+    def counts(self) -> PublishCount:
+        """What became of the messages so far."""
+        with self._changed:
+            return PublishCount(self._sent, self._acknowledged, dict(self._refused))
+
+    def drain(self, stall_s: float) -> PublishCount:
+        """Wait until every message has its answer, or no answer has come for `stall_s`."""
+        with self._changed:
+            while self._in_flight or self._held:
+                before = self._in_flight + len(self._held)
+                self._changed.wait_for(lambda: self._left() < before, stall_s)
+                if self._left() >= before:
+                    break
+        return self.counts()
+
+    def close(self) -> None:
+        """Disconnect and end the session. May be called again."""
+        client, self._client = self._client, None
+        if client is None:
+            return
+        properties = None
+        if client.protocol == paho.MQTTv5:
+            properties = Properties(PacketTypes.DISCONNECT)
+            properties.SessionExpiryInterval = 0
+        client.disconnect(properties=properties)
+        client.loop_stop()
+
+    def _left(self) -> int:
+        return self._in_flight + len(self._held)
+
+    def _attempt(self, protocol: paho.MQTTProtocolVersion, deadline_s: float) -> str:
+        """Connect with one protocol; "" or why not."""
+        self._outcome = None
+        self._client = client = self._new_client(protocol)
+        options: dict[str, Any] = {}
+        if protocol == paho.MQTTv5:
+            properties = Properties(PacketTypes.CONNECT)
+            properties.SessionExpiryInterval = SESSION_EXPIRY_S
+            # Fresh at first; a reconnect continues the session, so nothing is missed in between.
+            options = {"clean_start": paho.MQTT_CLEAN_START_FIRST_ONLY, "properties": properties}
+        try:
+            client.connect(self._address.host, self._address.port, KEEPALIVE_S, **options)
+        except OSError as error:
+            return f"can't connect: {error}; is it running there?"
+        client.loop_start()
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._outcome or (self._outcome == "" and self._subscribed),
+                min(SILENCE_S, deadline_s - time.monotonic()),
+            )
+            if self._outcome is None:
+                return SILENT
+            if not self._outcome and not self._subscribed:
+                return f"no answer to SUBSCRIBE to {', '.join(self._filters)}"
+            return self._outcome
+
+    def _new_client(self, protocol: paho.MQTTProtocolVersion) -> paho.Client:
+        clean = {} if protocol == paho.MQTTv5 else {"clean_session": not self._filters}
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2, client_id=self._client_id, protocol=protocol, **clean
+        )
+        # 0: paho would look through all messages in flight at each acknowledgement.
+        client.max_inflight_messages_set(0)
+        client.reconnect_delay_set(min_delay=1, max_delay=2)
+        client.connect_timeout = CONNECT_TIMEOUT_S
+        if self._address.username:
+            client.username_pw_set(self._address.username, self._address.password or None)
+        if self._address.ca_file:
+            client.tls_set(ca_certs=str(self._address.ca_file))
+        client.on_socket_open = _no_delay
+        client.on_connect = self._connected
+        client.on_disconnect = self._disconnected
+        client.on_subscribe = self._on_subscribed
+        client.on_publish = self._published
+        client.on_message = self._received
+        return client
+
+    def _hand_over(self, topic: str, payload: bytes) -> None:
+        client = self._client
+        if client is not None:
+            client.publish(topic, payload, qos=QOS)
+
+    def _connected(
+        self,
+        client: paho.Client,
+        _userdata: Any,
+        _flags: paho.ConnectFlags,
+        reason: ReasonCode,
+        properties: Properties | None,
+    ) -> None:
+        if not reason.is_failure and self._filters:
+            client.subscribe([(topic_filter, QOS) for topic_filter in self._filters])
+        with self._changed:
+            if self._outcome is None:
+                self._outcome = str(reason) if reason.is_failure else ""
+            announced = getattr(properties, "ReceiveMaximum", MAX_IN_FLIGHT)
+            self._limit = min(MAX_IN_FLIGHT, announced)
+            self._changed.notify_all()
+
+    def _disconnected(self, *_details: Any) -> None:
+        with self._changed:
+            if self._outcome is None:
+                self._outcome = HUNG_UP
+                self._changed.notify_all()
+
+    def _on_subscribed(
+        self,
+        _client: paho.Client,
+        _userdata: Any,
+        _mid: int,
+        reasons: list[ReasonCode],
+        _properties: Properties | None,
+    ) -> None:
+        with self._changed:
+            refused = [str(reason) for reason in reasons if reason.is_failure]
+            if refused:
+                self._outcome = f"it refuses our subscription: {refused[0]}"
+            self._subscribed = True
+            self._changed.notify_all()
+
+    def _published(
+        self,
+        _client: paho.Client,
+        _userdata: Any,
+        _mid: int,
+        reason: ReasonCode,
+        _properties: Properties | None,
+    ) -> None:
+        with self._changed:
+            if reason.is_failure:
+                self._refused[str(reason)] += 1
+            else:
+                self._acknowledged += 1
+            following = self._held.popleft() if self._held else None
+            if following is None:
+                self._in_flight -= 1
+            self._changed.notify_all()
+        if following is not None:
+            self._hand_over(*following)
+
+    def _received(self, _client: paho.Client, _userdata: Any, message: paho.MQTTMessage) -> None:
+        if self._on_message is not None:
+            self._on_message(message.topic, message.payload)
+
+
+def _no_delay(_client: paho.Client, _userdata: Any, sock: Any) -> None:
+    """Send small packets at once: with Nagle's algorithm an answer takes 40 ms more."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,0 +1,286 @@
+"""The supervisor process: spawns, watches, restarts and stops. The decisions are the pool's.
+
+Signal handlers only record; the loop acts. Children are started from the main thread, each in a
+process group of its own, so that Ctrl-C in a terminal reaches the supervisor alone.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from enum import Enum
+
+import zmq
+
+from farm import log, wire
+from farm.config import Config
+from farm.control import ControlClient
+from farm.errors import ExitCode, WireError
+from farm.state_dir import Endpoints
+from farm.supervisor.pool import Pool, Slot, SlotState
+from farm.supervisor.restart import RestartPolicy
+from farm.waker import Waker
+
+POLL_MS = 100
+REPORT_EVERY_S = 0.5
+WORKER_STOP_S = 5.0  # after the drain nothing is left to compute: this is generous
+BROKER_NAME = "broker"
+
+
+class Phase(Enum):
+    """The life of a farm."""
+
+    RUNNING = "running"
+    DRAINING = "draining"  # the broker finishes what is open
+    STOPPING = "stopping"  # the workers leave
+    ENDED = "ended"
+
+
+class Supervisor:
+    """See the module."""
+
+    def __init__(
+        self, config: Config, *, endpoints: Endpoints, child_args: Sequence[str]
+    ) -> None:
+        self._config = config
+        self._endpoints = endpoints
+        self._child_args = list(child_args)
+        self._log = log.get()
+        settings = config.supervisor
+
+        def policy() -> RestartPolicy:
+            return RestartPolicy(
+                initial_s=settings.backoff_initial_s,
+                max_s=settings.backoff_max_s,
+                budget=settings.restart_budget,
+                window_s=settings.restart_window_s,
+            )
+
+        names = [str(n) for n in range(1, config.mqtt.processing.workers + 1)]
+        ready_timeout_s = config.workers.ready_timeout_s
+        self._workers = Pool(names, policy, ready_timeout_s=ready_timeout_s)
+        self._broker = Pool([BROKER_NAME], policy, ready_timeout_s=settings.broker_timeout_s)
+        self._children: dict[int, subprocess.Popen[bytes]] = {}
+        self._waker = Waker()
+        self._signals: list[int] = []
+        self._unreported: list[list[object]] = []
+        self._phase = Phase.RUNNING
+        self._deadline_s = 0.0
+        self._next_report_s = 0.0
+        self._last_reply_s = 0.0
+        self._drain_told = False
+        self._exit_code = ExitCode.OK
+
+    def run(self) -> ExitCode:
+        """Keep the farm alive until told to stop; returns the exit code."""
+        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP):
+            signal.signal(signum, self._record)
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._control = ControlClient(
+            context, self._endpoints.control, timeout_s=self._config.supervisor.broker_timeout_s
+        )
+        self._log.info("farm_started", pid=os.getpid(), workers=len(self._workers.slots))
+        try:
+            while self._phase is not Phase.ENDED:
+                self._wait()
+                self._act_on_signals()
+                self._reap()
+                self._talk_to_broker()
+                self._start_due()
+                self._judge()
+                self._advance()
+        finally:
+            self._kill_all()
+            context.destroy(linger=0)
+        self._log.info("farm_stopped", exit_code=int(self._exit_code))
+        return self._exit_code
+
+    # ---- signals ------------------------------------------------------------------------------
+
+    def _record(self, signum: int, _frame: object) -> None:
+        self._signals.append(signum)
+        self._waker.wake()
+
+    def _act_on_signals(self) -> None:
+        while self._signals:
+            signum = self._signals.pop(0)
+            if signum in (signal.SIGTERM, signal.SIGINT):
+                self._asked_to_stop(signal.Signals(signum).name)
+            elif signum == signal.SIGHUP:
+                self._log.warning("reload_unsupported", cure="restart the farm to change settings")
+
+    def _asked_to_stop(self, name: str) -> None:
+        if self._phase is not Phase.RUNNING:
+            self._log.warning("stopped_at_once", signal=name)
+            self._exit_code = ExitCode.FAILURE
+            self._phase = Phase.ENDED
+            return
+        limit_s = self._config.supervisor.drain_timeout_s
+        self._log.info("draining", signal=name, limit_s=limit_s)
+        self._phase = Phase.DRAINING
+        self._deadline_s = time.monotonic() + limit_s
+        self._next_report_s = 0.0
+
+    # ---- children -----------------------------------------------------------------------------
+
+    def _spawn(self, pool: Pool, slot: Slot) -> None:
+        role = ["broker"] if pool is self._broker else ["worker", "--name", slot.name]
+        command = [sys.executable, "-m", "farm", *role, "--parent", str(os.getpid())]
+        child = subprocess.Popen(
+            [*command, *self._child_args], stdin=subprocess.DEVNULL, process_group=0
+        )
+        self._children[child.pid] = child
+        pool.started(slot, child.pid, time.monotonic())
+        self._last_reply_s = max(self._last_reply_s, time.monotonic())
+
+    def _start_due(self) -> None:
+        if self._phase is Phase.RUNNING:
+            for pool in (self._broker, self._workers):
+                for slot in pool.due(time.monotonic()):
+                    self._spawn(pool, slot)
+
+    def _reap(self) -> None:
+        for pid, child in list(self._children.items()):
+            returncode = child.poll()
+            if returncode is None:
+                continue
+            del self._children[pid]
+            now_s = time.monotonic()
+            if self._broker.of_pid(pid):
+                self._broker_ended(pid, returncode, now_s)
+            elif slot := self._workers.exited(pid, returncode, now_s):
+                self._unreported.append([pid, slot.last_end])
+                self._next_report_s = 0.0
+                if self._phase is Phase.RUNNING:
+                    self._say_ended(f"worker {slot.name}", slot, now_s)
+
+    def _broker_ended(self, pid: int, returncode: int, now_s: float) -> None:
+        slot = self._broker.exited(pid, returncode, now_s)
+        assert slot is not None
+        if self._phase is Phase.DRAINING:
+            if returncode != 0:
+                self._log.error("drain_failed", broker=slot.last_end)
+                self._exit_code = ExitCode.FAILURE
+            return
+        if returncode in (ExitCode.MQTT_EVICTED, ExitCode.CONFIG, ExitCode.LOCKED):
+            self._exit_code = ExitCode(returncode)  # trying again would not help
+            self._phase = Phase.ENDED
+        self._say_ended("broker", slot, now_s)
+
+    def _say_ended(self, what: str, slot: Slot, now_s: float) -> None:
+        if slot.state is SlotState.FAILED:
+            self._log.error(
+                "gave_up", process=what, how=slot.last_end, cure="see its log lines above"
+            )
+        else:
+            self._log.warning(
+                "process_ended",
+                process=what,
+                how=slot.last_end,
+                restart_in_s=round(slot.start_at_s - now_s, 2),
+            )
+
+    def _kill(self, pid: int, why: str) -> None:
+        child = self._children.get(pid)
+        if child is not None:
+            self._log.warning("killing", pid=pid, why=why)
+            child.kill()
+
+    def _kill_all(self) -> None:
+        for child in self._children.values():
+            child.kill()
+        for child in self._children.values():
+            child.wait()
+        self._children.clear()
+
+    # ---- the broker ---------------------------------------------------------------------------
+
+    def _talk_to_broker(self) -> None:
+        now_s = time.monotonic()
+        try:
+            reply = self._control.receive()
+        except WireError as error:
+            self._log.error("broker_reply_refused", reason=str(error))
+            reply = None
+        if reply is not None:
+            self._last_reply_s = now_s
+            self._broker.note_ready([s.pid for s in self._broker.running])
+        if isinstance(reply, wire.Done):
+            self._drain_told = True
+        if isinstance(reply, wire.SupervisorOrders):
+            self._workers.note_ready(reply.ready_pids)
+            for pid, why in reply.kill:
+                self._kill(pid, why)
+        self._control.give_up_if_late()
+        if self._control.is_free and now_s >= self._next_report_s and self._broker.running:
+            self._next_report_s = now_s + REPORT_EVERY_S
+            self._control.send(self._next_request())
+
+    def _next_request(self) -> wire.Message:
+        if self._phase is Phase.DRAINING and not self._drain_told and not self._unreported:
+            return wire.Drain()
+        report = wire.SupervisorReport(self._unreported)
+        self._unreported = []
+        return report
+
+    def _judge(self) -> None:
+        now_s = time.monotonic()
+        for slot in self._workers.never_ready(now_s):
+            timeout_s = self._config.workers.ready_timeout_s
+            self._kill(
+                slot.pid,
+                f"worker {slot.name} not READY in {timeout_s:g} s: raise workers.ready_timeout_s "
+                "or read its log lines",
+            )
+        timeout_s = self._config.supervisor.broker_timeout_s
+        if now_s - self._last_reply_s > timeout_s:
+            for slot in self._broker.running:
+                self._last_reply_s = now_s
+                self._kill(slot.pid, f"the broker did not answer for {timeout_s:g} s")
+        if self._phase is not Phase.RUNNING:
+            return
+        if self._workers.is_hopeless or self._broker.is_hopeless:
+            self._log.error(
+                "farm_hopeless",
+                cause="more than half of the workers, or the broker, could not be kept alive",
+                cure="read the log lines of the first one that ended",
+            )
+            self._exit_code = ExitCode.WORKERS_FAILED
+            self._phase = Phase.ENDED
+
+    # ---- the end ------------------------------------------------------------------------------
+
+    def _advance(self) -> None:
+        now_s = time.monotonic()
+        if self._phase is Phase.DRAINING:
+            if not self._broker.running:
+                self._stop_workers(now_s)
+            elif now_s > self._deadline_s:
+                self._log.error(
+                    "drain_timeout",
+                    limit_s=self._config.supervisor.drain_timeout_s,
+                    cure="raise supervisor.drain_timeout_s; see the last status line",
+                )
+                self._exit_code = ExitCode.FAILURE
+                self._phase = Phase.ENDED
+        elif self._phase is Phase.STOPPING and (
+            not self._workers.running or now_s > self._deadline_s
+        ):
+            self._phase = Phase.ENDED
+
+    def _stop_workers(self, now_s: float) -> None:
+        self._phase = Phase.STOPPING
+        self._deadline_s = now_s + WORKER_STOP_S
+        for slot in self._workers.running:
+            self._children[slot.pid].terminate()
+
+    def _wait(self) -> None:
+        poller = zmq.Poller()
+        poller.register(self._waker.fd, zmq.POLLIN)
+        poller.register(self._control.socket, zmq.POLLIN)
+        poller.poll(POLL_MS)
+        self._waker.clear()

@@ -1,0 +1,58 @@
+"""The worker process: joins the farm, loads its model, computes until it is told to leave."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+
+from farm import log
+from farm.adapter import load_adapter
+from farm.config import Config
+from farm.errors import ExitCode, FarmError
+from farm.models.registry import load_model
+from farm.worker.compute import Computer
+from farm.worker.reader import Loaded, Reader
+
+JOIN_TIMEOUT_S = 5.0
+
+
+def limit_threads(threads: int) -> None:
+    """One thread per worker: N workers × all-core OpenMP is slower than one. Before torch!"""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(name, str(threads))
+
+
+def run(*, name: str, control_endpoint: str) -> ExitCode:
+    """Be a worker until drained; returns the exit code."""
+    reader = Reader(name=name, control_endpoint=control_endpoint)
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, lambda got, _frame: reader.drain(signal.Signals(got).name))
+    reader.start()
+    welcome = reader.welcomes.get()
+    if isinstance(welcome, str):
+        return ExitCode.OK  # drained before any broker answered; the reader has said why
+    try:
+        config = Config.model_validate(welcome.config)
+        reader.set_heartbeat(config.workers.heartbeat_interval_s)
+        started_s = time.monotonic()
+        limit_threads(config.workers.threads)
+        adapter = load_adapter(config)
+        model = load_model(config.model, config.mqtt.processing.model_id, config.model_settings)
+        if torch := sys.modules.get("torch"):
+            torch.set_num_threads(config.workers.threads)
+        model.warm_up()
+    # a model may fail in any way: say it in one line, and let the supervisor back off
+    except Exception as error:
+        log.get().error(
+            "model_unusable", reason=str(error), exc_info=not isinstance(error, FarmError)
+        )
+        return ExitCode.MODEL
+    computer = Computer(model, adapter)
+    reader.ready(Loaded(model.version, model.content_hash, time.monotonic() - started_s))
+    while (work := reader.inbox.get()) is not None:
+        worker_id, jobs = work
+        reader.post(computer.run(jobs, worker_id))
+    reader.join(JOIN_TIMEOUT_S)
+    return ExitCode.OK

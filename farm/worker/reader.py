@@ -1,0 +1,302 @@
+"""The reader thread: owns every socket of a worker, so that the model never makes the farm wait.
+
+It joins the farm, reads jobs at once, claims them when the compute loop is idle and bounces them
+when it is busy, sends results, and keeps the heartbeat. The compute loop talks to it through two
+queues and a waker.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+import zmq
+
+from farm import log, wire
+from farm.control import ControlClient
+from farm.errors import WireError
+from farm.sockets import Role, open_socket
+from farm.waker import Waker
+
+REPLY_TIMEOUT_S = 2.0  # an unanswered request is repeated after this
+HELLO_PAUSE_S = 0.2
+DRAINED_LINGER_S = 0.3  # how long a leaving worker still bounces what was on its way to it
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+class Phase(Enum):
+    """Where the worker stands with its broker."""
+
+    JOINING = "joining"  # says Hello until somebody answers
+    LOADING = "loading"  # welcomed; the compute loop loads the model
+    WORKING = "working"
+    DRAINING = "draining"
+    LEFT = "left"
+
+
+LEGAL: dict[Phase, frozenset[Phase]] = {
+    Phase.JOINING: frozenset({Phase.LOADING, Phase.WORKING, Phase.DRAINING, Phase.LEFT}),
+    Phase.LOADING: frozenset({Phase.WORKING, Phase.JOINING, Phase.DRAINING, Phase.LEFT}),
+    Phase.WORKING: frozenset({Phase.JOINING, Phase.DRAINING, Phase.LEFT}),
+    Phase.DRAINING: frozenset({Phase.LEFT}),
+    Phase.LEFT: frozenset(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What the compute loop says once its model is warm."""
+
+    model_version: str
+    model_hash: str
+    load_s: float
+
+
+class Reader:
+    """See the module. Public methods may be called from the compute thread and signal handlers."""
+
+    def __init__(self, *, name: str, control_endpoint: str) -> None:
+        self.welcomes: queue.SimpleQueue[wire.Welcome | str] = queue.SimpleQueue()
+        self.inbox: queue.SimpleQueue[tuple[int, tuple[wire.Job, ...]] | None] = queue.SimpleQueue()
+        self._name = name
+        self._endpoint = control_endpoint
+        self._outbox: queue.SimpleQueue[list[bytes]] = queue.SimpleQueue()
+        self._waker = Waker()
+        self._loaded: Loaded | None = None
+        self._announced = False
+        self._drain_reason: str | None = None
+        self._stopped = False
+        self._phase = Phase.JOINING
+        self._welcome: wire.Welcome | None = None
+        self._jobs: zmq.Socket[bytes] | None = None
+        self._results: zmq.Socket[bytes] | None = None
+        self._claimed: list[int] = []
+        self._claimed_s = 0.0
+        self._jobs_done = 0
+        self._interval_s = 0.5
+        self._next_beat_s = 0.0
+        self._left_at_s = 0.0
+        self._log = log.get()
+        self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
+
+    # ---- for the compute thread -----------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to join the farm."""
+        self._thread.start()
+
+    def set_heartbeat(self, interval_s: float) -> None:
+        """How often to speak, as the configuration says."""
+        self._interval_s = interval_s
+
+    def ready(self, loaded: Loaded) -> None:
+        """The model is warm: ask for work."""
+        self._loaded = loaded
+        self._waker.wake()
+
+    def post(self, results: list[bytes]) -> None:
+        """All results of the last claim; the worker is idle again."""
+        self._outbox.put(results)
+        self._waker.wake()
+
+    def drain(self, reason: str) -> None:
+        """Finish what is claimed, then leave; `inbox` ends with None."""
+        self._drain_reason = reason
+        self._waker.wake()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for the thread, after `inbox` gave None."""
+        self._thread.join(timeout_s)
+
+    # ---- the thread -----------------------------------------------------------------------
+
+    def _run(self) -> None:
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._context = context
+        try:
+            self._control = ControlClient(context, self._endpoint, timeout_s=REPLY_TIMEOUT_S)
+            while self._phase is not Phase.LEFT:
+                self._poll()
+                self._take_replies()
+                self._take_jobs()
+                self._send_results()
+                self._drain_if_asked()
+                self._speak()
+        # a dead reader makes a deaf worker: say why, and let the compute loop end the process
+        except Exception:
+            self._log.exception("reader_failed")
+        finally:
+            self.inbox.put(None)
+            self.welcomes.put("the reader thread ended")
+            context.destroy(linger=500)
+
+    def _poll(self) -> None:
+        poller = zmq.Poller()
+        poller.register(self._waker.fd, zmq.POLLIN)
+        poller.register(self._control.socket, zmq.POLLIN)
+        if self._jobs is not None:
+            poller.register(self._jobs, zmq.POLLIN)
+        wait_s = min(max(self._next_beat_s - time.monotonic(), 0.0), self._interval_s)
+        poller.poll(int(wait_s * 1000) + 1)
+        self._waker.clear()
+
+    def _move(self, phase: Phase) -> None:
+        assert phase in LEGAL[self._phase], (self._phase, phase)
+        self._phase = phase
+
+    # ---- control --------------------------------------------------------------------------
+
+    def _speak(self) -> None:
+        """Say the next thing on the control socket: Hello, Ready or a heartbeat."""
+        now_s = time.monotonic()
+        if self._control.give_up_if_late() and self._phase is not Phase.DRAINING:
+            self._log.warning("broker_silent", endpoint=self._endpoint, next="trying again")
+        due = now_s >= self._next_beat_s
+        announce = self._loaded is not None and not self._announced and self._welcome is not None
+        if not self._control.is_free or not (due or announce):
+            return
+        self._next_beat_s = now_s + self._interval_s
+        if self._phase is Phase.JOINING:
+            self._next_beat_s = now_s + HELLO_PAUSE_S
+            hello = wire.Hello(self._name, socket.gethostname(), os.getpid(), wire.PROTOCOL)
+            self._control.send(hello)
+        elif announce and self._phase is Phase.LOADING:
+            self._announce()
+        else:
+            self._control.send(self._heartbeat(now_s))
+
+    def _announce(self) -> None:
+        assert self._welcome is not None
+        assert self._loaded is not None
+        self._connect(self._welcome)
+        self._announced = True
+        self._move(Phase.WORKING)
+        loaded = self._loaded
+        self._control.send(
+            wire.Ready(
+                self._welcome.worker_id, loaded.model_version, loaded.model_hash, loaded.load_s
+            )
+        )
+
+    def _heartbeat(self, now_s: float) -> wire.Heartbeat:
+        assert self._welcome is not None
+        age_s = now_s - self._claimed_s if self._claimed else 0.0
+        return wire.Heartbeat(
+            self._welcome.worker_id,
+            self._phase.value,
+            list(self._claimed),
+            age_s,
+            self._jobs_done,
+            _rss_bytes(),
+        )
+
+    def _take_replies(self) -> None:
+        try:
+            reply = self._control.receive()
+        except WireError as error:
+            self._log.warning("control_reply_refused", reason=str(error))
+            return
+        match reply:
+            case wire.Welcome():
+                self._welcomed(reply)
+            case wire.Refused(reason):
+                self._log.error("broker_refused", reason=reason)
+            case wire.Orders(known=False):
+                self._rejoin()
+            case wire.Orders(drain=True):
+                self._drain_reason = self._drain_reason or "ordered by the broker"
+            case _:
+                return
+
+    def _welcomed(self, welcome: wire.Welcome) -> None:
+        former = self._welcome
+        if self._phase is not Phase.JOINING:
+            return
+        self._welcome = welcome
+        if former is None:
+            self.welcomes.put(welcome)
+        elif former.config_hash != welcome.config_hash:
+            self._drain_reason = "the broker has another configuration now"
+        self._move(Phase.LOADING)
+
+    def _rejoin(self) -> None:
+        """The broker does not know us: it restarted, or it fenced us. Nothing claimed counts."""
+        if self._phase in (Phase.DRAINING, Phase.LEFT):
+            return
+        self._log.info("worker_rejoins")
+        if self._phase is not Phase.JOINING:
+            self._move(Phase.JOINING)
+        self._announced = False
+        self._next_beat_s = 0.0
+
+    def _connect(self, welcome: wire.Welcome) -> None:
+        for old in (self._jobs, self._results):
+            if old is not None:
+                old.close(0)
+        self._results = open_socket(self._context, Role.RESULTS_SENDER, welcome.results_endpoint)
+        self._jobs = open_socket(self._context, Role.JOBS_RECEIVER, welcome.jobs_endpoint)
+
+    # ---- jobs and results -----------------------------------------------------------------
+
+    def _take_jobs(self) -> None:
+        while self._jobs is not None:
+            try:
+                frames = self._jobs.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            try:
+                jobs = wire.decode_jobs(frames).jobs
+            except WireError as error:
+                self._log.error("jobs_frame_refused", reason=str(error))
+                continue
+            ids = [job.job_id for job in jobs]
+            if self._claimed or self._phase is not Phase.WORKING:
+                self._send(wire.Bounce(self._worker_id(), ids))
+                continue
+            self._claimed, self._claimed_s = ids, time.monotonic()
+            self._send(wire.Claim(self._worker_id(), ids))
+            self.inbox.put((self._worker_id(), jobs))
+
+    def _send_results(self) -> None:
+        while not self._outbox.empty():
+            results = self._outbox.get()
+            self._jobs_done += len(results)
+            self._claimed = []
+            for result in results:
+                if self._results is not None:
+                    self._results.send(result)
+
+    def _send(self, message: wire.Message) -> None:
+        assert self._results is not None
+        self._results.send(wire.encode(message))
+
+    def _worker_id(self) -> int:
+        assert self._welcome is not None
+        return self._welcome.worker_id
+
+    # ---- leaving --------------------------------------------------------------------------
+
+    def _drain_if_asked(self) -> None:
+        if self._drain_reason is None:
+            return
+        now_s = time.monotonic()
+        if self._phase is not Phase.DRAINING:
+            self._move(Phase.DRAINING)
+            self._left_at_s = now_s + DRAINED_LINGER_S
+            self._next_beat_s = 0.0  # tell the broker at once
+        if self._claimed:
+            return
+        if self._results is None or now_s >= self._left_at_s:
+            if self._results is not None:
+                self._send(wire.Bye(self._worker_id(), self._drain_reason))
+            self._move(Phase.LEFT)
+
+
+def _rss_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * PAGE_BYTES

@@ -71,6 +71,8 @@ class BrokerProcess:
         self._exit_code = ExitCode.OK
         self._next_status_s = self._started_s + config.throughput.status_interval_s
         self._next_forget_s = self._started_s
+        self._ready_by_s = self._started_s + config.workers.ready_timeout_s
+        self._complete_once = False  # all expected workers were READY at the same time
 
     # ---- the loop -----------------------------------------------------------------------------
 
@@ -177,6 +179,8 @@ class BrokerProcess:
         if worker is None:
             return wire.Orders(known=False, drain=False)
         self._flow.ready(worker, ready)
+        if self._flow.roster.ready >= self._config.mqtt.processing.workers:
+            self._complete_once = True
         self._log.info(
             "worker_ready",
             worker=worker.name,
@@ -367,7 +371,8 @@ class BrokerProcess:
                 "overruns": self._link.overruns,
             },
             expected_workers=self._config.mqtt.processing.workers,
-            draining=self._draining,
+            is_starting=not self._complete_once and now_s < self._ready_by_s,
+            is_draining=self._draining,
         )
 
     def _log_status(self, now_s: float) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import product
 
 import numpy as np
 
@@ -114,10 +113,13 @@ def samples() -> Iterator[DrilledHole]:
     return series(SAMPLE_RECIPES, count=len(SAMPLE_RECIPES), seed=SAMPLES_SEED)
 
 
-def mixed_templates(*, seed: int) -> list[HoleTemplate]:
-    """One hole of every program in every gateway style, ready to be published many times."""
-    recipes = [Recipe(program, style) for style, program in product(STYLES, PROGRAMS)]
-    return [HoleTemplate(h.messages) for h in series(recipes, count=len(recipes), seed=seed)]
+def mixed_templates(*, seed: int) -> list[list[HoleTemplate]]:
+    """Holes of every program, ready to be published many times: one list for each gateway style."""
+    recipes = [[Recipe(program, style) for program in PROGRAMS] for style in STYLES]
+    return [
+        [HoleTemplate(hole.messages) for hole in series(chosen, count=len(chosen), seed=seed)]
+        for chosen in recipes
+    ]
 
 
 def sized_templates(trace_kb: float, *, count: int, seed: int) -> list[HoleTemplate]:

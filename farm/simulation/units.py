@@ -67,23 +67,26 @@ class Fleet:
 
 
 def simulated_fleet(
-    templates: Sequence[HoleTemplate],
+    benches: Sequence[Sequence[HoleTemplate]],
     *,
     tools: int,
     toolbox: str = "SIM-BOX",
     first_id: int = 1,
 ) -> Fleet:
-    """A fleet in which every tool drills holes of one template, or of every n-th.
+    """A fleet of so many tools that take the benches in turn.
 
-    A tool stays with the templates of one gateway style and program as long as there are enough
-    tools; several templates share a tool otherwise.
+    Args:
+        benches: what one tool drills, each; one list a gateway style keeps a tool to its style.
+        tools: how many.
+        toolbox: names the gateway of all of them.
+        first_id: the result id of each tool's first hole.
     """
-    benches: dict[str, Sequence[BoundHole]] = {}
+    bound: dict[str, Sequence[BoundHole]] = {}
     for number in range(tools):
         tool = f"SIM-{number + 1:03d}"
-        chosen = templates[number % len(templates) :: tools] or templates[:1]
-        benches[f"{toolbox}/{tool}"] = [t.bind(toolbox=toolbox, tool=tool) for t in chosen]
-    return Fleet(benches, first_id=first_id)
+        chosen = benches[number % len(benches)]
+        bound[f"{toolbox}/{tool}"] = [t.bind(toolbox=toolbox, tool=tool) for t in chosen]
+    return Fleet(bound, first_id=first_id)
 
 
 def fresh_first_id() -> int:

@@ -11,7 +11,7 @@ from typing import Any
 from farm import __version__
 from farm.adapter import Terminal
 from farm.broker.flow import Flow
-from farm.broker.throughput import Throughput
+from farm.broker.throughput import Pace, Throughput
 
 SNAPSHOT_VERSION = 1
 
@@ -26,12 +26,25 @@ def problems(flow: Flow, pace: Throughput, *, mqtt: str, expected_workers: int) 
         found.append("no worker is READY")
     elif ready < expected_workers:
         found.append(f"{ready} of {expected_workers} workers are READY")
-    if pace.pace.value != "HEALTHY":
+    if pace.pace is not Pace.HEALTHY:
         found.append(
             f"falling behind: {pace.processing_rate:.1f} holes/s done, "
             f"{pace.arrival_rate:.1f} arrive, {pace.backlog} wait"
         )
     return found
+
+
+def overall_state(
+    pace: Throughput, problems: list[str], *, is_starting: bool, is_draining: bool
+) -> str:
+    """The one word on top: what an operator should think first."""
+    if is_draining:
+        return "DRAINING"
+    if is_starting and problems:
+        return "STARTING"
+    if pace.pace is not Pace.HEALTHY:
+        return pace.pace.value
+    return "UNHEALTHY" if problems else "HEALTHY"
 
 
 def workers(flow: Flow, now_s: float) -> list[dict[str, Any]]:
@@ -65,21 +78,19 @@ def build(
     mqtt: dict[str, Any],
     intake: dict[str, Any],
     expected_workers: int,
-    draining: bool,
+    is_starting: bool,
+    is_draining: bool,
 ) -> dict[str, Any]:
     """The snapshot of a flow at a time."""
     pace = flow.monitor.assess(now_s, waiting=flow.waiting)
     wrong = problems(flow, pace, mqtt=mqtt["state"], expected_workers=expected_workers)
-    state = "DRAINING" if draining else pace.pace.value if not wrong else "UNHEALTHY"
-    if pace.pace.value != "HEALTHY" and not draining:
-        state = pace.pace.value
     counts = {**flow.correlator.counts, **flow.counts}
     return {
         "snapshot_version": SNAPSHOT_VERSION,
         "farm_version": __version__,
         "instance": instance,
         "up_s": now_s - started_s,
-        "state": state,
+        "state": overall_state(pace, wrong, is_starting=is_starting, is_draining=is_draining),
         "problems": wrong,
         "throughput": {**asdict(pace), "pace": pace.pace.value},
         "mqtt": mqtt,

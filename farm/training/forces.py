@@ -60,6 +60,8 @@ class Force:
     drift: float  # share gained over 10 mm of the first material
     slope: float  # share gained from the metal's start to the exit
     hump: float  # share gained in the metal's middle
+    sag: float = 0.0  # share lost just before the exit, where the last skin of metal gives way
+    sag_mm: float = 1.0  # over this length
 
     def first_at(self, position_mm: Array, stack: Stack) -> Array:
         """The share (n,) in ampere of the first material; zero where there is only metal."""
@@ -77,6 +79,8 @@ class Force:
         depth = position_mm - stack.metal_mm + lead
         along = np.clip(depth / max(stack.exit_mm - stack.metal_mm, 0.1), 0, 1)
         shape = 1 + self.slope * along + self.hump * np.sin(np.pi * along)
+        give = np.clip((position_mm - stack.exit_mm + self.sag_mm) / self.sag_mm, 0, 1)
+        shape -= self.sag * give**2
         out = self.exit.at(position_mm - stack.exit_mm + self.lead_mm[2])
         return self.metal_a * shape * ramp.at(depth) * (1 - out)
 
@@ -106,6 +110,8 @@ def draw_torque(program: Program, rng: np.random.Generator) -> Force:
         drift=rng.uniform(0.0, 0.15),
         slope=rng.uniform(-0.3, 0.15),
         hump=rng.uniform(0.0, 0.15),
+        sag=rng.uniform(0.0, 0.06),
+        sag_mm=rng.uniform(0.3, 1.0),
     )
 
 
@@ -146,6 +152,13 @@ def slow_noise(rng: np.random.Generator, n: int) -> Array:
         # Interpolating between knots loses a third of the variance: 1.22 gives it back.
         total += 1.22 * weight * np.interp(time_s / spacing, np.arange(len(knots)), knots)
     return total
+
+
+def wander(rng: np.random.Generator, position_mm: Array, sd: float) -> Array:
+    """How the no-load reading (n,) strays with depth, by `sd`: flat stretches, slopes and dents."""
+    at = np.sort(rng.uniform(0, 40, 30))
+    level = sd * rng.standard_normal(30) * (rng.uniform(size=30) < 0.5)
+    return np.interp(position_mm, at, level)
 
 
 def low_pass(signal: Array, time_constant_s: float) -> Array:

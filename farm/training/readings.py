@@ -11,7 +11,7 @@ import numpy as np
 
 from farm.drilling.hole import Hole, Step
 from farm.training.course import SAMPLE_RATE_HZ
-from farm.training.forces import Array, quantise, slow_noise
+from farm.training.forces import Array, quantise, slow_noise, wander
 from farm.training.programs import Role, StopCode
 
 if TYPE_CHECKING:
@@ -61,7 +61,8 @@ def _noisy(run: Course, position: Array) -> tuple[Array, Array]:
     if run.program.peck:
         _peck(run, torque, thrust, metal)
     torque += _idle(run, position) + _AIR_TORQUE_SD_A * rng.standard_normal(n)
-    thrust += rng.uniform(-0.02, 0.01) + _AIR_THRUST_SD_A * rng.standard_normal(n)
+    thrust += rng.uniform(-0.03, 0.01) + wander(rng, position, rng.uniform(0, 0.015))
+    thrust += _AIR_THRUST_SD_A * rng.standard_normal(n)
     _end_stop(run, position, torque, thrust)
     return torque, thrust
 
@@ -88,7 +89,8 @@ def _idle(run: Course, position: Array) -> Array:
     rng = run.rng
     after = np.clip((position - run.stack.exit_mm - 1.0) / rng.uniform(1.0, 5.0), 0, 1)
     sunk = min(1.5, rng.uniform(0.005, 0.03) * run.torque.metal_a + 0.05)
-    return rng.uniform(-0.1, 0.02) + 0.05 * slow_noise(rng, len(position)) * after - sunk * after
+    strays = wander(rng, position, rng.uniform(0, 0.09))
+    return rng.uniform(-0.2, 0.03) + strays + (0.05 * slow_noise(rng, len(position)) - sunk) * after
 
 
 def _end_stop(run: Course, position: Array, torque: Array, thrust: Array) -> None:

@@ -31,13 +31,15 @@ def runs(validator, *events) -> list[tuple[bool, bool]]:
         # What is published must add up on the wire, and read -0.0 nowhere.
         ([0.1004, 0.3006, 0.3], (0.1, 0.301, 0.3), (0.201, -0.001)),
         ([5.0001, 5.0, 5.0], (5.0, 5.0, 5.0), (0.0, 0.0)),
+        ([-0.0001, 5.0], (0.0, 5.0), (5.0,)),
     ],
 )
 def test_depths_are_the_differences_of_the_published_keypoints(keypoints, rounded, depths):
     verdict = a_validator().judge("b/t", keypoints, 0.0)
     assert verdict.keypoints_mm == rounded
     assert verdict.depths_mm == depths
-    assert not any(math.copysign(1, depth) < 0 for depth in verdict.depths_mm if depth == 0)
+    published = (*verdict.keypoints_mm, *verdict.depths_mm)
+    assert not any(math.copysign(1, number) < 0 for number in published if number == 0)
 
 
 @pytest.mark.parametrize(

@@ -177,7 +177,12 @@ def test_a_trace_without_its_own_id_may_tell_the_results():
 
 @pytest.mark.parametrize(
     ("kind", "fields"),
-    [("result", result_fields()), ("trace", trace_fields()), ("heads", heads_fields())],
+    [
+        ("result", result_fields()),
+        ("result", {f"{RESULT_ID}.MeasuredValue": 440, "Other": 1}),
+        ("trace", trace_fields()),
+        ("heads", heads_fields()),
+    ],
 )
 def test_a_message_that_lost_its_end_keeps_its_id_or_has_none(kind, fields):
     """Prevents an answer to hole 44 where a cut message said 440, and silence about the rest."""
@@ -294,9 +299,22 @@ def test_an_unknown_kind_is_refused():
         READER.part_id("Tools", b"{}")
 
 
-def test_bare_values_without_an_object_around_are_read():
-    payload = json.dumps({"Messages": {"Payload": {f"s=Unit.{RESULT_ID}": 440}}}).encode()
+@pytest.mark.parametrize("prefix", ["", "s=", "s=Unit."])
+def test_bare_keys_and_values_are_read(prefix):
+    machine = f"{RESULT}.ResultMetaData.SerialNumber"
+    fields = {prefix + RESULT_ID: 440, prefix + machine: "M-17"}
+    payload = json.dumps({"Messages": {"Payload": fields}}).encode()
     assert READER.part_id("result", payload) == "440"
+    assert READER.describe({"result": payload})["MachineId"] == "M-17"
+
+
+def test_of_several_data_sets_the_first_counts_either_way():
+    """Prevents a hole whose id depends on whether it was found cheaply or parsed."""
+    key = f"s=Unit.{RESULT_ID}"
+    for wrap in (lambda value: {"Value": value}, lambda value: value):
+        data_sets = [{"Payload": {key: wrap(value)}} for value in (440, 441)]
+        payload = json.dumps({"Messages": data_sets}).encode()
+        assert READER.part_id("result", payload) == "440"
 
 
 # Steps and rate only help the model: their faults must not cost the hole its answer.
@@ -352,6 +370,11 @@ def test_provenance_survives_what_the_rest_does_not():
     cut_result = {"result": messages["result"][:-10], "heads": b"\xff"}
     assert READER.describe(cut_result)["MachineId"] == "17"
     assert set(READER.describe({}).values()) == {None}
+
+
+def test_an_oversize_message_is_not_searched_for_provenance():
+    payload = envelope(result_fields()) + b" " * 100_000
+    assert READER.describe({"result": payload})["MachineId"] is None
 
 
 @pytest.mark.parametrize("machine", [None, [1], "a\x00b", "x" * 21])

@@ -1,0 +1,187 @@
+"""Draws a snapshot for people: `render` gives a rich renderable for any width from 60 columns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+WIDE_COLUMNS = 120  # from here on latency and workers stand side by side
+STATE_STYLES = {
+    "HEALTHY": "bold green",
+    "STARTING": "bold cyan",
+    "DRAINING": "bold cyan",
+    "FALLING_BEHIND": "bold yellow",
+    "UNHEALTHY": "bold red",
+}
+WORKER_STYLES = {"idle": "green", "busy": "cyan", "loading": "yellow", "draining": "yellow"}
+STAGE_WORDS = {
+    "pairing": "first part to last",
+    "queue": "waiting for a worker",
+    "transport": "broker to worker",
+    "reading": "JSON to arrays",
+    "inference": "the model",
+    "publishing": "answer to PUBACK",
+    "total": "last part to PUBACK",
+}
+COUNT_WORDS = {
+    "duplicates": "duplicate parts",
+    "replaced": "parts replaced",
+    "superseded": "superseded joins",
+    "expired": "unpaired, expired",
+    "evicted": "evicted, buffer full",
+    "rejected": "unreadable messages",
+    "refused_publications": "answers refused by MQTT",
+    "negative_depths": "negative depths",
+    "negative_runs": "runs of negative depths",
+    "alerts": "alerts",
+    "bounces": "bounces",
+    "reclaimed": "sent again unclaimed",
+    "late_results": "late results suppressed",
+    "workers_fenced": "workers fenced",
+    "bad_frames": "bad frames",
+    "foreign_topics": "foreign topics",
+}
+
+
+def render(snapshot: dict[str, Any], width: int) -> RenderableType:
+    """The whole picture of one snapshot."""
+    rows: list[RenderableType] = [_head(snapshot), _flow(snapshot)]
+    latency, workers = _latency(snapshot), _workers(snapshot, wide=width >= WIDE_COLUMNS)
+    if width >= WIDE_COLUMNS:
+        side = Table.grid(padding=(0, 4))
+        side.add_row(latency, workers)
+        rows += [Text(), side]
+    else:
+        rows += [Text(), latency, Text(), workers]
+    if counts := _counts(snapshot):
+        rows += [Text(), counts]
+    return Group(*rows)
+
+
+def _head(shot: dict[str, Any]) -> Text:
+    mqtt = shot["mqtt"]
+    connected = mqtt["state"] == "connected"
+    line = Text()
+    line.append(f"farm {shot['instance']}  ", style="bold")
+    line.append(shot["state"].replace("_", " "), style=STATE_STYLES.get(shot["state"], "bold"))
+    line.append(f"  up {duration(shot['up_s'])}  MQTT {mqtt['address']} ")
+    line.append(mqtt["state"], style="green" if connected else "bold red")
+    if mqtt["reconnects"]:
+        line.append(f" ({mqtt['reconnects']} reconnects)", style="yellow")
+    for problem in shot["problems"]:
+        line.append(f"\n  ! {problem}", style="red")
+    return line
+
+
+def _flow(shot: dict[str, Any]) -> Table:
+    pace, jobs, holes, buffers = (shot[k] for k in ("throughput", "jobs", "holes", "buffers"))
+    drain = pace["drain_s"]
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold")
+    grid.add_column()
+    grid.add_row(
+        "holes/s",
+        f"{pace['arrival_rate']:.1f} arrive, {pace['processing_rate']:.1f} done, "
+        f"backlog {pace['backlog']}"
+        + (f", drained in {duration(drain)}" if drain else "")
+        + (", not shrinking" if drain is None else ""),
+    )
+    grid.add_row(
+        "holes",
+        f"{holes['arrived']} arrived: {holes['published']} published, "
+        f"{holes['insufficient']} insufficient, {holes['skipped']} skipped, "
+        + _warn(holes["dead"], "dead")
+        + f", {jobs['unanswered']} open",
+    )
+    grid.add_row(
+        "jobs",
+        f"{jobs['active']} active, {jobs['pending']} pending, {jobs['completed']} completed, "
+        f"{jobs['unconfirmed_publications']} answers unconfirmed",
+    )
+    parts = ", ".join(f"{n} {kind}" for kind, n in sorted(buffers["parts_by_kind"].items()))
+    intake = shot["intake"]
+    grid.add_row(
+        "buffers",
+        f"{parts or 'no parts wait'} ({size(buffers['payload_bytes'])}), "
+        f"{intake['queued']} messages queued"
+        + (", [yellow]intake braked[/]" if intake["braked"] else ""),
+    )
+    return grid
+
+
+def _warn(count: int, word: str) -> str:
+    return f"[red]{count} {word}[/]" if count else f"0 {word}"
+
+
+def _latency(shot: dict[str, Any]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("latency, ms")
+    for name in ("p50", "p99", "max"):
+        table.add_column(name, justify="right")
+    table.add_column("", style="dim")
+    for stage, summary in shot["latency"].items():
+        values = [milliseconds(summary[f"{name}_s"]) for name in ("p50", "p99", "max")]
+        table.add_row(stage, *values, STAGE_WORDS.get(stage, ""))
+    return table
+
+
+def _workers(shot: dict[str, Any], *, wide: bool) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(f"worker ({len(shot['workers'])})")
+    table.add_column("state")
+    for name in ("job for", "done", "memory", "up"):
+        table.add_column(name, justify="right")
+    table.add_column("model", style="dim")
+    if wide:
+        table.add_column("host", style="dim")
+        table.add_column("pid", justify="right", style="dim")
+    for row in shot["workers"]:
+        age = row["job_age_s"]
+        cells = [
+            row["name"],
+            Text(row["state"], style=WORKER_STYLES.get(row["state"], "")),
+            "" if age is None else f"{age:.1f} s",
+            str(row["jobs_done"]),
+            size(row["rss_bytes"]),
+            duration(row["up_s"]),
+            row["model_version"],
+        ]
+        table.add_row(*cells, *((row["host"], str(row["pid"])) if wide else ()))
+    return table
+
+
+def _counts(shot: dict[str, Any]) -> Text | None:
+    found = [f"{n} {COUNT_WORDS[key]}" for key, n in shot["counts"].items() if key in COUNT_WORDS and n]
+    return Text("seen: " + ", ".join(found), style="dim") if found else None
+
+
+def duration(seconds: float) -> str:
+    """A duration for people: 8 s, 3 min 20 s, 2 h 5 min, 4 d 3 h."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    for small, big, step in (("s", "min", 60), ("min", "h", 3600), ("h", "d", 86_400)):
+        if whole < step * (60 if big == "min" else 24) or big == "d":
+            rest = whole % step // {"s": 1, "min": 60, "h": 3600}[small]
+            return f"{whole // step} {big}" + (f" {rest} {small}" if rest else "")
+    return f"{whole} s"
+
+
+def size(count: float) -> str:
+    """Bytes for people, in powers of ten."""
+    for unit in ("B", "kB", "MB"):
+        if count < 999.5:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
+def milliseconds(seconds: float | None) -> str:
+    """Three significant digits."""
+    if seconds is None:
+        return "-"
+    ms = seconds * 1000
+    return f"{ms:.0f}" if ms >= 100 else f"{ms:.1f}" if ms >= 10 else f"{ms:.2f}"

@@ -50,7 +50,7 @@ install_farm() {
         rm -f "$venv"/stamp-*
         "$bin/python" -m pip --version >/dev/null 2>&1 || make_venv
         cure="no network, or a proxy? See HTTPS_PROXY and PIP_INDEX_URL; then start again"
-        quietly "installing farm and its packages (PyTorch is the large one)" "$cure" \
+        quietly "installing packages (PyTorch is large)" "$cure" \
             "$bin/python" -m pip install --disable-pip-version-check --no-input --progress-bar off \
             -c "$root/etc/constraints.txt" -e "$root[$extras]"
         for each in demo "$extras"; do  # the test extras hold those of the demo
@@ -64,7 +64,8 @@ install_farm() {
 make_venv() {
     find_python
     rm -rf "$bin" "$venv/lib" "$venv/lib64" "$venv/include" "$venv/pyvenv.cfg"
-    quietly "making $venv with $("$python" --version)" "remove $venv and start again" \
+    say "first start: setting up $venv"
+    quietly "making the environment, $("$python" --version)" "remove $venv and start again" \
         "$python" -m venv "$venv"
 }
 

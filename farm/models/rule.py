@@ -1,8 +1,9 @@
 """The rule that the depth network must beat: the largest torque gradient of each step. NumPy only.
 
-The first cutting step gives the entry, the step after it the transition (at its start, where the
-drill meets the metal) and the exit. Its known weakness is part of it: it believes that the machine
-changes step where the material changes.
+The first cutting step gives the entry, the step after it the transition and the exit. Where the
+machine says that the first step ended on torque, the metal was met just before, and the transition
+is sought there. Its known weakness is part of it: it believes that the machine changes step where
+the material changes, which a step that ends on stroke does not.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ MIN_SAMPLES = 18
 _BIN_MM = 0.1
 _SMOOTH_BINS = 5  # 0.5 mm: over the micropeck's noise, under the ramps' width
 _MIN_STEP_MM = 2.0  # a step that advances less is a fragment
+_TORQUE_MAXIMUM = 1  # the stop code
+_TORQUE_STOP_MM = 1.5  # a torque maximum is reached within this much metal
 _APPROACH_STEP = 0  # ends on contact: it cuts nothing
 
 Array = NDArray[np.float64]
@@ -64,13 +67,23 @@ def _answer(hole: Hole) -> Insufficient | Mapping[str, Any]:
     if hole.step_number.min() == hole.step_number.max():
         return Insufficient("Not enough steps to estimate depth")
     first, metal = _cutting_steps(hole)
-    rise, _ = _extremes(*_profile(hole, first))
     at, torque = _profile(hole, metal)
-    # The metal must be met before the torque's peak, and left after it.
-    peak = int(torque.argmax())
-    transition, _ = _extremes(at[: peak + 1], torque[: peak + 1])
-    _, fall = _extremes(at[peak:], torque[peak:])
-    return depth_answer((rise, transition, fall))
+    peak = int(torque.argmax())  # the metal is met before it, and left after it
+    _, exit_mm = _extremes(at[peak:], torque[peak:])
+    first_at, first_torque = _profile(hole, first)
+    met = len(first_at)
+    if _ended_on_torque(hole, int(hole.step_number[first][0])):
+        met = max(2, int((first_at < first_at[-1] - _TORQUE_STOP_MM).sum()))
+        transition, _ = _extremes(first_at[met - 1 :], first_torque[met - 1 :])
+    else:
+        transition, _ = _extremes(at[: peak + 1], torque[: peak + 1])
+    entry, _ = _extremes(first_at[:met], first_torque[:met])
+    return depth_answer((entry, transition, exit_mm))
+
+
+def _ended_on_torque(hole: Hole, number: int) -> bool:
+    """Whether the machine reports a torque maximum for this step."""
+    return any(s.number == number and s.stop_code == _TORQUE_MAXIMUM for s in hole.steps)
 
 
 def _cutting_steps(hole: Hole) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
 
+from farm.simulation.gateway import topic
 from farm.simulation.mqtt import BrokerAddress, MqttLink, PublishCount
 from farm.simulation.schedule import OutgoingHole, Plan, Shot, timeline
 
 if TYPE_CHECKING:
+    from farm.simulation.archive import RecordedHole
     from farm.simulation.restamp import BoundHole, HoleTemplate
 
 # A broker that acknowledges nothing for so long is not going to.
@@ -87,6 +89,49 @@ def simulated_fleet(
         chosen = benches[number % len(benches)]
         bound[f"{toolbox}/{tool}"] = [t.bind(toolbox=toolbox, tool=tool) for t in chosen]
     return Fleet(bound, first_id=first_id)
+
+
+class Playlist:
+    """Recorded holes one after the other, over and over.
+
+    Args:
+        holes: in the order to publish them.
+        root: first level of every topic.
+        tools: spread them over so many tools; 0 keeps the recorded ones.
+        first_id: the holes are numbered from here; None publishes them exactly as recorded.
+    """
+
+    def __init__(
+        self, holes: Sequence[RecordedHole], *, root: str, tools: int = 0, first_id: int | None = 1
+    ) -> None:
+        self._holes = holes
+        self._root = root
+        self._tools = tools
+        self._first_id = first_id
+        self._played = 0
+        self._bound: dict[tuple[int, int], BoundHole] = {}
+
+    def next_hole(self) -> OutgoingHole:
+        """The next hole."""
+        number, self._played = self._played, self._played + 1
+        place, seat = number % len(self._holes), number % self._tools if self._tools else 0
+        template = self._holes[place].template
+        if self._first_id is None:
+            return self._as_recorded(self._holes[place])
+        tool = f"{template.tool}-{seat + 1:03d}" if self._tools else template.tool
+        if (place, seat) not in self._bound:
+            self._bound[place, seat] = template.bind(tool=tool, root=self._root)
+        result_id = str(self._first_id + number)
+        parts = tuple(self._bound[place, seat].stamp(result_id))
+        return OutgoingHole(f"{template.toolbox}/{tool}", result_id, parts)
+
+    def _as_recorded(self, hole: RecordedHole) -> OutgoingHole:
+        found = hole.template
+        parts = tuple(
+            (topic(tail, toolbox=found.toolbox, tool=found.tool, root=self._root), raw)
+            for tail, raw in hole.messages.parts()
+        )
+        return OutgoingHole(f"{found.toolbox}/{found.tool}", found.result_id, parts)
 
 
 def fresh_first_id() -> int:

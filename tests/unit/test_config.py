@@ -249,8 +249,10 @@ def test_numbers_given_from_python_are_ids_too():
         ),
         (
             "mqtt: {listener: {duplicate_handling: drop}}\n",
-            "FILE:1: mqtt.listener.duplicate_handling: drop is not allowed:"
-            " must be one of ignore, replace, error",
+            (
+                "FILE:1: mqtt.listener.duplicate_handling: drop is not allowed:"
+                " must be one of ignore, replace, error"
+            ),
         ),
         (
             "mqtt: {listener: {root: ''}}\n",
@@ -258,32 +260,45 @@ def test_numbers_given_from_python_are_ids_too():
         ),
         (
             'mqtt: {listener: {root: "a\\0b"}}\n',
-            "FILE:1: mqtt.listener.root: 'a\\x00b' is not allowed:"
-            " must not contain control characters",
+            (
+                "FILE:1: mqtt.listener.root: 'a\\x00b' is not allowed:"
+                " must not contain control characters"
+            ),
         ),
         (
             "mqtt: {listener: {trace: a/#}}\n",
-            "FILE:1: mqtt.listener.trace: a/# is not allowed: must not contain the wildcards + and #",
+            (
+                "FILE:1: mqtt.listener.trace: a/# is not allowed:"
+                " must not contain the wildcards + and #"
+            ),
         ),
         (
             "mqtt: {listener: {toolid: a/b}}\n",
-            "FILE:1: mqtt.listener.toolid: a/b is not allowed:"
-            " must be + (all) or one topic level without + # /",
+            (
+                "FILE:1: mqtt.listener.toolid: a/b is not allowed:"
+                " must be + (all) or one topic level without + # /"
+            ),
         ),
         (
             "mqtt: {listener: {root: $share/a}}\n",
-            "FILE:1: mqtt.listener.root: $share/a is not allowed: must be levels joined by single"
-            " slashes, and not start with $ or a slash",
+            (
+                "FILE:1: mqtt.listener.root: $share/a is not allowed:"
+                " must be levels joined by single slashes, and not start with $ or a slash"
+            ),
         ),
         (
             "mqtt: {listener: {trace: ResultManagement}}\n",
-            "FILE:1: mqtt.listener.trace: ResultManagement is not allowed:"
-            " must differ from listener.result",
+            (
+                "FILE:1: mqtt.listener.trace: ResultManagement is not allowed:"
+                " must differ from listener.result"
+            ),
         ),
         (
             "mqtt: {estimation: {errors: ResultManagement/Traces}}\n",
-            "FILE:1: mqtt.estimation.errors:"
-            " is also a topic we listen to: answers would come back in",
+            (
+                "FILE:1: mqtt.estimation.errors:"
+                " is also a topic we listen to: answers would come back in"
+            ),
         ),
         (
             "mqtt: {broker: {username: a, username_file: /b}}\n",
@@ -295,33 +310,45 @@ def test_numbers_given_from_python_are_ids_too():
         ),
         (
             "mqtt:\n  broker:\n    host: a\n    reconnect_min_s: 40\n",
-            "FILE:4: mqtt.broker.reconnect_min_s (for mqtt.broker.reconnect_max_s):"
-            " 30.0 is not allowed: must be at least reconnect_min_s (40.0)",
+            (
+                "FILE:4: mqtt.broker.reconnect_min_s (for mqtt.broker.reconnect_max_s):"
+                " 30.0 is not allowed: must be at least reconnect_min_s (40.0)"
+            ),
         ),
         (
             "workers:\n  heartbeat_interval_s: 1\n  heartbeat_timeout_s: 2\n",
-            "FILE:3: workers.heartbeat_timeout_s: 2 is not allowed:"
-            " must be more than twice heartbeat_interval_s (1.0)",
+            (
+                "FILE:3: workers.heartbeat_timeout_s: 2 is not allowed:"
+                " must be more than twice heartbeat_interval_s (1.0)"
+            ),
         ),
         (
             "dispatch: {control_endpoint: 'tcp://0.0.0.0:5555'}\n",
-            "FILE:1: dispatch.control_endpoint: tcp://0.0.0.0:5555 is not allowed: must be on"
-            " loopback (127.0.0.1): these sockets are not authenticated",
+            (
+                "FILE:1: dispatch.control_endpoint: tcp://0.0.0.0:5555 is not allowed: must be on"
+                " loopback (127.0.0.1): these sockets are not authenticated"
+            ),
         ),
         (
             "dispatch: {control_endpoint: 'tcp://127.0.0.1'}\n",
-            "FILE:1: dispatch.control_endpoint: tcp://127.0.0.1 is not allowed:"
-            " must be ipc:///PATH or tcp://127.0.0.1:PORT",
+            (
+                "FILE:1: dispatch.control_endpoint: tcp://127.0.0.1 is not allowed:"
+                " must be ipc:///PATH or tcp://127.0.0.1:PORT"
+            ),
         ),
         (
             "model: depthnet\n",
-            "FILE:1: model: depthnet is not allowed: must be empty (built-in), rule,"
-            " or of the form package.module:Class",
+            (
+                "FILE:1: model: depthnet is not allowed: must be empty (built-in), rule,"
+                " or of the form package.module:Class"
+            ),
         ),
         (
             "intake: {max_queued_bytes: 1000}\n",
-            "FILE:1: intake.max_queued_bytes: 1000 is not allowed:"
-            " must be at least limits.message_bytes (4000000)",
+            (
+                "FILE:1: intake.max_queued_bytes: 1000 is not allowed:"
+                " must be at least limits.message_bytes (4000000)"
+            ),
         ),
         (
             "traffic: {settings: 3}\n",
@@ -357,8 +384,10 @@ def test_numbers_given_from_python_are_ids_too():
         ),
         (
             "model_settings: {a: !!python/name:os.system x}\n",
-            "FILE:1: model_settings.a: a YAML tag is not supported here:"
-            " write text that starts with one of & * ! % @ ` in quotes",
+            (
+                "FILE:1: model_settings.a: a YAML tag is not supported here:"
+                " write text that starts with one of & * ! % @ ` in quotes"
+            ),
         ),
     ],
 )
@@ -397,8 +426,10 @@ def test_files_that_can_not_be_read(tmp_path):
         ),
         (
             {"FARM_MQTT__BROKR__PORT": "1"},
-            "environment FARM_MQTT__BROKR__PORT: unknown variable;"
-            " did you mean FARM_MQTT__BROKER__PORT?",
+            (
+                "environment FARM_MQTT__BROKR__PORT: unknown variable;"
+                " did you mean FARM_MQTT__BROKER__PORT?"
+            ),
         ),
         ({"FARM_X": "1"}, "environment FARM_X: unknown variable"),
         ({"MODEL_ID": "two"}, "environment MODEL_ID: two is not allowed: must be a whole number"),
@@ -469,7 +500,7 @@ def test_an_override_hides_a_mistake_below_it(write):
     ],
 )
 def test_no_message_shows_a_password(write, text):
-    assert "geheim1" not in "\n".join(problems(write(text))).replace("password.geheim1", "")
+    assert "geheim1" not in "\n".join(problems(write(text)))
 
 
 def test_views_hide_secrets(write):

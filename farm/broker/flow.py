@@ -97,9 +97,12 @@ class Flow:
         part = Part(route.kind, route.source, part_id, payload, intake_s)
         self._handle(self.correlator.offer(part), now_s, skew_s=arrived_s - intake_s)
 
-    def tick(self, now_s: float, intake_s: float) -> None:
-        """Let time pass: expire the unpaired, take back the unclaimed."""
+    def expire(self, now_s: float, intake_s: float) -> None:
+        """End the joins whose time window is over on the intake clock."""
         self._handle(self.correlator.tick(intake_s), now_s, skew_s=now_s - intake_s)
+
+    def reclaim(self, now_s: float) -> None:
+        """Take back the jobs that nobody claimed in time."""
         self.counts["reclaimed"] += self.ledger.reclaim_unclaimed(now_s)
 
     def flush(self, reason: str, now_s: float, intake_s: float) -> None:

@@ -57,6 +57,13 @@ class Intake:
         self._taken_bytes += len(arrival.payload)
         return arrival
 
+    def delay_s(self, now_s: float) -> float:
+        """How long the oldest message has been waiting here."""
+        try:
+            return max(now_s - self._queue[0].arrived_s, 0.0)
+        except IndexError:
+            return 0.0
+
     def has_room(self) -> bool:
         """Whether at least half of the bounds is free: time to listen again after an overrun."""
         return (

@@ -288,19 +288,20 @@ class BrokerProcess:
     def _take_arrivals(self) -> None:
         now_s = time.monotonic()
         is_open = self._link.connected and not self._is_braked() and not self._draining
-        self._clock.set_open(now_s, is_open=is_open or len(self._intake) > 0)
+        self._clock.set_open(now_s, is_open=is_open)
         for _ in range(ARRIVALS_PER_TURN):
             if self._draining or self._is_braked():
                 return
             arrival = self._intake.take()
             if arrival is None:
                 return
+            now_s = time.monotonic()
             self._flow.arrived(
                 arrival.topic,
                 arrival.payload,
                 arrived_s=arrival.arrived_s,
-                intake_s=self._clock.read(arrival.arrived_s),
-                now_s=time.monotonic(),
+                intake_s=self._clock.read(now_s),
+                now_s=now_s,
             )
             self._link.acknowledge(arrival)
         self._waker.wake()
@@ -316,8 +317,8 @@ class BrokerProcess:
     def _let_time_pass(self) -> None:
         now_s = time.monotonic()
         # what still lies in the intake has arrived in time: nothing may expire ahead of it
-        if len(self._intake) == 0:
-            self._flow.tick(now_s, self._clock.read(now_s))
+        self._flow.expire(now_s, self._clock.read(now_s) - self._intake.delay_s(now_s))
+        self._flow.reclaim(now_s)
         for worker in self._flow.roster.silent(now_s):
             self._fence(worker, f"silent for {now_s - worker.heard_s:.1f} s", now_s)
         for entry, worker_id in self._flow.ledger.overdue(now_s):

@@ -26,9 +26,13 @@ PLAIN_LINE_EVERY_S = 5.0
 
 
 @click.command()
-@click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument(
+    "folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path)
+)
 @click.option("--host", default="localhost", show_default=True, help="MQTT broker.")
-@click.option("--port", type=click.IntRange(1, 65_535), default=1883, show_default=True, help="Its port.")
+@click.option(
+    "--port", type=click.IntRange(1, 65_535), default=1883, show_default=True, help="Its port."
+)
 @click.option("--username", default="", help="Name to log in with.")
 @click.option(
     "--password-file",
@@ -41,12 +45,33 @@ PLAIN_LINE_EVERY_S = 5.0
     help="Connect with TLS, trusting these certificates (PEM).",
 )
 @click.option("--root", default=ROOT, show_default=True, help="First level of every topic.")
-@click.option("--rate", type=click.FloatRange(0, min_open=True), default=10, show_default=True, help="Holes per second.")
-@click.option("--count", type=click.IntRange(1), help="Holes in all; repeats them as needed.  [default: each once]")
-@click.option("--tools", type=click.IntRange(0), default=0, help="Spread over so many tools.  [default: as recorded]")
+@click.option(
+    "--rate",
+    type=click.FloatRange(0, min_open=True),
+    default=10,
+    show_default=True,
+    help="Holes per second.",
+)
+@click.option(
+    "--count",
+    type=click.IntRange(1),
+    help="Holes in all; repeats them as needed.  [default: each once]",
+)
+@click.option(
+    "--tools",
+    type=click.IntRange(0),
+    default=0,
+    help="Spread over so many tools.  [default: as recorded]",
+)
 @click.option("--keep-ids", is_flag=True, help="Publish exactly as recorded, repeats included.")
 @click.option("--shuffle", is_flag=True, help="The messages of a hole in any order.")
-@click.option("--skew", "skew_s", type=click.FloatRange(0), default=0.0, help="Spread the messages of a hole over up to so many seconds.")
+@click.option(
+    "--skew",
+    "skew_s",
+    type=click.FloatRange(0),
+    default=0.0,
+    help="Spread the messages of a hole over up to so many seconds.",
+)
 def command(
     folder: Path,
     *,
@@ -75,7 +100,9 @@ def command(
       farm replay samples/01-MDB-2024-12 --keep-ids
     """  # noqa: D301 - click's \b keeps the lines
     if keep_ids and tools:
-        raise click.UsageError("--tools renames the tools, --keep-ids publishes as recorded: choose one")
+        raise click.UsageError(
+            "--tools renames the tools, --keep-ids publishes as recorded: choose one"
+        )
     holes = read_archive(folder)
     address = BrokerAddress(host, port, username, _password(password_file), ca_file)
     first_id = None if keep_ids else fresh_first_id()
@@ -126,7 +153,7 @@ def _tell(report: UnitsReport, took_s: float, plan: Plan, address: BrokerAddress
         f" {messages.acknowledged} acknowledged"
     )
     for reason, number in messages.refused.items():
-        click.echo(f"refused by the broker: {number} × {reason}", err=True)
+        click.echo(f"refused by the broker: {number} x {reason}", err=True)
     if messages.open:
         click.echo(f"not acknowledged: {messages.open}; the broker is gone or stuck", err=True)
     if messages.acknowledged < messages.sent:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
 
 from farm.errors import FarmError
 from farm.simulation.archive import INDEX_FILE, write_archive
-from farm.simulation.drilled import Recipe, samples, series
+from farm.simulation.drilled import SAMPLE_RECIPES, Recipe, samples, series
 from farm.simulation.gateway import STYLES
 from farm.training.programs import PROGRAMS
 
@@ -31,8 +32,12 @@ from farm.training.programs import PROGRAMS
 )
 @click.option("--single-step", is_flag=True, help="Drill only the first cutting step.")
 @click.option("--count", type=click.IntRange(1), default=10, show_default=True, help="Holes.")
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Same seed, same bytes.")
-@click.option("--samples", "want_samples", is_flag=True, help="Rewrite the set of samples/ instead.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=1, show_default=True, help="Same seed, same bytes."
+)
+@click.option(
+    "--samples", "want_samples", is_flag=True, help="Rewrite the set of samples/ instead."
+)
 def command(
     folder: Path,
     *,
@@ -56,9 +61,10 @@ def command(
         for program in programs or PROGRAMS
         for style in styles or STYLES
     ]
+    total = len(SAMPLE_RECIPES) if want_samples else count
     holes = samples() if want_samples else series(recipes, count=count, seed=seed)
     try:
-        with click.progressbar(holes, length=None, label="drilling", file=_err()) as shown:
+        with click.progressbar(holes, length=total, label="drilling", file=sys.stderr) as shown:
             names = write_archive(folder, shown)
     except OSError as error:
         raise FarmError(f"{error.filename}: {error.strerror}") from error

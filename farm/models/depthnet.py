@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from farm.drilling.hole import Hole
 from farm.errors import ModelError
-from farm.models.grid import CHANNELS, N_BINS, Grid, resample
+from farm.models.grid import CHANNELS, Grid, resample
 from farm.models.model import Insufficient, depth_answer
 
 if TYPE_CHECKING:
@@ -30,15 +30,10 @@ WEIGHTS = Path(__file__).with_name("weights") / "depthnet.pt"
 MIN_SAMPLES = 18
 """The shortest hole that a machine was seen to publish; less is a fragment."""
 
-_WIDTHS = (
-    24,
-    32,
-    48,
-    64,
-)  # features at each depth of the U; the grid halves between two
+_WIDTHS = (24, 32, 48, 64)  # features at each depth of the U; the grid halves between two
 _DILATIONS = (1, 2, 4, 8)  # at the bottom, where a bin is 0.4 mm: these see the whole hole
 _READ_OUT_BINS = 6  # the heat map's centre of mass is taken within +- 0.3 mm of its peak
-_OUTSIDE = -1e4  # a logit that no bin can lose to, and small enough to stay finite
+_OUTSIDE = -1e4  # a logit that loses to any bin inside, yet finite: no softmax gives NaN
 
 
 class _Block(nn.Module):
@@ -216,6 +211,3 @@ def save_weights(net: DepthNet, path: Path, provenance: Mapping[str, int | float
     """Write a network, with how it was made, so that `DepthModel` can hold it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save({"version": VERSION, "state": net.state_dict(), **provenance}, path)
-
-
-assert N_BINS % 2 ** (len(_WIDTHS) - 1) == 0, "the U halves the grid at each depth"

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 N_BINS = 768
 BIN_MM = 0.05
-"""768 bins of 0.05 mm hold 38.4 mm, more than any known program; a longer hole gets wider bins."""
+"""768 bins of 0.05 mm hold 38.4 mm, more than any known program; a longer hole gets wider bins.
+
+The network halves the grid three times, so their number is a multiple of eight.
+"""
 
 CHANNELS = 9
 

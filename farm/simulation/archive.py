@@ -7,7 +7,6 @@ exactly as published; an archive is a folder of such folders.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from farm.simulation.gateway import HoleMessages
 from farm.simulation.restamp import HoleTemplate
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from farm.simulation.drilled import DrilledHole

@@ -5,9 +5,9 @@ Joins the trace simulator with the gateway styles; owns the set of holes in `sam
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from farm.simulation.gateway import STYLES, HoleMessages, messages
 from farm.simulation.restamp import HoleTemplate
 from farm.training.programs import PROGRAMS
 from farm.training.simulator import SimulatedHole, simulate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 # Of the simulated gateways' clocks, which are as wrong as real ones.
 FIRST_HOLE_AT = datetime(2025, 3, 3, 8, 0, tzinfo=UTC)
@@ -66,7 +69,7 @@ SAMPLE_RECIPES = (
     Recipe("V6-V7", "2025-06"),
     Recipe("V8", "2025-06"),
     Recipe("AL", "2025-03"),
-    Recipe("V8", "2025-06", single_step=True),
+    Recipe("V6-V7", "2025-06", single_step=True),
 )
 
 
@@ -85,7 +88,7 @@ def drill(recipe: Recipe, *, seed: int, number: int = 1) -> DrilledHole:
     hole = simulate(
         recipe.program, np.random.default_rng([seed, number]), single_step=recipe.single_step
     )
-    toolbox, tool = "SIM-BOX", f"SIM-{recipe.program}"
+    toolbox, tool = f"SIM-BOX-{recipe.style}", f"SIM-{recipe.program}"
     result_id = 100 + number
     written = messages(
         hole.hole,

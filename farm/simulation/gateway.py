@@ -12,13 +12,13 @@ from __future__ import annotations
 import json
 import math
 import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from numpy.typing import NDArray
@@ -206,7 +206,7 @@ def _result_fields(
         "Distance": _number(float(hole.position_mm[0])),
     }
     cycle_s = float(np.nansum([step.duration_s for step in hole.steps])) + RETRACT_S
-    content = {"OverallResultValues.CycleTime": _number(cycle_s)}
+    content: dict[str, Any] = {"OverallResultValues.CycleTime": _number(cycle_s)}
     for name, values in _step_columns(hole).items():
         # A gateway unwraps a list of one step into a scalar.
         content[f"StepResults.0.StepResultValues.{name}"] = (

@@ -34,7 +34,9 @@ class AnswerTopics:
 
     def filters(self) -> tuple[str, ...]:
         """The MQTT topic filters of all of them."""
-        return tuple(f"{self.root}/+/+/{tail}" for tail in (self.keypoints, self.depth, self.errors))
+        return tuple(
+            f"{self.root}/+/+/{tail}" for tail in (self.keypoints, self.depth, self.errors)
+        )
 
 
 @dataclass(frozen=True, slots=True)

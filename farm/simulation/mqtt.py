@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
@@ -41,11 +41,8 @@ SILENT = "no answer to CONNECT; is it an MQTT broker?"
 SILENCE_S = 3.0
 HUNG_UP = "it closed the connection without a word; is it an MQTT broker, and without TLS?"
 
-PROTOCOLS = {
-    "auto": (paho.MQTTv5, paho.MQTTv311),
-    "5": (paho.MQTTv5,),
-    "3.1.1": (paho.MQTTv311,),
-}
+_V5, _V311 = MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311
+PROTOCOLS = {"auto": (_V5, _V311), "5": (_V5,), "3.1.1": (_V311,)}
 
 Received = Callable[[str, bytes], None]
 
@@ -145,11 +142,11 @@ class MqttLink:
     def drain(self, stall_s: float) -> PublishCount:
         """Wait until every message has its answer, or no answer has come for `stall_s`."""
         with self._changed:
-            while self._in_flight or self._held:
-                before = self._in_flight + len(self._held)
-                self._changed.wait_for(lambda: self._left() < before, stall_s)
-                if self._left() >= before:
-                    break
+            moved = True
+            while moved and self._left():
+                before = self._left()
+                self._changed.wait(stall_s)
+                moved = self._left() < before
         return self.counts()
 
     def close(self) -> None:
@@ -158,23 +155,21 @@ class MqttLink:
         if client is None:
             return
         properties = None
-        if client.protocol == paho.MQTTv5:
-            properties = Properties(PacketTypes.DISCONNECT)
-            properties.SessionExpiryInterval = 0
+        if client.protocol == _V5:
+            properties = _properties(PacketTypes.DISCONNECT, 0)
         client.disconnect(properties=properties)
         client.loop_stop()
 
     def _left(self) -> int:
         return self._in_flight + len(self._held)
 
-    def _attempt(self, protocol: paho.MQTTProtocolVersion, deadline_s: float) -> str:
+    def _attempt(self, protocol: MQTTProtocolVersion, deadline_s: float) -> str:
         """Connect with one protocol; "" or why not."""
         self._outcome = None
         self._client = client = self._new_client(protocol)
         options: dict[str, Any] = {}
-        if protocol == paho.MQTTv5:
-            properties = Properties(PacketTypes.CONNECT)
-            properties.SessionExpiryInterval = SESSION_EXPIRY_S
+        if protocol == _V5:
+            properties = _properties(PacketTypes.CONNECT, SESSION_EXPIRY_S)
             # Fresh at first; a reconnect continues the session, so nothing is missed in between.
             options = {"clean_start": paho.MQTT_CLEAN_START_FIRST_ONLY, "properties": properties}
         try:
@@ -193,10 +188,12 @@ class MqttLink:
                 return f"no answer to SUBSCRIBE to {', '.join(self._filters)}"
             return self._outcome
 
-    def _new_client(self, protocol: paho.MQTTProtocolVersion) -> paho.Client:
-        clean = {} if protocol == paho.MQTTv5 else {"clean_session": not self._filters}
+    def _new_client(self, protocol: MQTTProtocolVersion) -> paho.Client:
         client = paho.Client(
-            CallbackAPIVersion.VERSION2, client_id=self._client_id, protocol=protocol, **clean
+            CallbackAPIVersion.VERSION2,
+            client_id=self._client_id,
+            protocol=protocol,
+            clean_session=None if protocol == _V5 else not self._filters,
         )
         # 0: paho would look through all messages in flight at each acknowledgement.
         client.max_inflight_messages_set(0)
@@ -279,7 +276,13 @@ class MqttLink:
 
     def _received(self, _client: paho.Client, _userdata: Any, message: paho.MQTTMessage) -> None:
         if self._on_message is not None:
-            self._on_message(message.topic, message.payload)
+            self._on_message(message.topic, bytes(message.payload))
+
+
+def _properties(packet: int, session_expiry_s: int) -> Properties:
+    made = Properties(packet)  # type: ignore[no-untyped-call]
+    made.SessionExpiryInterval = session_expiry_s
+    return made
 
 
 def _no_delay(_client: paho.Client, _userdata: Any, sock: Any) -> None:

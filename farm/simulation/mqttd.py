@@ -18,12 +18,14 @@ import tempfile
 import time
 from enum import Enum
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from farm.errors import MqttError
 from farm.simulation.mqtt import BrokerAddress
 from farm.simulation.tether import tethered
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 LOOPBACK = "127.0.0.1"
 START_TIMEOUT_S = 20.0  # amqtt takes 1 s on a busy small machine

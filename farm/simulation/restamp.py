@@ -53,7 +53,9 @@ class _Place:
 class BoundMessage:
     """One message of one tool, to be stamped with result ids."""
 
-    def __init__(self, pieces: list[bytes], id_places: list[int], message_id_places: list[int]):
+    def __init__(
+        self, pieces: list[bytes], id_places: list[int], message_id_places: list[int]
+    ) -> None:
         self._pieces = pieces
         self._id_places = id_places
         self._message_id_places = message_id_places

@@ -12,20 +12,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import yaml
 
+from farm.config import Config
 from farm.config.environment import LEGACY, PREFIX
+from farm.control import fetch_stats
 from farm.errors import FarmError, NoFarmError
 from farm.simulation.memory import command_line, pss_bytes, tree_pids
 from farm.simulation.mqttd import EmbeddedBroker, Engine
 from farm.simulation.tether import tethered
-from farm.telemetry.client import fetch_stats
+from farm.state_dir import endpoints
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
 READY_TIMEOUT_S = 120.0  # loading torch from a cold disk takes half of it on a small machine
@@ -61,6 +63,7 @@ class Rig:
         self.state_dir = self.home / "state"
         self.log_file = self.home / "farm.log"
         self.broker = EmbeddedBroker(engine, directory=self.home / "mqtt", durable=durable_mqtt)
+        self._control = endpoints(Config(), self.state_dir).control
         self._settings = dict(settings or {})
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -98,7 +101,7 @@ class Rig:
     def stats(self) -> dict[str, Any] | None:
         """The farm's snapshot, or None while nobody answers."""
         try:
-            return fetch_stats(self.state_dir, STATS_TIMEOUT_S)
+            return fetch_stats(self._control, timeout_s=STATS_TIMEOUT_S)
         except NoFarmError:
             return None
 
@@ -216,13 +219,15 @@ def _merged(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     result = dict(below)
     for key, value in above.items():
         old = result.get(key)
-        both = isinstance(old, dict) and isinstance(value, Mapping)
-        result[key] = _merged(old, value) if both else value
+        if isinstance(old, dict) and isinstance(value, dict):
+            result[key] = _merged(old, value)
+        else:
+            result[key] = value
     return result
 
 
 def _clean_environment() -> dict[str, str]:
-    """Our environment without anything that would configure a farm: this one is told by its file."""
+    """Our environment without what would configure a farm: this one is told by its file."""
     return {
         name: value
         for name, value in os.environ.items()

@@ -6,13 +6,13 @@ Pure: takes a plan and random numbers, returns times. Sending is `farm.simulatio
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from farm.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from random import Random
 
 

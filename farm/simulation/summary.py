@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from farm.simulation.listener import Heard
     from farm.simulation.report import Latency, Outcome
 
@@ -17,7 +18,7 @@ REASONS_SHOWN = 3
 def milliseconds(value_ms: float | None) -> str:
     """A duration for people: one decimal below 100 ms, none above."""
     if value_ms is None:
-        return "–"
+        return "-"
     return f"{value_ms:.1f} ms" if value_ms < 100 else f"{value_ms:,.0f} ms"
 
 
@@ -26,7 +27,7 @@ def latency_words(found: Latency) -> str:
     values = (found.p50_ms, found.p90_ms, found.p99_ms, found.max_ms)
     names = ("p50", "p90", "p99", "max")
     told = [f"{n} {milliseconds(v)}" for n, v in zip(names, values, strict=True)]
-    return ", ".join(told) if found.count else "–"
+    return ", ".join(told) if found.count else "-"
 
 
 def outcome_rows(found: Outcome) -> list[tuple[str, str]]:
@@ -85,7 +86,7 @@ def _errors(found: Outcome) -> str:
     if not found.errors:
         return "0"
     common = sorted(found.error_reasons.items(), key=lambda item: -item[1])[:REASONS_SHOWN]
-    return f"{found.errors}: " + "; ".join(f"{count} × {reason}" for reason, count in common)
+    return f"{found.errors}: " + "; ".join(f"{count} x {reason}" for reason, count in common)
 
 
 def _compact(payload: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Drilling units that publish holes: T tools, R holes a second, on a schedule that waits for nobody.
+"""Drilling units that publish holes: T tools, R holes a second, and waiting for nobody.
 
 Owns which tool drills which hole under which result id, and the sending. The times are
 `farm.simulation.schedule`'s.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
@@ -18,6 +17,8 @@ from farm.simulation.mqtt import BrokerAddress, MqttLink, PublishCount
 from farm.simulation.schedule import OutgoingHole, Plan, Shot, timeline
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from farm.simulation.archive import RecordedHole
     from farm.simulation.restamp import BoundHole, HoleTemplate
 

@@ -135,7 +135,8 @@ class Supervisor:
         )
         self._children[child.pid] = child
         pool.started(slot, child.pid, time.monotonic())
-        self._last_reply_s = max(self._last_reply_s, time.monotonic())
+        if pool is self._broker:
+            self._last_reply_s = time.monotonic()
 
     def _start_due(self) -> None:
         if self._phase is Phase.RUNNING:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SAMPLE_RATE_HZ = 100.0
 
+_FEWEST_SAMPLES = 4  # of a step: enough for the samples held at the end
 _CONTACT_A = 0.3  # the approach step ends at this torque
 _START_MM: Range = (0.55, 0.93)
 _STROKE_AFTER_SHARE = 0.2  # of first steps that end on stroke, those that reach into the metal
@@ -76,7 +77,7 @@ def _draw_course(program: Program, rng: np.random.Generator) -> Course:
         stack=stack,
         torque=draw_torque(program, rng),
         thrust=draw_thrust(program, rng),
-        speed=rng.uniform(0.85, 1.15),
+        speed=rng.uniform(*program.speed),
         lag_s=rng.uniform(*_CURRENT_LAG_S),
         first_stop=StopCode.STROKE if on_stroke else StopCode.TORQUE_MAX,
         first_end_mm=_first_end_mm(program, stack, rng) if on_stroke else stack.exit_mm,
@@ -141,9 +142,11 @@ def _advance(run: Course, plan: StepPlan, end_mm: float) -> Array:
     if run.parts:
         start -= run.rng.uniform(*run.program.backoff_mm)
     feed = plan.feed_mm_s * run.speed
-    count = max(4, int((end_mm - start) / feed * SAMPLE_RATE_HZ) + 1)
+    count = int(1.1 * (end_mm - start) / feed * SAMPLE_RATE_HZ) + _FEWEST_SAMPLES
     uneven = 1 + 0.01 * slow_noise(run.rng, count)
-    return start + np.cumsum(feed / SAMPLE_RATE_HZ * np.maximum(uneven, 0.2))
+    position = start + np.cumsum(feed / SAMPLE_RATE_HZ * np.maximum(uneven, 0.2))
+    # Never past the end: a stroke that ends short of the metal must not touch it.
+    return position[: max(_FEWEST_SAMPLES, int((position <= end_mm).sum()))]
 
 
 def _engagement(run: Course, plan: StepPlan, position: Array) -> tuple[Array, Array]:
@@ -158,7 +161,7 @@ def _engagement(run: Course, plan: StepPlan, position: Array) -> tuple[Array, Ar
     restart_mm = plan.feed_mm_s * run.speed * rng.uniform(*_RESTART_S)
     resume = run.reached_mm + restart_mm + rng.uniform(-0.03, 0.05)
     transition = run.stack.transition_mm
-    if transition is not None and run.reached_mm - 0.1 < transition < resume:
+    if transition is not None and run.reached_mm <= transition < resume:
         run.stack = replace(run.stack, transition_mm=resume)
     width, thrust_width = rng.uniform(0.15, 0.4), rng.uniform(0.1, 0.3)
     lead = rng.uniform(0.0, 0.08)

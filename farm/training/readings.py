@@ -61,7 +61,7 @@ def _noisy(run: Course, position: Array) -> tuple[Array, Array]:
     if run.program.peck:
         _peck(run, torque, thrust, metal)
     torque += _idle(run, position) + _AIR_TORQUE_SD_A * rng.standard_normal(n)
-    thrust += rng.uniform(-0.03, 0.01) + wander(rng, position, rng.uniform(0, 0.015))
+    thrust += rng.uniform(-0.04, 0.015) + wander(rng, position, rng.uniform(0, 0.015))
     thrust += _AIR_THRUST_SD_A * rng.standard_normal(n)
     _end_stop(run, position, torque, thrust)
     return torque, thrust
@@ -90,7 +90,7 @@ def _idle(run: Course, position: Array) -> Array:
     after = np.clip((position - run.stack.exit_mm - 1.0) / rng.uniform(1.0, 5.0), 0, 1)
     sunk = min(1.5, rng.uniform(0.005, 0.03) * run.torque.metal_a + 0.05)
     strays = wander(rng, position, rng.uniform(0, 0.09))
-    return rng.uniform(-0.2, 0.03) + strays + (0.05 * slow_noise(rng, len(position)) - sunk) * after
+    return rng.uniform(-0.2, 0.06) + strays + (0.05 * slow_noise(rng, len(position)) - sunk) * after
 
 
 def _end_stop(run: Course, position: Array, torque: Array, thrust: Array) -> None:
@@ -120,12 +120,8 @@ def _step_report(run: Course, part: Part) -> Step:
 
 def _power_w(run: Course, torque: Array, steps: tuple[Step, ...]) -> FloatArray:
     """Spindle power (n,): the absolute current times the speed, with the motor's own constant."""
-    idle = np.concatenate(
-        [
-            np.full(len(p.position_mm), s.torque_empty_a)
-            for p, s in zip(run.parts, steps, strict=True)
-        ]
-    )
-    rpm = np.concatenate([np.full(len(p.position_mm), p.plan.rpm) for p in run.parts])
+    lengths = [len(part.position_mm) for part in run.parts]
+    idle = np.repeat([step.torque_empty_a for step in steps], lengths)
+    rpm = np.repeat([part.plan.rpm for part in run.parts], lengths)
     watts = run.rng.uniform(0.006, 0.013) * rpm * run.speed * np.maximum(torque + idle, 0)
     return np.asarray(np.round(watts), np.float32)

@@ -1,13 +1,13 @@
 """The `Adapter`: what `farm` must know about one kind of MQTT traffic to join and answer it.
 
 Owns the contract between the general machinery and the traffic. The drilling units' adapter is
-`farm.drilling.adapter`; one of your own is named by `traffic.adapter` in the configuration (docs/your-own.md).
+`farm.drilling.adapter`; one of your own is named by `traffic.adapter` in the configuration
+(docs/your-own.md).
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 from farm.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from farm.config import Config
 
 
@@ -95,7 +97,7 @@ class Answerer(Protocol):
 
 @runtime_checkable
 class Adapter(Protocol):
-    """One kind of traffic. Constructed with the whole `Config`, in the broker and in each worker."""
+    """One kind of traffic. Constructed with the whole `Config`, in the broker and each worker."""
 
     needs: Mapping[str, Need]
     """The kinds of part of one join, by name."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 
@@ -20,11 +21,12 @@ class Waker:
 
     def clear(self) -> None:
         """Call after the poll and *before* looking for work, so that no wake-up is lost."""
-        self._pending = False
-        try:
+        # Reading comes first: a `wake` in between is then left out, which is safe, since its work
+        # is there before the caller looks. The other way round this would swallow its write and
+        # leave it pending, and every later `wake` would believe that the poller knows.
+        with contextlib.suppress(BlockingIOError):  # the poll may have ended for another reason
             os.eventfd_read(self.fd)
-        except BlockingIOError:
-            return  # nobody woke us: the poll ended for another reason
+        self._pending = False
 
     def close(self) -> None:
         """Give the descriptor back."""

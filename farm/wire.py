@@ -16,20 +16,23 @@ Which socket carries what::
 from __future__ import annotations
 
 import typing
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]
 
 from farm.errors import WireError
 
+if typing.TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
 PROTOCOL = 1  # raised with every change of a message; a worker of another version is refused
 
-MAX_HEAD_BYTES = 4_000_000  # a head carries ids and one answer; 4 MB is far beyond both
+# A head carries ids and one answer; 1 MB is far beyond both. It bounds what a hostile head can
+# become in memory: empty maps, one byte each, grow by a factor of 64.
+MAX_HEAD_BYTES = 1_000_000
 MAX_FRAMES = 1024  # parts of one Jobs message
 MAX_ITEMS = 100_000  # of one array or map
-MAX_STR_BYTES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,19 +191,19 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class SupervisorReport:
-    """The supervisor tells which of its workers ended, as [pid, how], and asks for orders."""
+    """The supervisor tells which of its workers ended, as (pid, how), and asks for orders."""
 
     KIND: ClassVar[int] = 48
-    exits: list[Any]
+    exits: list[tuple[int, str]]
 
 
 @dataclass(frozen=True, slots=True)
 class SupervisorOrders:
-    """Pids of READY workers, and workers to kill as [pid, why]."""
+    """Pids of READY workers, and workers to kill as (pid, why)."""
 
     KIND: ClassVar[int] = 49
     ready_pids: list[int]
-    kill: list[Any]
+    kill: list[tuple[int, str]]
 
 
 Message = (
@@ -223,32 +226,43 @@ Message = (
 )
 
 JOBS_KIND = 1
+
+
+def _is(*accepted: type[Any]) -> Callable[[Any], bool]:
+    """A check for exactly these types: a bool is no int here."""
+    return lambda value: type(value) in accepted
+
+
+def _all(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: type(value) is list and all(map(check, value))
+
+
+def _is_note(value: Any) -> bool:
+    """Whether this was a pid and a sentence; msgpack has made a list of the tuple."""
+    return type(value) is list and [type(item) for item in value] == [int, str]
+
+
+_are_notes = _all(_is_note)
+_CHECKS: dict[Any, Callable[[Any], bool]] = {
+    int: _is(int),
+    float: _is(float, int),
+    str: _is(str),
+    bool: _is(bool),
+    dict[str, Any]: _is(dict),  # other keys than str are refused by the unpacker
+    list[int]: _all(_is(int)),
+    list[tuple[int, str]]: _are_notes,
+    Any: lambda _value: True,
+}
 _BY_KIND: dict[int, type[Any]] = {cls.KIND: cls for cls in typing.get_args(Message)}
-_ORIGINS: dict[type[Any], tuple[type[Any], ...]] = {
-    int: (int,),
-    float: (float, int),
-    str: (str,),
-    bool: (bool,),
-    Any: (object,),
-}
 
 
-def _field_types(cls: type[Any]) -> tuple[tuple[str, tuple[type[Any], ...], bool], ...]:
-    """Name, accepted types and "bool is refused" of each field, in order."""
+def _layout(cls: type[Any]) -> tuple[tuple[str, Callable[[Any], bool]], ...]:
+    """Name and check of each field, in order."""
     hints = typing.get_type_hints(cls)
-    found = []
-    for field in fields(cls):
-        hint = hints[field.name]
-        accepted = _ORIGINS.get(hint) or (typing.get_origin(hint) or hint,)
-        found.append((field.name, accepted, hint in (int, float)))
-    return tuple(found)
+    return tuple((field.name, _CHECKS[hints[field.name]]) for field in fields(cls))
 
 
-_FIELDS = {cls: _field_types(cls) for cls in _BY_KIND.values()}
-_INT_LISTS = {
-    cls: tuple(name for name, hint in typing.get_type_hints(cls).items() if hint == list[int])
-    for cls in _BY_KIND.values()
-}
+_LAYOUTS = {cls: _layout(cls) for cls in _BY_KIND.values()}
 
 
 def encode(message: Message) -> bytes:
@@ -257,8 +271,13 @@ def encode(message: Message) -> bytes:
     Raises:
         WireError: it is too large, or holds what msgpack can't carry.
     """
-    body = [PROTOCOL, *(getattr(message, name) for name, _, _ in _FIELDS[type(message)])]
-    return _pack(message.KIND, body)
+    body = [PROTOCOL, *(getattr(message, name) for name, _ in _LAYOUTS[type(message)])]
+    frame = _pack(message.KIND, body)
+    if type(message) is Result:
+        # A model's answer is a stranger's data. What the broker would refuse (a key that is no
+        # str, an array beyond the limits) must fail here, where the hole can still be answered.
+        decode([frame])
+    return frame
 
 
 def decode(frames: Sequence[bytes | memoryview]) -> Message:
@@ -273,17 +292,19 @@ def decode(frames: Sequence[bytes | memoryview]) -> Message:
     cls = _BY_KIND.get(kind)
     if cls is None:
         raise WireError(f"unknown message kind {kind}")
-    layout = _FIELDS[cls]
+    layout = _LAYOUTS[cls]
     if len(body) != len(layout) + 1:
         raise WireError(f"{cls.__name__} with {len(body) - 1} fields instead of {len(layout)}")
-    for value, (name, accepted, refuse_bool) in zip(body[1:], layout, strict=True):
-        if not isinstance(value, accepted) or (refuse_bool and isinstance(value, bool)):
-            raise WireError(f"{cls.__name__}.{name} can't be {type(value).__name__}")
-    message = cls(*body[1:])
-    for name in _INT_LISTS[cls]:
-        if not all(isinstance(item, int) for item in getattr(message, name)):
-            raise WireError(f"{cls.__name__}.{name} holds something that is no int")
-    return typing.cast("Message", message)
+    values = body[1:]
+    for index, (name, check) in enumerate(layout):
+        if not check(values[index]):
+            raise WireError(f"{cls.__name__}.{name} can't be this {type(values[index]).__name__}")
+        if check is _are_notes:
+            values[index] = [tuple(note) for note in values[index]]
+    return typing.cast("Message", cls(*values))
+
+
+_JOB_HEAD = (_is(int), _is(str), _is(str), _is(int), _all(_is(str)))  # as encode_jobs writes it
 
 
 def encode_jobs(message: Jobs) -> list[bytes]:
@@ -309,14 +330,16 @@ def decode_jobs(frames: Sequence[bytes]) -> Jobs:
     if kind != JOBS_KIND or len(body) != 2 or not isinstance(body[1], list):
         raise WireError("not a Jobs message")
     jobs, following = [], iter(frames[1:])
-    try:
-        for job_id, source, part_id, attempt, kinds in body[1]:
-            if not (isinstance(job_id, int) and isinstance(source, str)):
-                raise WireError("a job without an id or a source")
-            parts = {str(kind): next(following) for kind in kinds}
-            jobs.append(Job(job_id, source, str(part_id), int(attempt), parts))
-    except (ValueError, TypeError, StopIteration) as error:
-        raise WireError(f"malformed Jobs message: {error!r}") from error
+    for head in body[1]:
+        if not (isinstance(head, list) and len(head) == len(_JOB_HEAD)):
+            raise WireError("a job's head of the wrong shape")
+        if not all(check(value) for check, value in zip(_JOB_HEAD, head, strict=True)):
+            raise WireError("a job's head with a field of the wrong type")
+        job_id, source, part_id, attempt, kinds = head
+        parts = dict(zip(kinds, following, strict=False))
+        if len(parts) != len(kinds):
+            raise WireError("fewer frames than parts in a Jobs message, or a kind named twice")
+        jobs.append(Job(job_id, source, part_id, attempt, parts))
     if next(following, None) is not None:
         raise WireError("more frames than parts in a Jobs message")
     return Jobs(tuple(jobs))
@@ -345,14 +368,14 @@ def _unpack(frame: bytes | memoryview) -> tuple[int, list[Any]]:
             ext_hook=_refuse_ext,
             max_array_len=MAX_ITEMS,
             max_map_len=MAX_ITEMS,
-            max_str_len=MAX_STR_BYTES,
-            max_bin_len=MAX_STR_BYTES,
+            max_str_len=MAX_HEAD_BYTES,
+            max_bin_len=MAX_HEAD_BYTES,
             max_ext_len=0,
         )
     # msgpack's own exceptions (FormatError, StackError, ExtraData) derive from ValueError
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise WireError(f"not msgpack: {error!r}") from error
-    if not isinstance(body, list) or not body or body[0] != PROTOCOL:
-        found = body[0] if isinstance(body, list) and body else "none"
-        raise WireError(f"protocol version {found!r} where {PROTOCOL} is spoken")
+    version = body[0] if isinstance(body, list) and body else None
+    if type(version) is not int or version != PROTOCOL:
+        raise WireError(f"protocol version {version!r:.20} where {PROTOCOL} is spoken")
     return frame[0], body

@@ -5,7 +5,7 @@ Owns storage and bounds. What belongs together and when is the correlator's busi
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 
 Key = tuple[str, str]  # (source, part id): one join inside the time window
@@ -41,8 +41,9 @@ class MessageBuffer:
     """Open joins in order of their first part, with counts by kind, source and bytes."""
 
     def __init__(self) -> None:
-        self._joins: dict[Key, Join] = {}
-        self._by_source: dict[str, dict[Key, Join]] = {}
+        # ordered dictionaries find their first entry at once, however many were taken out
+        self._joins: OrderedDict[Key, Join] = OrderedDict()
+        self._by_source: dict[str, OrderedDict[Key, Join]] = {}
         self._parts_of_source: Counter[str] = Counter()
         self.parts_by_kind: Counter[str] = Counter()
         self.payload_bytes = 0
@@ -64,17 +65,13 @@ class MessageBuffer:
         """The open join of a key."""
         return self._joins.get(key)
 
-    def joins_of(self, source: str) -> tuple[Join, ...]:
-        """The open joins of a source, oldest first."""
-        return tuple(self._by_source.get(source, {}).values())
-
     def put(self, key: Key, part: Part) -> Join:
         """Add a part to its join, or put it in place of the one of its kind."""
         join = self._joins.get(key)
         if join is None:
             join = Join(key, opened_s=part.arrived_s, last_s=part.arrived_s)
             self._joins[key] = join
-            self._by_source.setdefault(key[0], {})[key] = join
+            self._by_source.setdefault(key[0], OrderedDict())[key] = join
         replaced = join.parts.get(part.kind)
         if replaced is not None:
             self._count(key[0], replaced, -1)
@@ -90,16 +87,16 @@ class MessageBuffer:
             return None
         of_source = self._by_source[key[0]]
         del of_source[key]
-        for part in join.parts.values():
-            self._count(key[0], part, -1)
         if not of_source:
             del self._by_source[key[0]]
+        for part in join.parts.values():
+            self._count(key[0], part, -1)
         return join
 
     def oldest(self, source: str | None = None) -> Join | None:
         """The join that was opened first, of one source or of all."""
-        joins = self._joins if source is None else self._by_source.get(source, {})
-        return next(iter(joins.values()), None)
+        joins = self._joins if source is None else self._by_source.get(source)
+        return next(iter(joins.values()), None) if joins else None
 
     def _count(self, source: str, part: Part, step: int) -> None:
         self.parts_by_kind[part.kind] += step

@@ -4,24 +4,28 @@ A decision without I/O: it takes parts and a time and returns events. Rules:
 
 * The key is (source, part id), valid inside the time window of *arrival*; ids restart and repeat.
 * Required parts complete a join in any order. Optional ones bind by id where they have one, else
-  the newest of the source is taken; they are waited for briefly where the site sends them.
+  to the join completed nearest to them; they are waited for briefly where the site sends them.
+  Where none came, the newest of the source is taken.
+* The complete joins of a source leave in the order in which they were completed.
 * A part that repeats one seen inside the window byte for byte is a duplicate, always. One that
   differs is a duplicate inside `duplicate_time_window` (policy: ignore, replace, error) and the
-  start of a new join after it.
-* Nothing leaves silently: each part is paired, counted as a duplicate, or named in an event.
+  start of a new join after it; an optional one takes the place of the older.
+* Nothing leaves silently: each part is paired, counted, or named in an event. A join ends once:
+  a required part that comes after its join was given up is refused, not a second error.
 """
 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from farm.adapter import Need
 from farm.broker.buffer import Join, Key, MessageBuffer, Part
+from farm.broker.habits import Habits
 
-# A source that sent no optional part for this many joins is no longer waited for.
-PATIENCE_JOINS = 3
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,7 @@ class Rules:
     optional_wait_s: float = 0.5
     max_parts: int = 10_000
     max_parts_per_source: int = 500
+    max_bytes: int = 512_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,7 @@ class Unpaired:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A duplicate under the `error` policy; the join it repeats goes on."""
+    """A part that is no use: a duplicate under the `error` policy, or too late for its join."""
 
     kind: str
     key: Key
@@ -70,14 +75,16 @@ Event = Paired | Unpaired | Refused
 
 @dataclass(slots=True)
 class _Past:
-    """What is remembered of a finished join: enough to know its parts again."""
+    """What is remembered of an ended join: enough to know its parts, and its stragglers, again."""
 
     ended_s: float
     fingerprints: dict[str, int]
 
 
 class Correlator:
-    """See the module. `counts` holds: duplicates, replaced, superseded, evicted, expired, paired."""
+    """See the module. `counts` holds: paired, duplicates, replaced, late, optional_unused, and by
+    the cause of giving up: expired, superseded, evicted, flushed.
+    """
 
     def __init__(self, needs: Mapping[str, Need], rules: Rules) -> None:
         self._rules = rules
@@ -85,52 +92,47 @@ class Correlator:
         self._optional = frozenset(needs) - self._required
         self.buffer = MessageBuffer()
         self._past: OrderedDict[Key, _Past] = OrderedDict()
-        self._lingering: dict[Key, float] = {}  # complete but for optional parts ▶ wait no longer
-        self._newest: dict[str, dict[str, Part]] = {}  # by source: its newest optional parts
-        self._misses: Counter[str] = Counter()  # by source: joins in a row without optional parts
-        self._site_misses = 0
+        # by source: joins with all required parts ▶ until when to wait for optional ones
+        self._complete: dict[str, OrderedDict[Key, float]] = {}
+        self._habits = Habits(rules.optional_parts, max_sources=rules.max_parts)
         self.counts: Counter[str] = Counter()
 
     def offer(self, part: Part) -> list[Event]:
         """Take in a part; `part.arrived_s` is the time."""
-        if part.kind in self._optional:
-            self._note_optional(part)
-            if part.part_id is None:
-                return self._attach_loose(part)
-        assert part.part_id is not None  # the adapter gives required parts an id or raises
+        if part.part_id is None:
+            return self._offer_loose(part)
         key = (part.source, part.part_id)
-        if self._repeats_past(key, part):
+        join, past = self.buffer.get(key), self._recall(key, part.arrived_s)
+        if past is not None and self._repeats(past, part, is_open=join is not None):
             return self._duplicate(key, part)
+        if part.kind in self._optional:
+            self._habits.note(part)
+        if past is not None and join is None and part.kind not in past.fingerprints:
+            return self._too_late(key, past, part)
         events: list[Event] = []
-        join = self.buffer.get(key)
         known = join.parts.get(part.kind) if join else None
-        if known is not None:
+        if join is not None and known is not None:
             if not self._starts_anew(known, part):
-                return self._duplicate(key, part)
-            self.counts["superseded"] += 1
-            events.append(self._give_up(key, f"another {part.kind} with the same id arrived"))
+                return self._duplicate(key, part, join)
+            if part.kind in self._required:
+                why = f"another {part.kind} with the same id arrived"
+                events = self._give_up(join, "superseded", why, part.arrived_s)
         join = self.buffer.put(key, part)
         events.extend(self._advance(join, part.arrived_s))
-        events.extend(self._enforce_bounds(part.source))
+        events.extend(self._enforce_bounds(part))
         return events
 
     def tick(self, now_s: float) -> list[Event]:
         """End what has waited long enough."""
         events: list[Event] = []
-        for key in [k for k, deadline_s in self._lingering.items() if deadline_s <= now_s]:
-            join = self.buffer.get(key)
-            assert join is not None
-            self._miss(key[0])
-            events.append(self._pair(join, now_s))
+        for source in list(self._complete):
+            events.extend(self._release(source, now_s))
         while (oldest := self.buffer.oldest()) is not None:
             if oldest.opened_s + self._rules.time_window_s > now_s:
                 break
-            if oldest.key in self._lingering:
-                events.append(self._pair(oldest, now_s))
-                continue
-            window = f"within {self._rules.time_window_s:g} s"
-            if event := self._expire(oldest, window):
-                events.append(event)
+            missing = " and no ".join(sorted(self._required - oldest.parts.keys()))
+            why = f"no {missing} arrived within {self._rules.time_window_s:g} s"
+            events.extend(self._give_up(oldest, "expired", why, now_s))
         return events
 
     def forget(self, now_s: float) -> None:
@@ -141,130 +143,148 @@ class Correlator:
                 return
             del self._past[key]
 
-    def flush(self, reason: str) -> list[Event]:
+    def flush(self, reason: str, now_s: float) -> list[Event]:
         """End every open join: complete ones are paired, the rest given up for `reason`."""
         events: list[Event] = []
         while (oldest := self.buffer.oldest()) is not None:
-            if oldest.key in self._lingering:
-                events.append(self._pair(oldest, oldest.last_s))
-            elif self._required & oldest.parts.keys():
-                events.append(self._give_up(oldest.key, reason))
-            else:
-                self.buffer.pop(oldest.key)
+            events.extend(self._give_up(oldest, "flushed", reason, now_s))
         return events
-
-    # ---- optional parts -------------------------------------------------------------------
-
-    def _note_optional(self, part: Part) -> None:
-        self._newest.setdefault(part.source, {})[part.kind] = part
-        self._misses.pop(part.source, None)
-
-    def _attach_loose(self, part: Part) -> list[Event]:
-        """An optional part without an id completes the oldest join that lacks its kind."""
-        for join in self.buffer.joins_of(part.source):
-            if part.kind not in join.parts and self._required <= join.parts.keys():
-                self.buffer.put(join.key, part)
-                return self._advance(join, part.arrived_s)
-        return []
-
-    def _waits_for_optional(self, source: str) -> bool:
-        if self._rules.optional_parts == "never" or self._rules.optional_wait_s <= 0:
-            return False
-        if self._rules.optional_parts == "always":
-            return True
-        if source not in self._misses and not self._newest:
-            return self._site_misses < PATIENCE_JOINS
-        return self._misses[source] < PATIENCE_JOINS
-
-    def _miss(self, source: str) -> None:
-        self._misses[source] += 1
-        self._site_misses += 1
 
     # ---- the life of a join ---------------------------------------------------------------
 
     def _advance(self, join: Join, now_s: float) -> list[Event]:
-        present = join.parts.keys()
-        if not self._required <= present:
+        """Let a join go when it is complete, and wait no more, behind those completed before."""
+        if not self._required <= join.parts.keys():
             return []
-        if self._optional <= present or not self._waits_for_optional(join.key[0]):
-            return [self._pair(join, now_s)]
-        self._lingering.setdefault(join.key, now_s + self._rules.optional_wait_s)
-        return []
+        source = join.key[0]
+        self._bind_loose(join, now_s)
+        queue = self._complete.setdefault(source, OrderedDict())
+        if self._optional <= join.parts.keys():
+            self._habits.met(source)
+            queue[join.key] = now_s
+        else:
+            wait_s = self._rules.optional_wait_s if self._habits.waits(source) else 0.0
+            queue.setdefault(join.key, now_s + wait_s)
+        return self._release(source, now_s)
 
-    def _pair(self, join: Join, now_s: float) -> Paired:
-        payloads = join.payloads
-        for kind in self._optional - join.parts.keys():
-            newest = self._newest.get(join.key[0], {}).get(kind)
-            if newest is not None:
-                payloads[kind] = newest.payload
-        self._end(join, now_s)
-        self.counts["paired"] += 1
-        return Paired(join.key, payloads, first_s=join.opened_s, last_s=join.last_s)
-
-    def _end(self, join: Join, now_s: float) -> None:
-        self.buffer.pop(join.key)
-        self._lingering.pop(join.key, None)
-        prints = {kind: hash(part.payload) for kind, part in join.parts.items()}
-        self._past[join.key] = _Past(now_s, prints)
-        self._past.move_to_end(join.key)
-        while len(self._past) > self._rules.max_parts:
-            self._past.popitem(last=False)
-
-    def _expire(self, join: Join, when: str) -> Unpaired | None:
-        """Give up a join for want of partners; optional parts alone are no hole and just go."""
-        missing = sorted(self._required - join.parts.keys())
-        if len(missing) == len(self._required):
-            self.buffer.pop(join.key)
-            self.counts["optional_unused"] += 1
-            return None
-        self.counts["expired"] += 1
-        return self._give_up(join.key, f"no {' and no '.join(missing)} arrived {when}")
-
-    def _give_up(self, key: Key, reason: str) -> Unpaired:
-        join = self.buffer.get(key)
-        assert join is not None
-        self._end(join, join.last_s)
-        self._past.pop(key, None)  # a late partner is news, not a duplicate
-        present = " and ".join(sorted(join.parts))
-        return Unpaired(key, join.payloads, f"Not paired: {reason} (present: {present})")
-
-    def _enforce_bounds(self, source: str) -> list[Event]:
+    def _release(self, source: str, now_s: float, *, at_once: bool = False) -> list[Event]:
+        """The complete joins of a source that wait no more; none overtakes an earlier one."""
         events: list[Event] = []
-        while self.buffer.parts_of(source) > self._rules.max_parts_per_source:
-            events.append(self._evict(source, "correlation.max_parts_per_source"))
-        while len(self.buffer) > self._rules.max_parts:
-            events.append(self._evict(None, "mqtt.listener.max_buffer_size"))
+        while queue := self._complete.get(source):
+            key, deadline_s = next(iter(queue.items()))
+            if deadline_s > now_s and not at_once:
+                break
+            events.append(self._pair(key, now_s))
         return events
 
-    def _evict(self, source: str | None, knob: str) -> Unpaired:
+    def _pair(self, key: Key, now_s: float) -> Paired:
+        join = self._end(key, now_s)
+        payloads = join.payloads
+        if missing := self._optional - payloads.keys():
+            self._habits.missed(key[0])
+            payloads.update(self._habits.newest(key[0], missing))
+        self.counts["paired"] += 1
+        return Paired(key, payloads, first_s=join.opened_s, last_s=join.last_s)
+
+    def _give_up(self, join: Join, cause: str, reason: str, now_s: float) -> list[Event]:
+        """End a join without its partners, unless it only waits for optional ones."""
+        source = join.key[0]
+        if join.key in self._complete.get(source, ()):
+            return self._release(source, now_s, at_once=True)
+        if not self._required & join.parts.keys():  # optional parts alone are no join
+            self.buffer.pop(join.key)
+            self.counts["optional_unused"] += 1
+            return []
+        self._end(join.key, now_s)
+        self.counts[cause] += 1
+        present = " and ".join(sorted(join.parts))
+        return [Unpaired(join.key, join.payloads, f"Not paired: {reason} (present: {present})")]
+
+    def _end(self, key: Key, now_s: float) -> Join:
+        join = self.buffer.pop(key)
+        assert join is not None  # who ends a join has just found it there
+        queue = self._complete.get(key[0], OrderedDict())
+        queue.pop(key, None)
+        if not queue:
+            self._complete.pop(key[0], None)
+        prints = {kind: hash(part.payload) for kind, part in join.parts.items()}
+        self._past[key] = _Past(now_s, prints)
+        self._past.move_to_end(key)
+        while len(self._past) > self._rules.max_parts:
+            self._past.popitem(last=False)
+        return join
+
+    def _enforce_bounds(self, part: Part) -> list[Event]:
+        rules = self._rules
+        events: list[Event] = []
+        while self.buffer.parts_of(part.source) > rules.max_parts_per_source:
+            knob = "correlation.max_parts_per_source"
+            events.extend(self._evict(part.source, knob, part.arrived_s))
+        while len(self.buffer) > rules.max_parts:
+            events.extend(self._evict(None, "mqtt.listener.max_buffer_size", part.arrived_s))
+        while self.buffer.payload_bytes > rules.max_bytes:
+            events.extend(self._evict(None, "dispatch.max_open_bytes", part.arrived_s))
+        return events
+
+    def _evict(self, source: str | None, knob: str, now_s: float) -> list[Event]:
         oldest = self.buffer.oldest(source)
         assert oldest is not None
-        self.counts["evicted"] += 1
-        return self._give_up(oldest.key, f"the buffer is full, raise {knob}")
+        return self._give_up(oldest, "evicted", f"the buffer is full, raise {knob}", now_s)
 
-    # ---- duplicates -----------------------------------------------------------------------
+    # ---- duplicates and stragglers --------------------------------------------------------
 
-    def _repeats_past(self, key: Key, part: Part) -> bool:
+    def _recall(self, key: Key, now_s: float) -> _Past | None:
         past = self._past.get(key)
-        if past is None or past.ended_s + self._rules.time_window_s <= part.arrived_s:
-            return False
+        fresh = past is not None and past.ended_s + self._rules.time_window_s > now_s
+        return past if fresh else None
+
+    def _repeats(self, past: _Past, part: Part, *, is_open: bool) -> bool:
+        """Whether the part belongs to an ended join that had one of its kind."""
         known = past.fingerprints.get(part.kind)
-        if known is None:
-            return part.kind in self._optional  # too late for its join: only the newest counts
-        recent = part.arrived_s - past.ended_s <= self._rules.duplicate_window_s
-        return recent or known == hash(part.payload)
+        if known is None or known == hash(part.payload):
+            return known is not None
+        # a differing part belongs rather to the join of the same id that is open now
+        return not is_open and part.arrived_s - past.ended_s <= self._rules.duplicate_window_s
 
     def _starts_anew(self, known: Part, part: Part) -> bool:
         late = part.arrived_s - known.arrived_s > self._rules.duplicate_window_s
         return late and known.payload != part.payload
 
-    def _duplicate(self, key: Key, part: Part) -> list[Event]:
+    def _duplicate(self, key: Key, part: Part, join: Join | None = None) -> list[Event]:
+        """`join` is the open one that the part repeats; None: that one has ended."""
         self.counts["duplicates"] += 1
         if self._rules.duplicate_handling == "error":
-            reason = f"Duplicate {part.kind} for result id {key[1]}"
-            return [Refused(part.kind, key, reason)]
-        join = self.buffer.get(key)
-        if self._rules.duplicate_handling == "replace" and join and part.kind in join.parts:
+            return [Refused(part.kind, key, f"Duplicate {part.kind} for result id {key[1]}")]
+        if self._rules.duplicate_handling == "replace" and join is not None:
             self.counts["replaced"] += 1
             self.buffer.put(key, part)
+            return self._enforce_bounds(part)
         return []
+
+    def _too_late(self, key: Key, past: _Past, part: Part) -> list[Event]:
+        """A part whose join ended without it."""
+        past.fingerprints[part.kind] = hash(part.payload)
+        self.counts["late"] += 1
+        if part.kind in self._optional:
+            self._habits.met(part.source)  # had we waited, it would have been there
+            return []
+        reason = f"The {part.kind} for result id {key[1]} came after its hole had been given up"
+        return [Refused(part.kind, key, reason)]
+
+    # ---- optional parts without an id -------------------------------------------------------
+
+    def _offer_loose(self, part: Part) -> list[Event]:
+        """For the oldest complete join that lacks its kind, else for the next one."""
+        self._habits.note(part)
+        for key in self._complete.get(part.source, ()):
+            join = self.buffer.get(key)
+            if join is not None and part.kind not in join.parts:
+                return self._advance(join, part.arrived_s)
+        return []
+
+    def _bind_loose(self, join: Join, now_s: float) -> None:
+        """Give a complete join what came without an id just before it, or just now."""
+        since_s = now_s - self._rules.optional_wait_s
+        missing = self._optional - join.parts.keys()
+        for part in self._habits.take_loose(join.key[0], missing, since_s=since_s):
+            self.buffer.put(join.key, part)

@@ -1,41 +1,38 @@
 """The `Flow`: the way of a hole through the broker, from part to published answer, without I/O.
 
-It strings the stations together: correlator ▶ ledger ▶ roster ▶ sequencer ▶ answerer ▶ outbox,
-and counts. The process shell feeds it arrivals, worker messages and the time, sends the jobs it
-offers and publishes what lies in its outbox. Every join ends in exactly one `Terminal` state.
+It strings the stations together: correlator ▶ ledger and roster ▶ answers ▶ outbox, and counts. The
+process shell feeds it arrivals, worker messages and the time, sends the jobs it offers and
+publishes what lies in its outbox. Every join ends in exactly one `Terminal` state.
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from farm import wire
-from farm.adapter import Adapter, Answer, Finished, Publication, Route, Status, Terminal
+from farm.adapter import Finished, Route, Status
+from farm.broker.answers import Answers, Outcome
 from farm.broker.buffer import Key, Part
 from farm.broker.correlator import Correlator, Event, Paired, Refused, Rules, Unpaired
+from farm.broker.guard import GuardedAdapter, GuardedAnswerer
 from farm.broker.ledger import Entry, Ledger
 from farm.broker.outbox import Letter, Outbox
 from farm.broker.roster import Roster, Worker, WorkerState
-from farm.broker.sequencer import Sequencer
 from farm.broker.throughput import ThroughputMonitor
-from farm.config import Config
 from farm.errors import ReadError
 from farm.log import Limited
 from farm.telemetry.histogram import Histogram
 
-STAGES = ("pairing", "queue", "transport", "reading", "inference", "publishing", "total")
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
+    from farm.adapter import Adapter, Publication, Terminal
+    from farm.config import Config
 
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    """A finished join on its way through the sequencer."""
-
-    finished: Finished
-    first_s: float
-    last_s: float
+# An answer is two publications; a source that sends rubbish gets error messages beyond that.
+PUBLICATIONS_PER_JOB = 4
 
 
 class Flow:
@@ -43,8 +40,10 @@ class Flow:
 
     def __init__(self, config: Config, adapter: Adapter, now_s: float) -> None:
         self._config = config
-        self._adapter = adapter
-        self._answerer = adapter.answerer()
+        self.counts: Counter[str] = Counter()
+        self._adapter = GuardedAdapter(
+            adapter, max_part_bytes=config.limits.message_bytes, counts=self.counts
+        )
         self.correlator = Correlator(adapter.needs, _rules(config))
         self.ledger = Ledger(
             claim_timeout_s=config.dispatch.claim_timeout_s,
@@ -54,19 +53,27 @@ class Flow:
         # neither worker ids nor job ids of a former broker may ever be taken for ours
         epoch = int.from_bytes(os.urandom(4), "big")
         self.roster = Roster(
-            heartbeat_timeout_s=config.workers.heartbeat_timeout_s, first_id=epoch << 16
+            heartbeat_timeout_s=config.workers.heartbeat_timeout_s,
+            job_timeout_s=config.dispatch.job_timeout_s,
+            first_id=epoch << 16,
         )
-        self._sequencer: Sequencer[_Outcome] = Sequencer()
         self.outbox = Outbox(max_inflight=config.mqtt.broker.max_inflight)
-        self.max_packet_bytes: int | None = None  # what the MQTT broker said it takes
         self.monitor = ThroughputMonitor(
             healthy_ratio=config.throughput.healthy_ratio,
             window_s=config.throughput.window_s,
             started_s=now_s,
         )
-        self.counts: Counter[str] = Counter()
-        self.terminals: Counter[Terminal] = Counter()
-        self.stages = {stage: Histogram() for stage in STAGES}
+        answerer = GuardedAnswerer(adapter.answerer(), self.counts)
+        self._answers = Answers(answerer, self.outbox, self.monitor, self.counts)
+        self.stages = {
+            "pairing": Histogram(),
+            "queue": Histogram(),
+            "transport": Histogram(),
+            "reading": Histogram(),
+            "inference": Histogram(),
+            "publishing": self._answers.publishing,
+            "total": self._answers.total,
+        }
         self._next_ticket = epoch << 24
         self._log = Limited()
 
@@ -81,18 +88,10 @@ class Flow:
             self.counts["foreign_topics"] += 1
             return
         self.counts["parts"] += 1
-        if len(payload) > self._config.limits.message_bytes:
-            self._reject(
-                route,
-                f"The {route.kind} message has {len(payload)} bytes, at most "
-                f"{self._config.limits.message_bytes} are taken",
-                now_s,
-            )
-            return
         try:
             part_id = self._adapter.part_id(route.kind, payload)
         except ReadError as error:
-            self._reject(route, str(error), now_s)
+            self._answers.reject(route, str(error), now_s)
             return
         part = Part(route.kind, route.source, part_id, payload, intake_s)
         self._handle(self.correlator.offer(part), now_s, skew_s=arrived_s - intake_s)
@@ -107,7 +106,7 @@ class Flow:
 
     def flush(self, reason: str, now_s: float, intake_s: float) -> None:
         """End every open join, before a stop."""
-        self._handle(self.correlator.flush(reason), now_s, skew_s=now_s - intake_s)
+        self._handle(self.correlator.flush(reason, intake_s), now_s, skew_s=now_s - intake_s)
 
     def _handle(self, events: list[Event], now_s: float, *, skew_s: float) -> None:
         """Carry events on; `skew_s` turns their intake time into monotonic time."""
@@ -119,7 +118,7 @@ class Flow:
                     self._log.warning("join_unpaired", key="/".join(key), reason=reason)
                     self._expect_and_fail(key, payloads, reason, now_s)
                 case Refused(kind, key, reason):
-                    self._reject(Route(kind, key[0]), reason, now_s)
+                    self._answers.reject(Route(kind, key[0]), reason, now_s)
 
     def _queue(
         self,
@@ -136,28 +135,19 @@ class Flow:
 
     def _take_ticket(self, source: str, now_s: float) -> int:
         self._next_ticket += 1
-        self._sequencer.expect(source, self._next_ticket)
-        self.monitor.arrived(now_s)
-        self.counts["holes"] += 1
+        self._answers.expect(source, self._next_ticket, now_s)
         return self._next_ticket
 
     def _expect_and_fail(
         self, key: Key, payloads: Mapping[str, bytes], reason: str, now_s: float
     ) -> None:
         ticket = self._take_ticket(key[0], now_s)
-        finished = self._failure(key, payloads, reason)
-        self._settle(ticket, _Outcome(finished, now_s, now_s), now_s)
+        failure = self._failure(key, payloads, reason)
+        self._answers.settle(Outcome(ticket, failure, now_s, now_s), now_s)
 
     def _failure(self, key: Key, payloads: Mapping[str, bytes], reason: str) -> Finished:
         provenance = self._adapter.describe(payloads)
-        return Finished(key[0], key[1], Status.FAILED, None, reason, provenance, "")
-
-    def _reject(self, route: Route, reason: str, now_s: float) -> None:
-        self.counts["rejected"] += 1
-        self._log.warning("part_rejected", source=route.source, kind=route.kind, reason=reason)
-        letter = Letter(route.source, "", None, now_s, now_s, now_s)
-        if self.outbox.add(self._answerer.reject(route, reason), letter, self.max_packet_bytes):
-            self.delivered(letter, now_s)
+        return Finished(*key, Status.FAILED, None, reason, provenance, "")
 
     # ---- workers ----------------------------------------------------------------------------
 
@@ -207,19 +197,9 @@ class Flow:
             return
         self.stages["reading"].add(message.read_s)
         self.stages["inference"].add(message.infer_s)
-        try:
-            status = Status(message.status)
-        except ValueError:
-            status = Status.FAILED
-        finished = Finished(
-            *entry.key,
-            status,
-            message.value,
-            message.reason,
-            message.provenance,
-            message.model_version,
+        self._answers.settle(
+            Outcome(entry.job_id, _finished(entry.key, message), entry.first_s, entry.last_s), now_s
         )
-        self._settle(entry.job_id, _Outcome(finished, entry.first_s, entry.last_s), now_s)
 
     def worker_gone(self, worker: Worker, cause: str, now_s: float) -> None:
         """A worker died, left or is fenced: what it held goes back, or is given up."""
@@ -230,73 +210,87 @@ class Flow:
                 f"Gave up: {entry.deaths} workers in a row ended while computing this hole "
                 f"(the last one: {cause})"
             )
-            finished = self._failure(entry.key, entry.payloads, reason)
-            self._settle(entry.job_id, _Outcome(finished, entry.first_s, entry.last_s), now_s)
+            failure = self._failure(entry.key, entry.payloads, reason)
+            outcome = Outcome(entry.job_id, failure, entry.first_s, entry.last_s)
+            self._answers.settle(outcome, now_s)
 
-    # ---- answers out ------------------------------------------------------------------------
-
-    def _settle(self, ticket: int, outcome: _Outcome, now_s: float) -> None:
-        for released in self._sequencer.settle(outcome.finished.source, ticket, outcome):
-            self._answer(released, now_s)
-
-    def _answer(self, outcome: _Outcome, now_s: float) -> None:
-        finished = outcome.finished
-        answer: Answer = self._answerer.answer(finished, now_s)
-        self.counts.update(answer.counts)
-        if finished.status is Status.FAILED:
-            self._log.warning(
-                "hole_failed", source=finished.source, id=finished.part_id, reason=finished.reason
-            )
-        if answer.alert:
-            self.counts["alerts"] += 1
-            self._log.warning("alert", source=finished.source, reason=answer.alert)
-        letter = Letter(
-            finished.source,
-            finished.part_id,
-            answer.terminal,
-            outcome.first_s,
-            outcome.last_s,
-            now_s,
-        )
-        if self.outbox.add(answer.publications, letter, self.max_packet_bytes):
-            self.delivered(letter, now_s)
-
-    def delivered(self, letter: Letter, now_s: float) -> None:
-        """The last publication of a letter was confirmed, or none could be sent."""
-        terminal = letter.terminal
-        if letter.refusals:
-            self.counts["refused_publications"] += len(letter.refusals)
-            terminal = terminal and Terminal.DEAD
-            self._log.warning(
-                "answer_refused", source=letter.source, id=letter.part_id, why=letter.refusals
-            )
-        if terminal is None:
-            return
-        self.terminals[terminal] += 1
-        self.monitor.processed(now_s)
-        self.stages["publishing"].add(now_s - letter.answered_s)
-        self.stages["total"].add(now_s - letter.last_s)
-
-    @property
-    def unanswered(self) -> int:
-        """Holes that are complete and have not reached their end."""
-        return self.counts["holes"] - self.terminals.total()
-
-    @property
-    def waiting(self) -> int:
-        """Holes that are complete and neither on a worker nor answered: the backlog."""
-        return self.ledger.waiting + self.ledger.on_wire
-
-    def publication(self) -> Publication | None:
-        """The next publication to hand to MQTT."""
-        return self.outbox.next_to_send()
+    def faulty(self, now_s: float) -> list[tuple[Worker, str]]:
+        """The workers to fence now, each once, with the cause in words."""
+        found: dict[int, tuple[Worker, str]] = {}
+        for worker in self.roster.silent(now_s):
+            cause = f"silent for {now_s - worker.heard_s:.1f} s"
+            found[worker.worker_id] = (worker, cause)
+        limit = f"over {self._config.dispatch.job_timeout_s:g} s on"
+        for entry, worker_id in self.ledger.overdue(now_s):
+            if at_fault := self.roster.get(worker_id):
+                cause = f"{limit} {'/'.join(entry.key)}; raise dispatch.job_timeout_s"
+                found.setdefault(worker_id, (at_fault, cause))
+        for worker in self.roster.stuck(now_s):
+            cause = f"{limit} a hole that another worker has answered"
+            found.setdefault(worker.worker_id, (worker, cause))
+        return list(found.values())
 
     def ready(self, worker: Worker, message: wire.Ready) -> None:
         """A worker has loaded and warmed up its model."""
         worker.model_version, worker.model_hash = message.model_version, message.model_hash
         worker.load_s = message.load_s
         if worker.state is WorkerState.LOADING:
-            self.roster.become(worker, WorkerState.IDLE)
+            # its claim may have overtaken this: claims come on another socket
+            busy = worker.current is not None
+            self.roster.become(worker, WorkerState.BUSY if busy else WorkerState.IDLE)
+
+    # ---- answers out ------------------------------------------------------------------------
+
+    def delivered(self, letter: Letter, now_s: float) -> None:
+        """The last publication of a letter was confirmed."""
+        self._answers.delivered(letter, now_s)
+
+    @property
+    def terminals(self) -> Counter[Terminal]:
+        """Holes by the way they ended."""
+        return self._answers.terminals
+
+    @property
+    def unanswered(self) -> int:
+        """Holes that are complete and have not reached their end."""
+        return self._answers.open
+
+    @property
+    def waiting(self) -> int:
+        """Holes that are complete and neither on a worker nor answered: the backlog."""
+        return self.ledger.waiting + self.ledger.on_wire
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more may be taken in until some of what is open has left."""
+        limits = self._config.dispatch
+        return (
+            self.unanswered >= limits.max_open_jobs
+            or self.ledger.open_bytes >= limits.max_open_bytes
+            or len(self.outbox) >= PUBLICATIONS_PER_JOB * limits.max_open_jobs
+        )
+
+    @property
+    def max_packet_bytes(self) -> int | None:
+        """What the MQTT broker said it takes."""
+        return self.outbox.max_packet_bytes
+
+    @max_packet_bytes.setter
+    def max_packet_bytes(self, limit_bytes: int | None) -> None:
+        self.outbox.max_packet_bytes = limit_bytes
+
+    def publication(self) -> Publication | None:
+        """The next publication to hand to MQTT."""
+        return self.outbox.next_to_send()
+
+
+def _finished(key: Key, message: wire.Result) -> Finished:
+    try:
+        status, reason = Status(message.status), message.reason
+    except ValueError:
+        status, reason = Status.FAILED, f"The worker ended with the unknown status {message.status}"
+    provenance, version = message.provenance, message.model_version
+    return Finished(*key, status, message.value, reason, provenance, version)
 
 
 def _rules(config: Config) -> Rules:
@@ -309,4 +303,5 @@ def _rules(config: Config) -> Rules:
         optional_wait_s=correlation.optional_wait_s,
         max_parts=listener.max_buffer_size,
         max_parts_per_source=correlation.max_parts_per_source,
+        max_bytes=config.dispatch.max_open_bytes,
     )

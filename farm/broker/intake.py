@@ -41,9 +41,13 @@ class Intake:
         return self._put_bytes - self._taken_bytes
 
     def put(self, arrival: Arrival) -> bool:
-        """Queue a message. False: it does not fit; it must stay unacknowledged."""
+        """Queue a message. False: it does not fit; it must stay unacknowledged.
+
+        An empty queue takes any: a message beyond the bound would else come again for ever.
+        """
         full = len(self._queue) >= self._max_messages
-        if full or self.payload_bytes + len(arrival.payload) > self._max_bytes:
+        full |= self.payload_bytes + len(arrival.payload) > self._max_bytes
+        if full and self._queue:
             return False
         self._put_bytes += len(arrival.payload)
         self._queue.append(arrival)

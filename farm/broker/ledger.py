@@ -6,17 +6,20 @@ A decision without I/O. States and their legal transitions stand in one table. R
 * A bounced job, and a job whose worker died, goes back to the *head* of the backlog.
 * A claim may come late, even after the job was sent again: whoever claims computes, and the
   first result wins. Later ones are counted by the caller and suppressed.
-* A job that outlives `max_attempts` claims (its workers died or hung) is dead.
+* A job that cost `max_attempts` workers (they died or hung) and that nobody computes is dead.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TYPE_CHECKING
 
-from farm.broker.buffer import Key
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from farm.broker.buffer import Key
 
 # After a worker's death an unclaimed job that it may have swallowed waits this long for a claim:
 # living readers claim or bounce within milliseconds.
@@ -68,9 +71,7 @@ class Entry:
 class Ledger:
     """See the module. Times are monotonic seconds."""
 
-    def __init__(
-        self, *, claim_timeout_s: float, job_timeout_s: float, max_attempts: int
-    ) -> None:
+    def __init__(self, *, claim_timeout_s: float, job_timeout_s: float, max_attempts: int) -> None:
         self._claim_timeout_s = claim_timeout_s
         self._job_timeout_s = job_timeout_s
         self._max_attempts = max_attempts
@@ -163,22 +164,21 @@ class Ledger:
             The jobs that have now cost `max_attempts` workers; the caller ends them.
         """
         exhausted = []
-        for job_id in [j for j in self._claimed if worker_id in self._entries[j].claims]:
+        held = [j for j in self._claimed if worker_id in self._entries[j].claims]
+        for job_id in reversed(held):  # each goes to the head: the first one last
             entry = self._entries[job_id]
             del entry.claims[worker_id]
             entry.deaths += 1
+            if entry.claims:
+                continue  # another worker computes it as well, and may yet bring it home
             if entry.deaths >= self._max_attempts:
                 exhausted.append(entry)
-            elif not entry.claims:
+            else:
                 self._requeue(entry)
-        self.hasten_claims(now_s)
-        return exhausted
-
-    def hasten_claims(self, now_s: float) -> None:
-        """A worker left: what it may have swallowed unclaimed is sent again soon."""
         for job_id in self._sent:
             entry = self._entries[job_id]
             entry.claim_by_s = min(entry.claim_by_s, now_s + ORPHAN_GRACE_S)
+        return exhausted
 
     def reclaim_unclaimed(self, now_s: float) -> int:
         """Take back what nobody claimed in time; returns how many."""

@@ -17,25 +17,29 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
-from paho.mqtt.reasoncodes import ReasonCode
 
 from farm import log
-from farm.adapter import Publication
 from farm.broker.intake import Arrival, Intake
-from farm.config import BrokerConfig
 from farm.config.credentials import read_credentials
 from farm.errors import MqttError
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from paho.mqtt.reasoncodes import ReasonCode
+
+    from farm.adapter import Publication
+    from farm.config import BrokerConfig
+
 LOOP_TIMEOUT_S = 0.5  # how late a stop or a reconnect request is noticed at worst
-CONNECT_TIMEOUT_S = 5.0
+CONNECT_TIMEOUT_S = 5.0  # for TCP and TLS, and again for the answer to CONNECT
 KEPT_CONNECTION_S = 10.0  # a connection that lived this long resets the back-off
 SESSION_TAKEN_OVER = 0x8E
 UNSUPPORTED_PROTOCOL = (0x84, 0x01)  # MQTT 5, and how a 3.1.1 broker says it
@@ -107,6 +111,7 @@ class MqttLink:
         self._version = "3.1.1" if settings.protocol == "3.1.1" else "5"
         self._fresh = True
         self._reached = False  # TCP is open, the broker has not answered yet
+        self._refusal = ""  # what the broker answered instead of letting us in
         self._settled = settings.protocol != "auto"  # the MQTT version needs no guess any more
         self._client = self._make_client()
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
@@ -176,13 +181,19 @@ class MqttLink:
     def _hold_connection(self) -> str:
         """Connect and serve the connection until it ends; returns why it ended."""
         self._reached = False
+        self._refusal = ""
         self._overrun = False
         try:
             self._connect()
+            answer_by_s = time.monotonic() + CONNECT_TIMEOUT_S
             while not self._stopping.is_set() and not self._overrun:
                 code = self._client.loop(LOOP_TIMEOUT_S)
                 if code != MQTTErrorCode.MQTT_ERR_SUCCESS:
-                    return self._after_failure(paho.error_string(code))
+                    return self._after_failure(self._refusal or paho.error_string(code))
+                if self._live_epoch is None and time.monotonic() > answer_by_s:
+                    # some brokers of MQTT 3.1.1 are silent when they are asked for MQTT 5
+                    self._client.disconnect()
+                    return self._after_failure(f"no answer to CONNECT in {CONNECT_TIMEOUT_S:g} s")
             if self._overrun:
                 self._client.disconnect()
                 return "paused: arrivals outran the intake queue"
@@ -197,7 +208,7 @@ class MqttLink:
         if login.username:
             self._client.username_pw_set(login.username, login.password or None)
         if self._version == "5":
-            properties = Properties(PacketTypes.CONNECT)
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             properties.SessionExpiryInterval = settings.session_expiry_s
             properties.ReceiveMaximum = settings.receive_maximum
             self._client.connect(
@@ -251,7 +262,7 @@ class MqttLink:
     ) -> None:
         if reason.value >= FIRST_FAILURE or (self._version != "5" and reason.is_failure):
             self._reached = reason.value in UNSUPPORTED_PROTOCOL
-            self._emit(Down(f"refused: {reason}"))
+            self._refusal = f"refused: {reason}"
             return
         self._settled = True
         client.subscribe([(f, 1) for f in self._filters])
@@ -270,7 +281,12 @@ class MqttLink:
         self._fresh = False
 
     def _on_disconnect(
-        self, _client: paho.Client, _userdata: Any, _flags: Any, reason: ReasonCode, _properties: Any
+        self,
+        _client: paho.Client,
+        _userdata: Any,
+        _flags: Any,
+        reason: ReasonCode,
+        _properties: Any,
     ) -> None:
         if reason.value == SESSION_TAKEN_OVER:
             self._evicted = True
@@ -291,8 +307,9 @@ class MqttLink:
     def _on_message(self, _client: paho.Client, _userdata: Any, message: paho.MQTTMessage) -> None:
         if self._overrun or self._holding:
             return  # unacknowledged: it comes again after the reconnect
+        payload = bytes(message.payload)  # of bytes, no copy is made
         arrival = Arrival(
-            message.topic, message.payload, message.mid, message.qos, self._epoch, time.monotonic()
+            message.topic, payload, message.mid, message.qos, self._epoch, time.monotonic()
         )
         if self._intake.put(arrival):
             self._wake()

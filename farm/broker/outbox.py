@@ -8,31 +8,51 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from farm.adapter import Publication, Terminal
+if TYPE_CHECKING:
+    from farm.adapter import Publication, Terminal
 
 MAX_TOPIC_BYTES = 65_535  # MQTT 5, section 1.5.4
+MAX_TOPIC_LEVELS = 200  # mosquitto closes the connection beyond that
+MAX_PACKET_BYTES = 268_435_455  # MQTT 5, section 1.5.5: what a length can say
 PACKET_OVERHEAD_BYTES = 64  # fixed header, mid, property length: far less than this
 
 
 def defect(publication: Publication, max_packet_bytes: int | None) -> str | None:
     """Why MQTT could not take this publication, or None."""
-    topic_bytes = len(publication.topic.encode("utf-8", "surrogatepass"))
-    if not publication.topic:
+    topic = publication.topic
+    if not topic:
         return "its topic is empty"
-    if any(c in publication.topic for c in "+#\0"):
-        return "its topic holds a wildcard or a NUL"
+    if any(c in "+#" or _is_unfit(c) for c in topic):
+        return "its topic holds a wildcard or a character that MQTT brokers refuse"
+    if topic.count("/") >= MAX_TOPIC_LEVELS:
+        return f"its topic has more than {MAX_TOPIC_LEVELS} levels"
+    topic_bytes = len(topic.encode())
     if topic_bytes > MAX_TOPIC_BYTES:
         return f"its topic has {topic_bytes} bytes, at most {MAX_TOPIC_BYTES}"
     size = len(publication.payload) + topic_bytes + PACKET_OVERHEAD_BYTES
-    if max_packet_bytes is not None and size > max_packet_bytes:
-        return f"it has {size} bytes and the MQTT broker takes {max_packet_bytes}"
+    limit = MAX_PACKET_BYTES if max_packet_bytes is None else max_packet_bytes
+    if size > limit:
+        return f"it has {size} bytes and the MQTT broker takes {limit}"
     return None
+
+
+def _is_unfit(character: str) -> bool:
+    """Control characters, lone surrogates and non-characters: MQTT 5, section 1.5.4."""
+    code = ord(character)
+    return (
+        code < 0x20
+        or 0x7F <= code < 0xA0
+        or 0xD800 <= code < 0xE000
+        or 0xFDD0 <= code < 0xFDF0
+        or code & 0xFFFE == 0xFFFE
+    )
 
 
 @dataclass(slots=True)
 class Letter:
-    """All publications of one finished join (or one rejected part: `ticket` is None)."""
+    """All publications of one finished join, or of one rejected part."""
 
     source: str
     part_id: str
@@ -48,7 +68,9 @@ class Outbox:
     """See the module."""
 
     def __init__(self, *, max_inflight: int) -> None:
+        self._configured = max_inflight
         self._max_inflight = max_inflight
+        self.max_packet_bytes: int | None = None  # what the MQTT broker said it takes
         self._queue: deque[tuple[Publication, Letter]] = deque()
         self._inflight: dict[int, tuple[Publication, Letter]] = {}
 
@@ -62,15 +84,13 @@ class Outbox:
         return len(self._inflight)
 
     def limit(self, max_inflight: int) -> None:
-        """The MQTT broker takes no more than this many at once."""
-        self._max_inflight = min(self._max_inflight, max_inflight)
+        """The MQTT broker of this connection takes no more than this many at once."""
+        self._max_inflight = min(self._configured, max_inflight)
 
-    def add(
-        self, publications: tuple[Publication, ...], letter: Letter, max_packet_bytes: int | None
-    ) -> bool:
+    def add(self, publications: tuple[Publication, ...], letter: Letter) -> bool:
         """Queue a letter. True: it is complete at once, since nothing of it can be sent."""
         for publication in publications:
-            if reason := defect(publication, max_packet_bytes):
+            if reason := defect(publication, self.max_packet_bytes):
                 letter.refusals.append(f"not publishable: {reason}")
             else:
                 letter.open += 1
@@ -85,7 +105,10 @@ class Outbox:
 
     def sent(self, mid: int) -> None:
         """The publication of `next_to_send` was handed over under this message id."""
+        former = self._inflight.pop(mid, None)
         self._inflight[mid] = self._queue.popleft()
+        if former is not None:  # a client that gives an id anew has forgotten who had it
+            self._queue.appendleft(former)
 
     def confirmed(self, mid: int, refusal: str | None) -> Letter | None:
         """A PUBACK came. Returns the letter when this was its last publication."""

@@ -9,7 +9,7 @@ import hashlib
 import json
 import socket
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import zmq
 
@@ -19,13 +19,15 @@ from farm.broker.flow import Flow
 from farm.broker.intake import Intake, IntakeClock
 from farm.broker.mqtt import Confirmed, Down, Evicted, MqttLink, Up
 from farm.broker.roster import Worker, WorkerState
-from farm.config import Config
 from farm.config.show import worker_view
 from farm.errors import ExitCode, WireError
 from farm.sockets import Role, open_socket
-from farm.state_dir import Endpoints
 from farm.telemetry import snapshot
 from farm.waker import Waker
+
+if TYPE_CHECKING:
+    from farm.config import Config
+    from farm.state_dir import Endpoints
 
 POLL_MS = 50  # how late a deadline is noticed at worst
 ARRIVALS_PER_TURN = 200  # so that results and control get their turn under a flood
@@ -63,7 +65,9 @@ class BrokerProcess:
         self._started_s = time.monotonic()
         self._flow = Flow(config, self._adapter, self._started_s)
         self._view = worker_view(config)
-        self._view_hash = hashlib.sha256(json.dumps(self._view, sort_keys=True).encode()).hexdigest()
+        self._view_hash = hashlib.sha256(
+            json.dumps(self._view, sort_keys=True).encode()
+        ).hexdigest()
         self._mqtt_state: dict[str, Any] = {"state": "connecting", "reconnects": 0}
         self._kill: dict[int, str] = {}  # pids that the supervisor shall end, and why
         self._draining = False
@@ -100,7 +104,9 @@ class BrokerProcess:
         finally:
             self._link.stop(STOP_TIMEOUT_S)
             context.destroy(linger=200)
-            self._log.info("broker_stopped", unanswered=self._flow.unanswered, drained=self._draining)
+            self._log.info(
+                "broker_stopped", unanswered=self._flow.unanswered, drained=self._draining
+            )
         return self._exit_code
 
     def asked_to_end(self) -> None:
@@ -139,7 +145,7 @@ class BrokerProcess:
                 reply = wire.Refused(str(error))
             self._control.send_multipart([identity, b"", wire.encode(reply)])
 
-    def _answer_control(self, request: wire.Message) -> wire.Message:
+    def _answer_control(self, request: wire.Message) -> wire.Message:  # noqa: PLR0911
         now_s = time.monotonic()
         match request:
             case wire.Hello():
@@ -207,7 +213,7 @@ class BrokerProcess:
                 self._flow.worker_gone(worker, str(how), now_s)
         ready = (WorkerState.IDLE, WorkerState.BUSY, WorkerState.DRAINING)
         pids = [w.pid for w in self._flow.roster.all() if w.local and w.state in ready]
-        kill = [[pid, why] for pid, why in self._kill.items()]
+        kill = list(self._kill.items())
         self._kill.clear()
         return wire.SupervisorOrders(pids, kill)
 
@@ -310,7 +316,10 @@ class BrokerProcess:
         """Too much is open: what arrives stays unacknowledged until there is room."""
         limits = self._config.dispatch
         flow = self._flow
-        return flow.unanswered >= limits.max_open_jobs or flow.ledger.open_bytes >= limits.max_open_bytes
+        return (
+            flow.unanswered >= limits.max_open_jobs
+            or flow.ledger.open_bytes >= limits.max_open_bytes
+        )
 
     # ---- time, jobs, answers ------------------------------------------------------------------
 
@@ -323,9 +332,11 @@ class BrokerProcess:
             self._fence(worker, f"silent for {now_s - worker.heard_s:.1f} s", now_s)
         for entry, worker_id in self._flow.ledger.overdue(now_s):
             timeout_s = self._config.dispatch.job_timeout_s
-            if worker := self._flow.roster.get(worker_id):
-                cause = f"over {timeout_s:g} s on {'/'.join(entry.key)}; raise dispatch.job_timeout_s"
-                self._fence(worker, cause, now_s)
+            if at_fault := self._flow.roster.get(worker_id):
+                cause = (
+                    f"over {timeout_s:g} s on {'/'.join(entry.key)}; raise dispatch.job_timeout_s"
+                )
+                self._fence(at_fault, cause, now_s)
         if now_s >= self._next_forget_s:
             self._next_forget_s = now_s + self._config.mqtt.listener.cleanup_interval
             self._flow.correlator.forget(self._clock.read(now_s))
@@ -393,4 +404,3 @@ class BrokerProcess:
             workers_ready=self._flow.roster.ready,
             problems=shot["problems"],
         )
-

@@ -1,8 +1,8 @@
 """The `Roster`: which workers there are, whether they live, and which of them are idle.
 
 A decision without I/O. *Liveness* is any message from this incarnation; *progress* is the age of
-the claimed job and is the ledger's. A worker that falls silent is fenced: its id is void, and if
-it speaks again it is told to say Hello anew.
+the claimed job. A worker that lacks either is fenced: its id is void, and if it speaks again it is
+told to say Hello anew.
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ class Worker:
 class Roster:
     """See the module. Times are monotonic seconds."""
 
-    def __init__(self, *, heartbeat_timeout_s: float, first_id: int) -> None:
+    def __init__(self, *, heartbeat_timeout_s: float, job_timeout_s: float, first_id: int) -> None:
         self._timeout_s = heartbeat_timeout_s
+        self._job_timeout_s = job_timeout_s
         self._workers: dict[int, Worker] = {}
         self._last_id = first_id - 1  # drawn anew for each broker: old ids must mean nobody
         self._idle = 0
@@ -115,7 +116,13 @@ class Roster:
     def silent(self, now_s: float) -> tuple[Worker, ...]:
         """Workers that were not heard of for longer than the timeout."""
         return tuple(
+            worker for worker in self._workers.values() if now_s - worker.heard_s > self._timeout_s
+        )
+
+    def stuck(self, now_s: float) -> tuple[Worker, ...]:
+        """Workers that take too long over a job, be it open in the ledger or not any more."""
+        return tuple(
             worker
             for worker in self._workers.values()
-            if now_s - worker.heard_s > self._timeout_s
+            if worker.current is not None and now_s - worker.current_since_s > self._job_timeout_s
         )

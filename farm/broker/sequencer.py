@@ -12,7 +12,11 @@ T = TypeVar("T")
 
 
 class Sequencer(Generic[T]):
-    """Holds an outcome back until all earlier ones of its source are known."""
+    """Holds an outcome (never None) back until all earlier ones of its source are known.
+
+    It holds no more than the joins that are open, which the broker's brake bounds: every ticket is
+    settled in the end, since the ledger ends every job.
+    """
 
     def __init__(self) -> None:
         self._open: dict[str, OrderedDict[int, T | None]] = {}

@@ -52,7 +52,8 @@ class _Rate:
 
 
 class ThroughputMonitor:
-    """Falling behind = processing_rate < healthy_ratio × arrival_rate while holes wait.
+    """Falling behind: less than the healthy ratio of the holes that arrive is processed, or none at
+    all is, while holes wait.
 
     Holes that are on a worker right now are no backlog: a farm that has just taken up the first
     hole of the day is not behind.
@@ -86,7 +87,8 @@ class ThroughputMonitor:
         """The state now; `waiting` holes are neither on a worker nor answered."""
         arrival = self._arrivals.read(now_s, self._started_s)
         processing = self._processed.read(now_s, self._started_s)
-        behind = waiting > 0 and processing < self._healthy_ratio * arrival
+        too_slow = processing < self._healthy_ratio * arrival or processing == 0
+        behind = waiting > 0 and too_slow
         shrinking = processing - arrival
         drain_s = 0.0 if waiting == 0 else (waiting / shrinking if shrinking > 0 else None)
         pace = Pace.FALLING_BEHIND if behind else Pace.HEALTHY

@@ -159,7 +159,8 @@ def command(
     if as_json:
         click.echo(json.dumps(_as_json(found, observed, generated, settings)))
     else:
-        Console().print(_table(found, observed, generated, settings))
+        click.echo(_title(generated, settings))
+        Console().print(_table(found, observed, generated))
     if not found.good or generated.acknowledged < generated.messages:
         sys.exit(ExitCode.FAILURE)
 
@@ -222,7 +223,7 @@ class _Bench:
                 self._observed.peak_memory = memory
 
     def _line(self, generator: Generator, listener: AnswerListener) -> str:
-        sent = len(generator.sent())
+        sent = max(len(generator.sent()), listener.complete)  # the generator tells in batches
         return (
             f"holes in {sent} of {self._load.count}, answered {listener.complete},"
             f" peak backlog {self._observed.peak_backlog}"
@@ -234,18 +235,18 @@ class _Bench:
             self._console.print(line)
 
 
-def _table(
-    found: Outcome, observed: Observed, generated: GeneratorReport, settings: dict[str, Any]
-) -> Table:
+def _title(generated: GeneratorReport, settings: dict[str, Any]) -> str:
     saves = "saves every change" if settings["durable_mqtt"] else "saves at intervals"
     broker = settings["engine"] + (f" ({saves})" if settings["engine"] == "mosquitto" else "")
-    title = (
+    return (
         f"{settings['rate_hz']:g} holes/s for {settings['duration_s']:g} s,"
         f" {settings['workers']} workers, {settings['tools']} tools,"
         f" {generated.bytes_per_hole / 1000:.0f} kB a hole, {broker}"
     )
+
+
+def _table(found: Outcome, observed: Observed, generated: GeneratorReport) -> Table:
     table = Table.grid(padding=(0, 2))
-    table.title, table.title_justify, table.title_style = title, "left", "bold"
     table.add_column(style="bold")
     table.add_column()
     for name, value in outcome_rows(found):

@@ -37,6 +37,12 @@ PLAIN_LINE_EVERY_S = 2.0
 # answered everything, if only with an error.
 ANSWER_TIMEOUT_S = 40.0
 
+# The messages of a hole come in any order within this time.
+SKEW_S = 0.05
+# Units of the oldest style send no Heads; their first holes wait this long before the farm knows.
+# The default is made for slower gateways than ours.
+HEADS_WAIT_S = 2 * SKEW_S
+
 
 @click.command()
 @click.option(
@@ -90,8 +96,9 @@ def command(*, holes: int, rate: float, tools: int, workers: int, engine: str, s
     # An end by SIGTERM must clean up like Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console()
-    plan = Plan(rate, holes, shuffle=True, skew_s=0.05)
-    with Rig(workers=workers, engine=engine) as rig:
+    plan = Plan(rate, holes, shuffle=True, skew_s=SKEW_S)
+    settings = {"correlation": {"optional_wait_s": HEADS_WAIT_S}}
+    with Rig(workers=workers, engine=engine, settings=settings) as rig:
         _wait_ready(rig, console)
         listener = AnswerListener(rig.broker.address)
         listener.connect()
@@ -104,6 +111,8 @@ def command(*, holes: int, rate: float, tools: int, workers: int, engine: str, s
         found = demo.outcome()
         units.close()
         listener.close()
+        with console.status("stopping …"):
+            rig.close()
     _sum_up(console, found, listener)
     if not found.good:
         sys.exit(ExitCode.FAILURE)

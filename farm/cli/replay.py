@@ -154,7 +154,7 @@ def _tell(report: UnitsReport, took_s: float, plan: Plan, address: BrokerAddress
     )
     for reason, number in messages.refused.items():
         click.echo(f"refused by the broker: {number} x {reason}", err=True)
-    if messages.open:
+    if messages.open and not messages.refused:
         click.echo(f"not acknowledged: {messages.open}; the broker is gone or stuck", err=True)
     if messages.acknowledged < messages.sent:
         raise SystemExit(ExitCode.FAILURE)

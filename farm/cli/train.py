@@ -31,7 +31,7 @@ from farm.errors import ConfigError
 def command(
     *, minutes: float, out: Path | None, seed: int, holes: int, evaluate_only: bool
 ) -> None:
-    r"""Train the built-in depth network on simulated traces, then score it against the rule.
+    """Train the built-in depth network on simulated traces, then score it against the rule.
 
     Real holes are neither needed nor read. The longer, the better: 15 minutes on two cores are
     enough for a usable network.
@@ -42,7 +42,7 @@ def command(
       farm train --minutes 15 --out depthnet.pt       then name it in model_settings.weights
       farm train --evaluate-only                      score the built-in weights
       farm train --evaluate-only --out depthnet.pt    score your own
-    """
+    """  # noqa: D301 - click's \b keeps the lines
     # torch takes seconds to import: only once the options are known to be right.
     from farm.training.evaluate import TEST_SEED  # noqa: PLC0415
     from farm.training.train import train  # noqa: PLC0415

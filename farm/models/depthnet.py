@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import itertools
-import pickle
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -189,22 +189,31 @@ def load_weights(payload: bytes, path: Path) -> DepthNet:
     """
     cure = "restore the file, or make it anew with `farm train --out FILE`"
     try:
-        saved = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
-        raise ModelError(
-            f"the weights {path} are corrupt ({type(error).__name__}): {cure}"
-        ) from error
+        saved = _unpack(payload)
+    except Exception as error:  # zipfile and torch raise anything at all on a broken file
+        cause = f"{type(error).__name__}: {str(error)[:80]}"
+        raise ModelError(f"the weights {path} are corrupt ({cause}): {cure}") from error
     found = saved.get("version") if isinstance(saved, dict) else None
     if found != VERSION:
-        raise ModelError(
-            f"the weights {path} are of {found!r}, this network is {VERSION!r}: {cure}"
-        )
+        raise ModelError(f"the weights {path} are of {found!r}, not {VERSION!r}: {cure}")
     net = DepthNet()
     try:
         net.load_state_dict(saved["state"])
     except (RuntimeError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"the weights {path} do not fit this network: {cure}") from error
     return net.eval()
+
+
+def _unpack(payload: bytes) -> Any:
+    """What torch saved, its checksums compared: a flipped bit must not become a wrong network.
+
+    torch itself reads its zip archive without looking at the checksums in it.
+    """
+    with zipfile.ZipFile(io.BytesIO(payload)) as archive:
+        broken = archive.testzip()
+    if broken is not None:
+        raise ValueError(f"checksum of {broken}")
+    return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
 
 
 def save_weights(net: DepthNet, path: Path, provenance: Mapping[str, int | float | str]) -> None:

@@ -13,6 +13,7 @@ import uuid
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import paho.mqtt.client as paho
@@ -139,14 +140,21 @@ class MqttLink:
         with self._changed:
             return PublishCount(self._sent, self._acknowledged, dict(self._refused))
 
+    @property
+    def is_refused(self) -> bool:
+        """The broker has turned down a message of ours."""
+        return bool(self._refused)
+
     def drain(self, stall_s: float) -> PublishCount:
-        """Wait until every message has its answer, or no answer has come for `stall_s`."""
+        """Wait until every message has its answer, or no answer has come for `stall_s`.
+
+        Also ends with the first refusal: it is a matter of rights, so more would follow, and
+        mosquitto 2.0 closes the connection with each.
+        """
         with self._changed:
-            moved = True
-            while moved and self._left():
-                before = self._left()
-                self._changed.wait(stall_s)
-                moved = self._left() < before
+            while (left := self._left()) and not self._refused:
+                if not self._changed.wait_for(partial(self._is_below, left), stall_s):
+                    break
         return self.counts()
 
     def close(self) -> None:
@@ -163,15 +171,19 @@ class MqttLink:
     def _left(self) -> int:
         return self._in_flight + len(self._held)
 
+    def _is_below(self, left: int) -> bool:
+        return self._left() < left or bool(self._refused)
+
     def _attempt(self, protocol: MQTTProtocolVersion, deadline_s: float) -> str:
         """Connect with one protocol; "" or why not."""
         self._outcome = None
         self._client = client = self._new_client(protocol)
         options: dict[str, Any] = {}
-        if protocol == _V5:
+        if protocol == _V5 and self._filters:
             properties = _properties(PacketTypes.CONNECT, SESSION_EXPIRY_S)
-            # Fresh at first; a reconnect continues the session, so nothing is missed in between.
-            options = {"clean_start": paho.MQTT_CLEAN_START_FIRST_ONLY, "properties": properties}
+            # Never a clean start, though our id is new: mosquitto 2.0 does not save a session
+            # that began with one, however long it is to live.
+            options = {"clean_start": False, "properties": properties}
         try:
             client.connect(self._address.host, self._address.port, KEEPALIVE_S, **options)
         except OSError as error:

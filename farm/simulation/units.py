@@ -81,14 +81,15 @@ def simulated_fleet(
     Args:
         benches: what one tool drills, each; one list a gateway style keeps a tool to its style.
         tools: how many.
-        toolbox: names the gateway of all of them.
+        toolbox: begins the name of the gateway of each bench.
         first_id: the result id of each tool's first hole.
     """
     bound: dict[str, Sequence[BoundHole]] = {}
     for number in range(tools):
         tool = f"SIM-{number + 1:03d}"
         chosen = benches[number % len(benches)]
-        bound[f"{toolbox}/{tool}"] = [t.bind(toolbox=toolbox, tool=tool) for t in chosen]
+        box = f"{toolbox}-{number % len(benches) + 1}"
+        bound[f"{box}/{tool}"] = [t.bind(toolbox=box, tool=tool) for t in chosen]
     return Fleet(bound, first_id=first_id)
 
 
@@ -182,12 +183,17 @@ class DrillingUnits:
         self._link.connect()
 
     def run(self) -> UnitsReport:
-        """Publish until the plan is done or `stop` was called, then wait for acknowledgements."""
+        """Publish until the plan is done, then wait for acknowledgements.
+
+        Ends early when `stop` was called or the broker refuses a message.
+        """
         start_s = time.monotonic()
         abandoned: set[int] = set()
         for shot in timeline(self._plan, self._next_hole, self._rng, self._stop.is_set):
             due_s = start_s + shot.due_s
             self._stop.wait(max(0.0, due_s - time.monotonic()))
+            if self._link.is_refused:
+                break
             # A hole that has begun when we stop is still published to its end, at once.
             if self._stop.is_set() and shot.first:
                 abandoned.add(id(shot.hole))

@@ -7,12 +7,16 @@ and what to kill. Spawning, killing and the clock are the shell's (`farm.supervi
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from farm.errors import ExitCode
-from farm.supervisor.restart import RestartPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from farm.supervisor.restart import RestartPolicy
 
 
 class SlotState(Enum):
@@ -56,7 +60,11 @@ class Pool:
     """See the module."""
 
     def __init__(
-        self, names: Collection[str], make_policy: Callable[[], RestartPolicy], *, ready_timeout_s: float
+        self,
+        names: Collection[str],
+        make_policy: Callable[[], RestartPolicy],
+        *,
+        ready_timeout_s: float,
     ) -> None:
         self.slots = [Slot(name, make_policy()) for name in names]
         self._ready_timeout_s = ready_timeout_s
@@ -86,7 +94,7 @@ class Pool:
         slot = self.of_pid(pid)
         if slot is None:
             return None
-        slot.last_end = describe_end(returncode)
+        slot.last_end = describe_end(returncode, by_us=slot.killed)
         delay_s = slot.policy.failed(now_s, was_ready=slot.state is SlotState.READY)
         if delay_s is None:
             slot.move(SlotState.FAILED)
@@ -120,14 +128,14 @@ class Pool:
         failed = sum(slot.state is SlotState.FAILED for slot in self.slots)
         return failed * 2 > len(self.slots)
 
-    def next_start_s(self) -> float | None:
-        """When the next slot is due."""
-        waiting = [s.start_at_s for s in self.slots if s.state is SlotState.WAITING]
-        return min(waiting, default=None)
 
+def describe_end(returncode: int, *, by_us: bool = False) -> str:
+    """How a process ended, in words that name the signal or our exit code.
 
-def describe_end(returncode: int) -> str:
-    """How a process ended, in words that name the signal or our exit code."""
+    Args:
+        returncode: as `subprocess` gives it; negative for a signal.
+        by_us: whether the supervisor itself killed it.
+    """
     if returncode >= 0:
         try:
             return f"exit code {returncode} ({ExitCode(returncode).name.lower()})"
@@ -137,5 +145,7 @@ def describe_end(returncode: int) -> str:
         name = signal.Signals(-returncode).name
     except ValueError:
         name = f"signal {-returncode}"
+    if by_us:
+        return f"killed by the supervisor ({name})"
     hint = ", perhaps the system ran out of memory" if name == "SIGKILL" else ""
     return f"killed by {name}{hint}"

@@ -11,19 +11,23 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from enum import Enum
+from typing import TYPE_CHECKING
 
 import zmq
 
 from farm import log, wire
-from farm.config import Config
 from farm.control import ControlClient
 from farm.errors import ExitCode, WireError
-from farm.state_dir import Endpoints
 from farm.supervisor.pool import Pool, Slot, SlotState
 from farm.supervisor.restart import RestartPolicy
 from farm.waker import Waker
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from farm.config import Config
+    from farm.state_dir import Endpoints
 
 POLL_MS = 100
 REPORT_EVERY_S = 0.5
@@ -43,9 +47,7 @@ class Phase(Enum):
 class Supervisor:
     """See the module."""
 
-    def __init__(
-        self, config: Config, *, endpoints: Endpoints, child_args: Sequence[str]
-    ) -> None:
+    def __init__(self, config: Config, *, endpoints: Endpoints, child_args: Sequence[str]) -> None:
         self._config = config
         self._endpoints = endpoints
         self._child_args = list(child_args)
@@ -67,7 +69,7 @@ class Supervisor:
         self._children: dict[int, subprocess.Popen[bytes]] = {}
         self._waker = Waker()
         self._signals: list[int] = []
-        self._unreported: list[list[object]] = []
+        self._unreported: list[tuple[int, str]] = []
         self._phase = Phase.RUNNING
         self._deadline_s = 0.0
         self._next_report_s = 0.0
@@ -154,7 +156,7 @@ class Supervisor:
             if self._broker.of_pid(pid):
                 self._broker_ended(pid, returncode, now_s)
             elif slot := self._workers.exited(pid, returncode, now_s):
-                self._unreported.append([pid, slot.last_end])
+                self._unreported.append((pid, slot.last_end))
                 self._next_report_s = 0.0
                 if self._phase is Phase.RUNNING:
                     self._say_ended(f"worker {slot.name}", slot, now_s)

@@ -15,9 +15,7 @@ MAX_STILLBORN = 8
 class RestartPolicy:
     """One per slot. Times are monotonic seconds."""
 
-    def __init__(
-        self, *, initial_s: float, max_s: float, budget: int, window_s: float
-    ) -> None:
+    def __init__(self, *, initial_s: float, max_s: float, budget: int, window_s: float) -> None:
         self._initial_s = initial_s
         self._max_s = max_s
         self._budget = budget

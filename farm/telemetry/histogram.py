@@ -21,7 +21,9 @@ class Histogram:
         self.max_s = 0.0
 
     def add(self, duration_s: float) -> None:
-        """Count one duration; below a microsecond counts as a microsecond."""
+        """Count one duration; negative ones, and what is no number, count as none at all."""
+        if not duration_s > 0:
+            duration_s = 0.0
         bounded_s = min(max(duration_s, LOWEST_S), HIGHEST_S)
         self._counts[math.ceil(math.log(bounded_s / LOWEST_S) / _LOG_GROWTH)] += 1
         self.count += 1

@@ -6,12 +6,14 @@ Built in the broker from the flow; drawn by `farm.telemetry.view`. Reading it ne
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from farm import __version__
 from farm.adapter import Terminal
-from farm.broker.flow import Flow
 from farm.broker.throughput import Pace, Throughput
+
+if TYPE_CHECKING:
+    from farm.broker.flow import Flow
 
 SNAPSHOT_VERSION = 1
 

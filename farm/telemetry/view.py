@@ -154,7 +154,9 @@ def _workers(shot: dict[str, Any], *, wide: bool) -> Table:
 
 
 def _counts(shot: dict[str, Any]) -> Text | None:
-    found = [f"{n} {COUNT_WORDS[key]}" for key, n in shot["counts"].items() if key in COUNT_WORDS and n]
+    found = [
+        f"{n} {COUNT_WORDS[key]}" for key, n in shot["counts"].items() if key in COUNT_WORDS and n
+    ]
     return Text("seen: " + ", ".join(found), style="dim") if found else None
 
 

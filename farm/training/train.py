@@ -47,15 +47,15 @@ def train(*, minutes: float, seed: int, out: Path, progress: Progress) -> None:
     started = reported = time.monotonic()
     step, loss = 0, torch.zeros(())
     for channels, target, used in loader:
-        share = (time.monotonic() - started) / (60 * minutes)
-        if share >= 1:
-            break
+        share = min(1.0, (time.monotonic() - started) / (60 * minutes))
         optimiser.param_groups[0]["lr"] = _LEARNING_RATE * _schedule(share)
         loss = _step(net, optimiser, channels, target, used)
         step += 1
         if time.monotonic() - reported >= _REPORT_S:
             reported = time.monotonic()
             progress(f"{share:4.0%}  step {step}  holes {step * BATCH}  loss {loss.item():.3f}")
+        if share >= 1:
+            break
     save_weights(net, out, {"seed": seed, "steps": step, "batch": BATCH, "minutes": minutes})
     progress(f"wrote {out}: seed {seed}, {step * BATCH} holes, loss {loss.item():.3f}")
 

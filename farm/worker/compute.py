@@ -6,14 +6,28 @@ A job in a batch that can't be read or computed costs only itself.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from farm import wire
-from farm.adapter import Adapter, Status
-from farm.errors import FarmError, ReadError, WireError
+from farm.adapter import Status
+from farm.errors import ModelError, ReadError, WireError
 from farm.log import Limited
-from farm.models.model import Insufficient, Model
+from farm.models.model import Insufficient
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from farm.adapter import Adapter
+    from farm.models.model import Model
+
+
+class _End(NamedTuple):
+    """How the work on one job ended."""
+
+    status: Status
+    value: Any = None
+    reason: str = ""
 
 
 class Computer:
@@ -26,76 +40,88 @@ class Computer:
 
     def run(self, jobs: Sequence[wire.Job], worker_id: int) -> list[bytes]:
         """The results of all jobs, encoded for the wire, in order."""
+        readable: list[wire.Job] = []
         inputs: list[Any] = []
-        ends: list[tuple[Status, Any, str]] = []
-        reads_s: list[float] = []
+        unreadable: dict[int, _End] = {}
+        reads_s: dict[int, float] = {}
         for job in jobs:
             started_s = time.perf_counter()
             try:
                 inputs.append(self._adapter.read(job.parts))
-                ends.append((Status.OK, None, ""))
+                readable.append(job)
             except ReadError as error:
-                ends.append((Status.FAILED, None, str(error)))
+                unreadable[job.job_id] = _End(Status.FAILED, reason=str(error))
             # an adapter of the user's may raise anything: this is the job's boundary
             except Exception as error:  # noqa: BLE001
-                ends.append((Status.FAILED, None, self._blame("adapter", job, error)))
-            reads_s.append(time.perf_counter() - started_s)
+                unreadable[job.job_id] = self._blame("adapter", job, error)
+            reads_s[job.job_id] = time.perf_counter() - started_s
         started_s = time.perf_counter()
-        answers = iter(self._infer([j for j, e in zip(jobs, ends, strict=True) if e[0] is Status.OK], inputs))
+        answers = iter(self._infer(readable, inputs))
         infer_s = (time.perf_counter() - started_s) / max(len(inputs), 1)
+        ends = [unreadable.get(job.job_id) or next(answers) for job in jobs]
         return [
-            self._encode(job, worker_id, next(answers) if end[0] is Status.OK else end, read_s, infer_s)
-            for job, end, read_s in zip(jobs, ends, reads_s, strict=True)
+            self._result(job, worker_id, end, reads_s[job.job_id], infer_s)
+            for job, end in zip(jobs, ends, strict=True)
         ]
 
-    def _infer(self, jobs: Sequence[wire.Job], inputs: Sequence[Any]) -> list[tuple[Status, Any, str]]:
+    def _infer(self, jobs: Sequence[wire.Job], inputs: Sequence[Any]) -> list[_End]:
         if not inputs:
             return []
         try:
-            answers = list(self._model.infer(inputs))
-            if len(answers) != len(inputs):
-                raise FarmError(f"{len(answers)} answers for {len(inputs)} inputs")
+            answers = self._answers(inputs)
         # a model may raise anything: this is the job's boundary
         except Exception as error:  # noqa: BLE001
-            if len(jobs) > 1:  # find the one that is to blame, and answer the others
-                return [
-                    self._infer([job], [one])[0] for job, one in zip(jobs, inputs, strict=True)
-                ]
-            return [(Status.FAILED, None, self._blame("model", jobs[0], error))]
+            if len(jobs) == 1:
+                return [self._blame("model", jobs[0], error)]
+            # find the one that is to blame, and answer the others
+            return [self._infer([job], [one])[0] for job, one in zip(jobs, inputs, strict=True)]
         return [
-            (Status.INSUFFICIENT, None, answer.reason)
+            _End(Status.INSUFFICIENT, reason=answer.reason)
             if isinstance(answer, Insufficient)
-            else (Status.OK, answer, "")
+            else _End(Status.OK, answer)
             for answer in answers
         ]
 
-    def _blame(self, who: str, job: wire.Job, error: Exception) -> str:
-        self._log.warning(f"{who}_failed", source=job.source, id=job.part_id, exc_info=error)
-        return f"The {who} failed: {type(error).__name__}: {error}"
+    def _answers(self, inputs: Sequence[Any]) -> list[Any]:
+        answers = list(self._model.infer(inputs))
+        if len(answers) != len(inputs):  # whose they are can't be known then
+            raise ModelError(f"{len(answers)} answers to {len(inputs)} inputs")
+        return answers
 
-    def _encode(
-        self,
-        job: wire.Job,
-        worker_id: int,
-        end: tuple[Status, Any, str],
-        read_s: float,
-        infer_s: float,
+    def _blame(self, who: str, job: wire.Job, error: Exception) -> _End:
+        self._log.warning(f"{who}_failed", source=job.source, id=job.part_id, exc_info=error)
+        return _End(Status.FAILED, reason=f"The {who} failed: {type(error).__name__}: {error}")
+
+    def _result(
+        self, job: wire.Job, worker_id: int, end: _End, read_s: float, infer_s: float
     ) -> bytes:
-        status, value, reason = end
-        provenance = dict(self._adapter.describe(job.parts))
-        version = self._model.version
+        """The result on the wire; what can't be sent is left out, and said."""
+        result = wire.Result(
+            worker_id=worker_id,
+            job_id=job.job_id,
+            status=end.status.value,
+            value=end.value,
+            reason=end.reason,
+            provenance=self._describe(job),
+            model_version=str(self._model.version),
+            read_s=read_s,
+            infer_s=infer_s,
+        )
         try:
-            return wire.encode(
-                wire.Result(
-                    worker_id, job.job_id, status.value, value, reason, provenance, version,
-                    read_s, infer_s,
-                )
-            )
+            return wire.encode(result)
         except WireError as error:
             reason = f"The model's answer can't be sent: {error}"
-            return wire.encode(
-                wire.Result(
-                    worker_id, job.job_id, Status.FAILED.value, None, reason, provenance, version,
-                    read_s, infer_s,
-                )
-            )
+            result = replace(result, status=Status.FAILED.value, value=None, reason=reason)
+        try:
+            return wire.encode(result)
+        except WireError as error:
+            reason = f"What the adapter says of the parts can't be sent: {error}"
+            return wire.encode(replace(result, provenance={}, reason=reason))
+
+    def _describe(self, job: wire.Job) -> dict[str, Any]:
+        try:
+            return dict(self._adapter.describe(job.parts))
+        # the contract forbids it, but the next job must not pay for it
+        except Exception as error:  # noqa: BLE001
+            self._blame("adapter", job, error)
+            return {}

@@ -19,7 +19,7 @@ JOIN_TIMEOUT_S = 5.0
 
 
 def limit_threads(threads: int) -> None:
-    """One thread per worker: N workers × all-core OpenMP is slower than one. Before torch!"""
+    """One thread per worker: N workers with all-core OpenMP is slower than one. Before torch!"""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(name, str(threads))
 
@@ -44,7 +44,7 @@ def run(*, name: str, control_endpoint: str) -> ExitCode:
             torch.set_num_threads(config.workers.threads)
         model.warm_up()
     # a model may fail in any way: say it in one line, and let the supervisor back off
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         log.get().error(
             "model_unusable", reason=str(error), exc_info=not isinstance(error, FarmError)
         )

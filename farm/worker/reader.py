@@ -129,7 +129,7 @@ class Reader:
                 self._drain_if_asked()
                 self._speak()
         # a dead reader makes a deaf worker: say why, and let the compute loop end the process
-        except Exception:
+        except Exception:  # noqa: BLE001
             self._log.exception("reader_failed")
         finally:
             self.inbox.put(None)

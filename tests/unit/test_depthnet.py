@@ -23,6 +23,15 @@ from farm.training.train import depth_loss
 PER_PROGRAM = 28  # of seven families: 196 holes
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    # Threads that wait for each other on a busy machine turn 1 s into 20.
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def model():
     return DepthModel({})
@@ -57,8 +66,8 @@ def test_it_beats_the_rule_by_median_and_by_95th_percentile(model, holes):
 def test_its_precision_is_what_we_publish(model, holes):
     # Prevents a slow loss of precision that still beats the rule.
     errors = np.abs(errors_mm(model, holes))
-    assert (np.nanmedian(errors, axis=0) < 0.06).all()
-    assert (np.nanpercentile(errors, 95, axis=0) < 0.25).all()
+    assert (np.nanmedian(errors, axis=0) < 0.04).all()
+    assert (np.nanpercentile(errors, 95, axis=0) < 0.15).all()
 
 
 def test_a_batch_answers_as_single_holes_do(model, holes):
@@ -133,6 +142,7 @@ def test_it_stays_small():
         (lambda _: b"", "corrupt"),
         (lambda payload: payload[: len(payload) // 2], "corrupt"),
         (lambda _: b"not a weights file at all" * 40, "corrupt"),
+        (lambda p: p[:400_000] + bytes([p[400_000] ^ 1]) + p[400_001:], "checksum"),
     ],
 )
 def test_corrupt_weights_are_a_model_error_with_a_cure(tmp_path, spoil, cause):
@@ -217,11 +227,31 @@ def test_a_missing_transition_costs_nothing():
 
 
 @pytest.mark.parametrize("name", sorted(PROGRAMS))
-def test_the_grid_leaves_out_the_pull_back(name):
-    # Prevents the air torque of a step change from hiding a rise at the same depth.
+def test_the_grid_marks_each_step_change_once(name):
+    # Prevents a network that can't see where the machine changed feed.
     hole = simulate(name, np.random.default_rng(4)).hole
     grid = resample(hole)
     assert grid.bin_mm == pytest.approx(BIN_MM)
-    assert grid.channels[5].sum() == len(hole.steps) - 1, "each step change is marked once"
+    assert grid.channels[5].sum() == len(hole.steps) - 1
     assert np.isfinite(grid.channels).all()
     assert not grid.channels[:, grid.used :].any()
+
+
+def test_the_grid_leaves_out_the_pull_back():
+    # Prevents the air torque of a step change from hiding the load at the same depth.
+    feed = np.arange(1.0, 10.0, 0.05)
+    position = np.concatenate([feed[:100], feed[99] - np.linspace(0.3, 0.02, 200), feed[100:]])
+    torque = np.full(len(position), 5.0)
+    torque[100:300] = 0.0
+    grid = resample(made(position, torque))
+    amperes = np.sinh(5 * grid.channels[1, : grid.used]) * 0.1
+    np.testing.assert_allclose(amperes, 5.0, rtol=1e-3)
+
+
+def test_the_grid_places_a_sparse_sample_where_it_was_taken():
+    # Prevents half a bin of error where a fast feed leaves one sample a bin.
+    position = np.arange(1.0, 12.0, 0.042)
+    grid = resample(made(position, position))
+    centres = grid.origin_mm + grid.bin_mm * (np.arange(grid.used) + 0.5)
+    amperes = np.sinh(5 * grid.channels[1, : grid.used]) * 0.1
+    np.testing.assert_allclose(amperes[2:-2], centres[2:-2], atol=0.005)

@@ -92,6 +92,8 @@ def test_a_hole_is_well_formed(name):
     for seed in range(HOLES):
         simulated = simulate(name, np.random.default_rng(seed))
         hole, (entry, transition, exit_mm) = simulated.hole, simulated.keypoints_mm
+        stack = drill(PROGRAMS[name], np.random.default_rng(seed)).stack
+        assert simulated.keypoints_mm == (stack.entry_mm, stack.transition_mm, stack.exit_mm)
         arrays = (hole.position_mm, hole.torque_a, hole.thrust_a, simulated.power_w)
         assert {len(a) for a in arrays} == {len(hole)} == {len(hole.step_number)}
         assert all(np.isfinite(a).all() for a in arrays)

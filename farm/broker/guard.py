@@ -1,0 +1,105 @@
+"""The guards: an adapter of the user's may raise anything; it must not end the broker.
+
+Owns the boundary between the broker and the traffic's own code. What comes wrong from there becomes
+a `ReadError`, an error answer, an empty description; each is counted and logged with its traceback.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from farm.adapter import Answer, Finished, Need, Status, Terminal
+from farm.errors import ReadError
+from farm.log import Limited
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Mapping
+
+    from farm.adapter import Adapter, Answerer, Publication, Route
+
+
+class GuardedAdapter:
+    """An adapter's methods for the broker. Counts `adapter_failures`."""
+
+    def __init__(self, adapter: Adapter, *, max_part_bytes: int, counts: Counter[str]) -> None:
+        self._adapter = adapter
+        self._max_part_bytes = max_part_bytes
+        self._counts = counts
+        self._log = Limited()
+
+    def route(self, topic: str) -> Route | None:
+        """The kind and source of a topic; None when it is not ours, or the adapter failed."""
+        try:
+            return self._adapter.route(topic)
+        except Exception as error:  # noqa: BLE001
+            self._blame(error, topic=topic)
+            return None
+
+    def part_id(self, kind: str, payload: bytes) -> str | None:
+        """The id that joins this part with others; None for optional kinds only.
+
+        Raises:
+            ReadError: the part is too large, or the adapter found none, or failed.
+        """
+        if len(payload) > self._max_part_bytes:
+            raise ReadError(
+                f"The {kind} message has {len(payload)} bytes, "
+                f"at most {self._max_part_bytes} are taken"
+            )
+        try:
+            part_id = self._adapter.part_id(kind, payload)
+        except ReadError:
+            raise
+        except Exception as error:
+            self._blame(error, kind=kind)
+            raise ReadError(f"The adapter failed: {type(error).__name__}: {error}") from error
+        if part_id is None and self._adapter.needs.get(kind) is not Need.OPTIONAL:
+            raise ReadError(f"The {kind} message does not say what it belongs to")
+        return part_id
+
+    def describe(self, parts: Mapping[str, bytes]) -> Mapping[str, Any]:
+        """What the answer must repeat of the parts; empty when the adapter failed."""
+        try:
+            return self._adapter.describe(parts)
+        except Exception as error:  # noqa: BLE001
+            self._blame(error, kinds=sorted(parts))
+            return {}
+
+    def _blame(self, error: Exception, **fields: Any) -> None:
+        self._counts["adapter_failures"] += 1
+        self._log.warning("adapter_failed", exc_info=error, **fields)
+
+
+class GuardedAnswerer:
+    """An `Answerer` that never raises. Counts `answerer_failures`."""
+
+    def __init__(self, answerer: Answerer, counts: Counter[str]) -> None:
+        self._answerer = answerer
+        self._counts = counts
+        self._log = Limited()
+
+    def answer(self, finished: Finished, now_s: float) -> Answer:
+        """The answer; where that fails, the one to a failed join; where that fails too, none."""
+        try:
+            return self._answerer.answer(finished, now_s)
+        except Exception as error:  # noqa: BLE001
+            self._blame(finished.source, finished.part_id, error)
+            if finished.status is Status.FAILED:
+                return Answer(Terminal.DEAD, ())
+            reason = f"The answer could not be worded: {type(error).__name__}: {error}"
+            failed = replace(finished, status=Status.FAILED, value=None, reason=reason)
+            return self.answer(failed, now_s)
+
+    def reject(self, route: Route, reason: str) -> tuple[Publication, ...]:
+        """The error messages for a part that belongs to no join; none when that fails."""
+        try:
+            return self._answerer.reject(route, reason)
+        except Exception as error:  # noqa: BLE001
+            self._blame(route.source, "", error)
+            return ()
+
+    def _blame(self, source: str, part_id: str, error: Exception) -> None:
+        self._counts["answerer_failures"] += 1
+        self._log.warning("answerer_failed", source=source, id=part_id, exc_info=error)

@@ -1,0 +1,75 @@
+"""Models that misbehave on purpose, named as `odd_models:Class` in a test's configuration.
+
+A hole is marked by its sampling rate, which the rule does not look at.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from farm.drilling.hole import Hole
+from farm.models.model import Insufficient, depth_answer
+from farm.models.rule import GradientRule
+
+MARKED_RATE_HZ = 77.0
+MARK = (b'SamplingInterval":{"Value":100', b'SamplingInterval":{"Value":77')
+EXIT_CODE = 13
+
+Answers = list[Insufficient | Mapping[str, Any]]
+
+
+def is_marked(hole: Hole) -> bool:
+    return hole.sample_rate_hz == MARKED_RATE_HZ
+
+
+class HangsOnMarked(GradientRule):
+    """Never comes back from a marked hole."""
+
+    def infer(self, inputs: Sequence[Hole]) -> Answers:
+        while any(is_marked(hole) for hole in inputs):
+            time.sleep(1)
+        return super().infer(inputs)
+
+
+class EndsOnMarked(GradientRule):
+    """Takes its process with it on a marked hole, as a crash in C code does."""
+
+    def infer(self, inputs: Sequence[Hole]) -> Answers:
+        if any(is_marked(hole) for hole in inputs):
+            os._exit(EXIT_CODE)
+        return super().infer(inputs)
+
+
+class RaisesOnMarked(GradientRule):
+    """Raises on a marked hole."""
+
+    def infer(self, inputs: Sequence[Hole]) -> Answers:
+        if any(is_marked(hole) for hole in inputs):
+            raise ZeroDivisionError("no feed on this hole")
+        return super().infer(inputs)
+
+
+class Slow(GradientRule):
+    """Takes its time, so that a test can catch it in the middle of a hole."""
+
+    def infer(self, inputs: Sequence[Hole]) -> Answers:
+        time.sleep(0.05 * len(inputs))
+        return super().infer(inputs)
+
+
+class NegativeDepths(GradientRule):
+    """Finds the exit before the entry."""
+
+    def infer(self, inputs: Sequence[Hole]) -> Answers:
+        return [depth_answer((9.0, 5.0, 7.0)) for _ in inputs]
+
+
+class NeverLoads(GradientRule):
+    """Can't be constructed."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        super().__init__(settings)
+        raise RuntimeError("the weights are of another planet")

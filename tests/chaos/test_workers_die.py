@@ -1,0 +1,216 @@
+"""Workers are killed, stopped, hung and crashed under load: every hole is answered all the same."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+from collections.abc import Callable
+
+import pytest
+from odd_models import MARK
+from rig import (
+    ODD_MODELS,
+    Farm,
+    Hole,
+    Mosquitto,
+    Site,
+    Tool,
+    assert_depths,
+    assert_error,
+    assert_one_answer_each,
+    assert_order_kept,
+    eventually,
+    paced,
+    settle,
+)
+
+pytestmark = pytest.mark.chaos
+
+RATE = 60.0  # holes a second
+KILL_EVERY_S = 0.7
+
+
+@pytest.fixture
+def mosquitto(make_mosquitto: Callable[..., Mosquitto]) -> Mosquitto:
+    """One that carries the load of these tests; it is not the one that is killed."""
+    return make_mosquitto(durable=False)
+
+
+def _drive(site: Site, duration_s: float, each_hole: Callable[[float], None]) -> list[Hole]:
+    """Publish holes of several tools at RATE, calling `each_hole` with the time after each."""
+    tools = [Tool("2025-03") for _ in range(5)] + [Tool("2025-06"), Tool("2024-12")]
+    holes = []
+    for number, at_s in enumerate(paced(RATE, duration_s)):
+        hole = tools[number % len(tools)].drill()
+        site.send_hole(hole)
+        holes.append(hole)
+        each_hole(at_s)
+    return holes
+
+
+def _marked(tool: Tool) -> Hole:
+    hole = tool.drill()
+    marked = hole.changed("trace", lambda payload: payload.replace(*MARK))
+    assert marked.part("trace") != hole.part("trace")
+    return marked
+
+
+def test_kill_9_of_random_workers_under_load_loses_and_repeats_no_hole(
+    mosquitto: Mosquitto, site: Site, start_farm: Callable[..., Farm]
+) -> None:
+    # prevents: a hole lost with the worker that held it, computed and published twice, or overtaken
+    rng = random.Random(3)
+    farm = start_farm(
+        mosquitto.port,
+        workers=4,
+        supervisor={"backoff_initial_s": 0.05, "restart_budget": 100},
+    )
+    killed: list[int] = []
+    next_kill_s = KILL_EVERY_S
+
+    def maybe_kill(at_s: float) -> None:
+        nonlocal next_kill_s
+        if at_s < next_kill_s:
+            return
+        next_kill_s += KILL_EVERY_S
+        alive = [pid for pid in farm.worker_pids() if pid not in killed]
+        if alive:
+            killed.append(rng.choice(alive))
+            os.kill(killed[-1], signal.SIGKILL)
+
+    holes = _drive(site, 8.0, maybe_kill)
+    assert len(killed) >= 6, "too few kills to prove anything"
+    site.wait_answered(holes, 30)
+    settle(site, farm)
+    assert_one_answer_each(site, holes)
+    assert_order_kept(site, holes)
+    for hole in holes:
+        assert_depths(site, hole)
+    farm.wait_ready()
+    assert not set(killed) & set(farm.worker_pids())
+    shot = farm.stats()
+    print({name: shot["counts"].get(name) for name in ("reclaimed", "bounces", "late_results")})
+    assert shot["holes"]["arrived"] == shot["holes"]["published"] == len(holes)
+
+
+def test_a_stopped_worker_is_fenced_and_replaced_and_its_hole_goes_to_another(
+    mosquitto: Mosquitto, site: Site, start_farm: Callable[..., Farm]
+) -> None:
+    # prevents: a worker that is alive and does nothing, holding its hole and its jobs for ever
+    farm = start_farm(
+        mosquitto.port,
+        workers=3,
+        more={"workers": {"heartbeat_timeout_s": 1.5, "heartbeat_interval_s": 0.3}},
+    )
+    stopped: list[int] = []
+
+    def stop_one(at_s: float) -> None:
+        if at_s >= 1.0 and not stopped:
+            stopped.append(farm.worker_pids()[0])
+            os.kill(stopped[0], signal.SIGSTOP)
+
+    holes = _drive(site, 6.0, stop_one)
+    site.wait_answered(holes, 30)
+    settle(site, farm)
+    assert_one_answer_each(site, holes)
+    assert_order_kept(site, holes)
+    farm.wait_ready()
+    assert stopped[0] not in farm.processes()
+    assert farm.stats()["counts"]["workers_fenced"] == 1
+    [fenced] = farm.events("worker_fenced")
+    assert fenced["pid"] == stopped[0]
+    assert "silent" in fenced["cause"]
+
+
+def test_all_workers_stopped_at_once_come_back(
+    mosquitto: Mosquitto, site: Site, start_farm: Callable[..., Farm]
+) -> None:
+    # prevents: a farm that counts dead workers as capacity and waits for ever
+    farm = start_farm(
+        mosquitto.port,
+        workers=2,
+        more={"workers": {"heartbeat_timeout_s": 1.5, "heartbeat_interval_s": 0.3}},
+    )
+    for pid in farm.worker_pids():
+        os.kill(pid, signal.SIGSTOP)
+    tool = Tool()
+    holes = [tool.drill() for _ in range(20)]
+    for hole in holes:
+        site.send_hole(hole)
+    site.wait_answered(holes, 30)
+    settle(site, farm)
+    assert_one_answer_each(site, holes)
+    assert_order_kept(site, holes)
+
+
+@pytest.mark.parametrize(
+    ("model", "cause"),
+    [("HangsOnMarked", "dispatch.job_timeout_s"), ("EndsOnMarked", "exit code 13")],
+)
+def test_a_hole_that_kills_its_workers_gets_an_error_and_the_others_their_value(
+    mosquitto: Mosquitto, site: Site, start_farm: Callable[..., Farm], model: str, cause: str
+) -> None:
+    # prevents: one poisonous hole that goes from worker to worker until none is left
+    farm = start_farm(
+        mosquitto.port,
+        workers=3,
+        model=f"odd_models:{model}",
+        environment=ODD_MODELS,
+        dispatch={"job_timeout_s": 1.0, "claim_timeout_s": 0.5, "max_attempts": 2},
+        supervisor={"backoff_initial_s": 0.05},
+    )
+    sick, sound = Tool(), Tool()
+    before, poison, after = sick.drill(), _marked(sick), sick.drill()
+    others = [sound.drill() for _ in range(60)]
+    for hole in (before, poison, after):
+        site.send_hole(hole)
+    for hole, _ in zip(others, paced(30, 2), strict=True):
+        site.send_hole(hole)
+    everything = [before, poison, after, *others]
+    site.wait_answered(everything, 30)
+    settle(site, farm)
+    assert_one_answer_each(site, everything)
+    assert_order_kept(site, everything)
+    assert_error(site, poison, "2 workers", cause)
+    for hole in (before, after, *others):
+        assert_depths(site, hole)
+    farm.wait_ready()
+    assert farm.stats()["holes"]["dead"] == 1
+
+
+def test_a_model_that_raises_costs_only_its_hole_and_no_worker(
+    mosquitto: Mosquitto, site: Site, start_farm: Callable[..., Farm]
+) -> None:
+    # prevents: a restart for each hole that a model does not like, or silence about it
+    farm = start_farm(
+        mosquitto.port, workers=1, model="odd_models:RaisesOnMarked", environment=ODD_MODELS
+    )
+    [pid] = farm.worker_pids()
+    tool = Tool()
+    before, poison, after = tool.drill(), _marked(tool), tool.drill()
+    for hole in (before, poison, after):
+        site.send_hole(hole)
+    site.wait_answered([before, poison, after])
+    settle(site, farm)
+    assert_error(site, poison, "no feed on this hole")
+    assert_depths(site, after)
+    assert farm.worker_pids() == [pid]
+
+
+def test_a_model_that_never_loads_ends_the_farm_with_7_and_its_reason(
+    mosquitto: Mosquitto, start_farm: Callable[..., Farm]
+) -> None:
+    # prevents: a farm that looks alive and will never answer, restarting for ever
+    farm = start_farm(
+        mosquitto.port,
+        workers=2,
+        wait=False,
+        model="odd_models:NeverLoads",
+        environment=ODD_MODELS,
+        supervisor={"backoff_initial_s": 0.05, "backoff_max_s": 0.1, "restart_budget": 1},
+    )
+    assert farm.wait(30) == 7
+    assert any("of another planet" in e["reason"] for e in farm.events("model_unusable"))
+    assert farm.events("farm_hopeless")
+    eventually(lambda: not farm.processes(), 3, "nothing is left")

@@ -1,0 +1,56 @@
+"""Fixtures of these tests alone: certificates and passwords made for the occasion."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from rig import free_port
+
+
+@pytest.fixture
+def unused_port() -> int:
+    """A TCP port on loopback that nobody listens on."""
+    return free_port()
+
+
+@pytest.fixture
+def password_file(tmp_path: Path) -> str:
+    """The mosquitto setting that lets in `driller` with `s3cret` and nobody else."""
+    path = tmp_path / "passwords"
+    command = ["mosquitto_passwd", "-b", "-c", str(path), "driller", "s3cret"]
+    subprocess.run(command, check=True, capture_output=True)
+    return f"allow_anonymous false\npassword_file {path}"
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Paths of a CA, of a server's certificate and key for 127.0.0.1, and of another CA."""
+    home = tmp_path_factory.mktemp("tls")
+    for name in ("ca", "other"):
+        _openssl(
+            *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
+            *("-days", "2", "-subj", f"/CN={name}"),
+            *("-keyout", home / f"{name}.key", "-out", home / f"{name}.pem"),
+        )
+    _openssl(
+        *("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
+        *("-subj", "/CN=localhost", "-keyout", home / "server.key", "-out", home / "server.csr"),
+    )
+    (home / "san").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+    _openssl(
+        *("x509", "-req", "-days", "2", "-in", home / "server.csr", "-CA", home / "ca.pem"),
+        *("-CAkey", home / "ca.key", "-CAcreateserial", "-extfile", home / "san"),
+        *("-out", home / "server.pem"),
+    )
+    return {
+        "ca": str(home / "ca.pem"),
+        "other_ca": str(home / "other.pem"),
+        "cert": str(home / "server.pem"),
+        "key": str(home / "server.key"),
+    }
+
+
+def _openssl(*arguments: object) -> None:
+    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)

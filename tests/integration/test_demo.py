@@ -1,0 +1,99 @@
+"""`farm demo` and `farm bench` whole: broker, farm, units, answers, and nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.integration
+
+DEADLINE_S = 100.0
+
+
+def start(tmp_path: Path, *arguments: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "farm", *map(str, arguments)]
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # What would configure a real farm must not reach this one.
+        env={**os.environ, "TMPDIR": str(tmp_path), "MQTT_BROKER_PORT": "1"},
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    try:
+        out, err = process.communicate(timeout=DEADLINE_S)
+    finally:
+        process.kill()
+    return process.returncode, out, err
+
+
+def read_until(process: subprocess.Popen[str], words: str) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        if words in line:
+            return
+    pytest.fail(f"it ended without {words!r}: {process.communicate()[1]}")
+
+
+@pytest.mark.parametrize("engine", ["mosquitto", "amqtt"])
+@pytest.mark.usefixtures("has_mosquitto")
+def test_the_demo_answers_every_hole_and_leaves_nothing(tmp_path, engine):
+    process = start(
+        tmp_path, "demo", "--holes", 30, "--rate", 30, "--workers", 2, "--engine", engine
+    )
+    code, out, err = finish(process)
+    assert code == 0, out + err
+    assert f"{engine} on 127.0.0.1:" in out
+    assert "holes in        30" in out
+    assert "Every hole was answered, and only once." in out
+    assert '"Value": [' in out  # an answer as received
+    assert "\x1b[" not in out  # plain lines off a terminal
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("has_mosquitto")
+def test_ctrl_c_ends_an_endless_demo_with_its_summary(tmp_path):
+    process = start(tmp_path, "demo", "--holes", 0, "--workers", 1)
+    read_until(process, "answered 1")
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    code, out, err = finish(process)
+    assert code == 0, out + err
+    assert "Every hole was answered" in out
+    deadline_s = time.monotonic() + 10
+    while any(child.is_running() for child in children) and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+    assert not [child for child in children if child.is_running()]
+
+
+@pytest.mark.usefixtures("has_mosquitto")
+def test_the_bench_measures_for_machines(tmp_path):
+    process = start(
+        tmp_path, "bench", "--rate", 30, "--duration", 2, "--warm-up", 1, "--workers", 2, "--json"
+    )  # fmt: skip
+    code, out, err = finish(process)
+    assert code == 0, out + err
+    found = json.loads(out)
+    assert (found["holes"], found["answered"], found["good"]) == (90, 90, True)
+    assert found["unanswered"] == found["answered_twice"] == []
+    assert found["latency_ms"]["count"] == pytest.approx(60, abs=3)
+    assert 0 < found["latency_ms"]["p50"] <= found["latency_ms"]["p99"]
+    memory = found["memory"]
+    assert memory["workers"]["processes"] == 2
+    assert {"supervisor", "broker", "mosquitto"} <= set(memory)
+    assert all(entry["pss_bytes"] > 0 for entry in memory.values())
+    assert list(tmp_path.iterdir()) == []

@@ -158,7 +158,9 @@ class Reader:
         if self._control.give_up_if_late() and self._phase is not Phase.DRAINING:
             self._log.warning("broker_silent", endpoint=self._endpoint, next="trying again")
         due = now_s >= self._next_beat_s
-        announce = self._loaded is not None and not self._announced and self._welcome is not None
+        # a fenced worker that still hangs in its old job has nothing to offer to a new broker
+        is_able = self._loaded is not None and not self._claimed
+        announce = is_able and not self._announced and self._welcome is not None
         if not self._control.is_free or not (due or announce):
             return
         self._next_beat_s = now_s + self._interval_s

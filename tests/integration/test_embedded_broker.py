@@ -109,7 +109,7 @@ def test_mosquitto_keeps_port_and_sessions_through_a_restart():
         subscriber.close()
 
 
-def test_it_dies_with_a_parent_that_is_killed():
+def test_it_dies_with_a_parent_that_is_killed(tmp_path):
     script = (
         "import sys, time\n"
         "from farm.simulation.mqttd import EmbeddedBroker\n"
@@ -118,7 +118,12 @@ def test_it_dies_with_a_parent_that_is_killed():
         "print(broker.pid, flush=True)\n"
         "time.sleep(60)\n"
     )
-    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},  # a killed parent can't remove its directory
+    )
     assert parent.stdout is not None
     pid = int(parent.stdout.readline())
     assert is_running(pid)
@@ -140,8 +145,11 @@ def test_a_missing_program_is_told_with_its_cure(monkeypatch):
 
 def test_a_broker_that_can_not_start_says_why(monkeypatch):
     monkeypatch.setattr(mqttd, "_MOSQUITTO_CONF", "no_such_option {port}\n")
-    with pytest.raises(MqttError, match=r"did not start: .*no_such_option"):
-        EmbeddedBroker(Engine.MOSQUITTO).start()
+    with (
+        pytest.raises(MqttError, match=r"did not start: .*no_such_option"),
+        EmbeddedBroker(Engine.MOSQUITTO),
+    ):
+        pytest.fail("it started")
 
 
 def test_nobody_listening_is_told_at_once():

@@ -1,0 +1,88 @@
+"""A made-up traffic: topic ``box/tool/kind``, payload ``id:anything``. Small enough to read at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from farm.adapter import Answer, Finished, Need, Publication, Route, Status, Terminal
+from farm.errors import ReadError
+
+NEEDS = {"result": Need.REQUIRED, "trace": Need.REQUIRED, "heads": Need.OPTIONAL}
+
+
+def payload(part_id: str | None, text: str = "") -> bytes:
+    """A message of a join; without an id for None."""
+    return f"{part_id or ''}:{text}".encode()
+
+
+@dataclass
+class FakeAnswerer:
+    """Publishes ``source part_id status value-or-reason`` to ``out/source``."""
+
+    asked: list[Finished] = field(default_factory=list)
+    fails_on: Any = None  # raises on an answer with this value
+    fails_always: bool = False
+
+    def answer(self, finished: Finished, now_s: float) -> Answer:
+        self.asked.append(finished)
+        if self.fails_always or (self.fails_on is not None and finished.value == self.fails_on):
+            raise RuntimeError("the answerer broke")
+        terminal = {
+            Status.OK: Terminal.PUBLISHED,
+            Status.INSUFFICIENT: Terminal.INSUFFICIENT,
+            Status.FAILED: Terminal.DEAD,
+        }[finished.status]
+        if finished.value == "skip":
+            return Answer(Terminal.SKIPPED, (), counts=("skipped_holes",))
+        text = f"{finished.part_id} {finished.status.value} {finished.value or finished.reason}"
+        return Answer(terminal, (Publication(f"out/{finished.source}", text.encode()),))
+
+    def reject(self, route: Route, reason: str) -> tuple[Publication, ...]:
+        if self.fails_always:
+            raise RuntimeError("the answerer broke")
+        return (Publication(f"out/{route.source}", f"{route.kind} rejected: {reason}".encode()),)
+
+
+@dataclass
+class FakeAdapter:
+    """`farm.adapter.Adapter` for the made-up traffic."""
+
+    needs: Mapping[str, Need] = field(default_factory=lambda: dict(NEEDS))
+    made: FakeAnswerer = field(default_factory=FakeAnswerer)
+
+    def topic_filters(self) -> tuple[str, ...]:
+        return ("+/+/+",)
+
+    def route(self, topic: str) -> Route | None:
+        if topic == "box/tool/explodes":
+            raise RuntimeError("the route broke")
+        source, _, kind = topic.rpartition("/")
+        return Route(kind, source) if kind in self.needs else None
+
+    def part_id(self, kind: str, payload: bytes) -> str | None:
+        if payload == b"explodes":
+            raise RuntimeError("the reader broke")
+        found, colon, _ = payload.partition(b":")
+        if not colon:
+            raise ReadError(f"The {kind} message has no colon")
+        return found.decode() or None
+
+    def read(self, parts: Mapping[str, bytes]) -> Any:
+        for kind, part in sorted(parts.items()):
+            if part.endswith(b"unreadable"):
+                raise ReadError(f"The {kind} message is unreadable")
+            if part.endswith(b"explodes"):
+                raise RuntimeError("the reader broke")
+        return {kind: part.decode() for kind, part in parts.items()}
+
+    def describe(self, parts: Mapping[str, bytes]) -> Mapping[str, Any]:
+        if any(part.endswith(b"undescribed") for part in parts.values()):
+            raise RuntimeError("the description broke")
+        if any(part.endswith(b"unsendable") for part in parts.values()):
+            return {"what": object()}
+        return {"kinds": sorted(parts)}
+
+    def answerer(self) -> FakeAnswerer:
+        return self.made

@@ -1,0 +1,125 @@
+"""The compute loop's work: a job that can't be computed costs only itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from fakes import FakeAdapter
+
+from farm import wire
+from farm.models.model import Insufficient
+from farm.worker.compute import Computer
+
+
+class FakeModel:
+    """Answers with what a function makes of each input's trace."""
+
+    version: Any = "fake-1"
+    content_hash = "0"
+
+    def __init__(self, answer: Callable[[str], Any]) -> None:
+        self._answer = answer
+        self.batches: list[int] = []
+
+    def warm_up(self) -> None:
+        """Nothing to warm."""
+
+    def infer(self, inputs: Sequence[Any]) -> Sequence[Any]:
+        self.batches.append(len(inputs))
+        return [self._answer(one["trace"]) for one in inputs]
+
+
+def job(job_id: int, text: str = "") -> wire.Job:
+    return wire.Job(job_id, "box/tool", str(job_id), 1, {"trace": f"{job_id}:{text}".encode()})
+
+
+def run(model: Any, *jobs: wire.Job) -> list[wire.Result]:
+    results = [wire.decode([frame]) for frame in Computer(model, FakeAdapter()).run(jobs, 50)]
+    assert all(isinstance(result, wire.Result) for result in results)
+    return results  # type: ignore[return-value]
+
+
+def test_a_batch_is_computed_at_once_and_answered_in_order() -> None:
+    model = FakeModel(str.upper)
+    results = run(model, job(1, "a"), job(2, "b"))
+    assert model.batches == [2]
+    assert [(r.job_id, r.status, r.value, r.reason) for r in results] == [
+        (1, "ok", "1:A", ""),
+        (2, "ok", "2:B", ""),
+    ]
+    assert {(r.worker_id, r.model_version) for r in results} == {(50, "fake-1")}
+    assert results[0].provenance == {"kinds": ["trace"]}
+    assert all(r.read_s >= 0 and r.infer_s >= 0 for r in results)
+
+
+def test_an_unreadable_job_costs_only_itself() -> None:
+    model = FakeModel(str.upper)
+    results = run(model, job(1, "unreadable"), job(2, "b"), job(3, "explodes"))
+    assert [(r.job_id, r.status) for r in results] == [(1, "failed"), (2, "ok"), (3, "failed")]
+    assert results[0].reason == "The trace message is unreadable"
+    assert results[2].reason == "The adapter failed: RuntimeError: the reader broke"
+    assert results[1].value == "2:B"
+
+
+def test_nothing_readable_does_not_reach_the_model() -> None:
+    model = FakeModel(str.upper)
+    run(model, job(1, "unreadable"))
+    assert model.batches == []
+
+
+def test_a_reason_why_there_is_no_answer_is_no_failure() -> None:
+    [result] = run(FakeModel(lambda _: Insufficient("Not enough steps")), job(1))
+    assert (result.status, result.value, result.reason) == (
+        "insufficient",
+        None,
+        "Not enough steps",
+    )
+
+
+def explode_on_bad(text: str) -> str:
+    if text.endswith("bad"):
+        raise ZeroDivisionError("bad hole")
+    return text
+
+
+def test_a_hole_that_breaks_the_model_does_not_cost_the_others_of_its_batch() -> None:
+    results = run(FakeModel(explode_on_bad), job(1), job(2, "bad"), job(3))
+    assert [r.status for r in results] == ["ok", "failed", "ok"]
+    assert results[1].reason == "The model failed: ZeroDivisionError: bad hole"
+
+
+def test_answers_of_the_wrong_number_are_never_given_to_the_wrong_hole() -> None:
+    class Forgetful(FakeModel):
+        def infer(self, inputs: Sequence[Any]) -> Sequence[Any]:
+            return [one["trace"] for one in inputs if not one["trace"].endswith("bad")]
+
+    results = run(Forgetful(str), job(1), job(2, "bad"), job(3))
+    assert [(r.status, r.value) for r in results] == [
+        ("ok", "1:"),
+        ("failed", None),
+        ("ok", "3:"),
+    ]
+    assert "0 answers to 1 inputs" in results[1].reason
+
+
+@pytest.mark.parametrize("value", [object(), {1: 2}, {"a": {1, 2}}, Insufficient(5)])  # type: ignore[arg-type]
+def test_an_answer_that_can_not_be_sent_is_a_failed_hole_not_a_dead_worker(value: Any) -> None:
+    [result] = run(FakeModel(lambda _: value), job(1))
+    assert result.status == "failed"
+    assert result.reason.startswith("The model's answer can't be sent: ")
+    assert result.provenance == {"kinds": ["trace"]}
+
+
+@pytest.mark.parametrize("text", ["undescribed", "unsendable"])
+def test_a_description_that_breaks_costs_the_description_and_not_the_worker(text: str) -> None:
+    [result] = run(FakeModel(str.upper), job(1, text))
+    assert result.provenance == {}
+    assert result.status == ("ok" if text == "undescribed" else "failed")
+
+
+def test_a_model_version_that_is_a_number_is_sent_as_text() -> None:
+    model = FakeModel(str.upper)
+    model.version = 3
+    assert run(model, job(1))[0].model_version == "3"

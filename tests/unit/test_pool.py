@@ -1,0 +1,121 @@
+"""One slot per process: a history of events, without any process. Times are seconds."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from farm.errors import ExitCode
+from farm.supervisor.pool import Pool, Slot, SlotState, describe_end
+from farm.supervisor.restart import MAX_STILLBORN, RestartPolicy
+
+
+def make_pool(size: int = 2, budget: int = 100) -> Pool:
+    def policy() -> RestartPolicy:
+        return RestartPolicy(initial_s=0.2, max_s=5.0, budget=budget, window_s=60.0)
+
+    return Pool([str(n) for n in range(1, size + 1)], policy, ready_timeout_s=60.0)
+
+
+def start(pool: Pool, now_s: float = 0.0, first_pid: int = 100) -> list[int]:
+    """Start all that is due; returns the pids."""
+    pids = []
+    for offset, slot in enumerate(pool.due(now_s)):
+        pool.started(slot, first_pid + offset, now_s)
+        pids.append(slot.pid)
+    return pids
+
+
+def test_all_slots_are_due_at_first_and_none_twice() -> None:
+    pool = make_pool()
+    assert start(pool) == [100, 101]
+    assert pool.due(0.0) == []
+    assert len(pool.running) == 2
+
+
+def test_an_exit_frees_the_slot_and_it_starts_again_after_the_back_off() -> None:
+    pool = make_pool()
+    start(pool)
+    pool.note_ready([100, 101])
+    slot = pool.exited(100, -signal.SIGKILL, 50.0)
+    assert slot is not None
+    assert (slot.state, slot.pid) == (SlotState.WAITING, 0)
+    assert pool.due(50.1) == []
+    assert [s.name for s in pool.due(50.2)] == ["1"]
+
+
+def test_an_exit_of_a_process_that_is_not_ours_is_nobodys() -> None:
+    pool = make_pool()
+    assert pool.exited(999, 0, 0.0) is None
+    start(pool)
+    pool.exited(100, 0, 1.0)
+    assert pool.exited(100, 0, 1.0) is None  # reported twice
+
+
+def test_only_the_pid_that_runs_now_becomes_ready() -> None:
+    # a READY of the former incarnation must not hide that the new one hangs
+    pool = make_pool(size=1)
+    start(pool)
+    pool.exited(100, 1, 1.0)
+    start(pool, 2.0, first_pid=200)
+    pool.note_ready([100])
+    assert pool.slots[0].state is SlotState.STARTING
+    pool.note_ready([200])
+    assert pool.slots[0].state is SlotState.READY
+
+
+def test_a_process_that_does_not_come_up_in_time_is_named_once_for_the_kill() -> None:
+    pool = make_pool()
+    start(pool)
+    pool.note_ready([100])
+    assert pool.never_ready(60.0) == []
+    assert [slot.pid for slot in pool.never_ready(60.1)] == [101]
+    assert pool.never_ready(61.0) == []
+    slot = pool.exited(101, -signal.SIGKILL, 61.0)
+    assert slot is not None
+    assert slot.last_end == "killed by the supervisor (SIGKILL)"
+
+
+def test_the_next_process_of_a_slot_may_be_late_as_well() -> None:
+    pool = make_pool(size=1)
+    start(pool)
+    pool.never_ready(61.0)
+    pool.exited(100, -signal.SIGKILL, 61.0)
+    start(pool, 70.0, first_pid=200)
+    assert [slot.pid for slot in pool.never_ready(131.0)] == [200]
+
+
+def test_a_slot_that_never_came_up_is_given_up_and_more_than_half_is_hopeless() -> None:
+    pool = make_pool(size=2)
+    now_s = 0.0
+    for slot in pool.slots:
+        assert not pool.is_hopeless  # one of two is not more than half
+        for attempt in range(MAX_STILLBORN):
+            now_s += 100.0
+            pool.started(slot, 1000 + attempt, now_s)
+            pool.exited(1000 + attempt, ExitCode.MODEL, now_s)
+        assert slot.state is SlotState.FAILED
+        assert slot not in pool.due(1e9)
+    assert pool.is_hopeless
+
+
+def test_a_slot_that_was_given_up_never_starts_again() -> None:
+    slot = Slot("1", make_pool().slots[0].policy, state=SlotState.FAILED)
+    with pytest.raises(AssertionError, match="FAILED"):
+        slot.move(SlotState.STARTING)
+
+
+@pytest.mark.parametrize(
+    ("returncode", "words"),
+    [
+        (0, "exit code 0 (ok)"),
+        (8, "exit code 8 (model)"),
+        (77, "exit code 77"),
+        (-9, "killed by SIGKILL, perhaps the system ran out of memory"),
+        (-11, "killed by SIGSEGV"),
+        (-99, "killed by signal 99"),
+    ],
+)
+def test_an_end_is_told_in_words(returncode: int, words: str) -> None:
+    assert describe_end(returncode) == words

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from farm.broker.sequencer import Sequencer
+
+
+def test_order_per_tool_is_kept_although_worker_2_is_faster() -> None:
+    sequencer: Sequencer[str] = Sequencer()
+    sequencer.expect("box/tool", 1)
+    sequencer.expect("box/tool", 2)
+    assert sequencer.settle("box/tool", 2, "second") == []
+    assert sequencer.held == 1
+    assert sequencer.settle("box/tool", 1, "first") == ["first", "second"]
+    assert sequencer.held == 0
+
+
+def test_one_tool_does_not_wait_for_another() -> None:
+    sequencer: Sequencer[str] = Sequencer()
+    sequencer.expect("box/slow", 1)
+    sequencer.expect("box/fast", 2)
+    assert sequencer.settle("box/fast", 2, "fast") == ["fast"]
+
+
+def test_a_tool_that_is_done_leaves_nothing_behind() -> None:
+    sequencer: Sequencer[int] = Sequencer()
+    for ticket in range(100):
+        sequencer.expect(f"box/{ticket}", ticket)
+        sequencer.settle(f"box/{ticket}", ticket, ticket)
+    assert not sequencer._open
+
+
+@given(st.lists(st.sampled_from("abc"), max_size=30), st.randoms(use_true_random=False))
+def test_whatever_the_order_of_results_each_goes_out_once_and_in_its_place(
+    sources: list[str], random: object
+) -> None:
+    sequencer: Sequencer[int] = Sequencer()
+    tickets = list(enumerate(sources))
+    for ticket, source in tickets:
+        sequencer.expect(source, ticket)
+    settled = tickets.copy()
+    random.shuffle(settled)  # type: ignore[attr-defined]
+    released: list[int] = []
+    for ticket, source in settled:
+        released += sequencer.settle(source, ticket, ticket)
+    assert sequencer.held == 0
+    for source in "abc":
+        of_source = [ticket for ticket in released if sources[ticket] == source]
+        assert of_source == [ticket for ticket, owner in tickets if owner == source]

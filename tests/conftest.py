@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from rig import Farm, Mosquitto, Site, settings_for
 
 from farm.simulation.mqttd import find_mosquitto
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture(scope="session")
@@ -84,7 +86,9 @@ def start_farm() -> Iterator[Callable[..., Farm]]:
         more: dict[str, Any] | None = None,
         **settings: Any,
     ) -> Farm:
-        farm = Farm(settings_for(port, **settings, **(more or {})), workers=workers, state_dir=state_dir)
+        farm = Farm(
+            settings_for(port, **settings, **(more or {})), workers=workers, state_dir=state_dir
+        )
         farm.environment |= environment or {}
         made.append(farm)
         farm.start()
@@ -94,7 +98,7 @@ def start_farm() -> Iterator[Callable[..., Farm]]:
 
     yield start
     problems = []
-    for farm in made:
+    for farm in reversed(made):  # a later one may live in the directory of an earlier one
         try:
             farm.close()
         except AssertionError as error:

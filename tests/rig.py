@@ -10,7 +10,6 @@ import functools
 import json
 import os
 import pwd
-import random
 import shutil
 import signal
 import socket
@@ -24,7 +23,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import paho.mqtt.client as paho
 import psutil
@@ -41,6 +40,9 @@ from farm.simulation.gateway import HEADS, RESULT, ROOT, STYLES, TRACE
 from farm.simulation.mqttd import accepts_mqtt, find_mosquitto
 from farm.simulation.restamp import BoundHole, HoleTemplate
 from farm.simulation.tether import tethered
+
+if TYPE_CHECKING:
+    import random
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 # Where the misbehaving models of tests/chaos/odd_models.py are found by a farm's workers.
@@ -297,7 +299,7 @@ class Farm:
                     self.process.wait()
             assert_gone(self.mark)
         finally:
-            print(f"---- log of the farm in {self.home} ----\n{self.last_lines()}")
+            print(f"---- {self.home} ----\n{self.last_lines()}")  # noqa: T201 - for people
             shutil.rmtree(self.home, ignore_errors=True)
 
 
@@ -411,9 +413,7 @@ class Hole:
 
 
 @functools.cache
-def _template(
-    program: str, style: str, single_step: bool
-) -> tuple[HoleTemplate, str, str | None]:
+def _template(program: str, style: str, single_step: bool) -> tuple[HoleTemplate, str, str | None]:
     hole = drill(Recipe(program, style, single_step), seed=7)
     result = json.loads(hole.messages.result)["Messages"]["Payload"]
     machine = _value(result, "ResultMetaData.SerialNumber")
@@ -429,9 +429,7 @@ def _value(payload: Mapping[str, Any], ending: str) -> Any:
 
 
 @functools.cache
-def _bound(
-    toolbox: str, tool: str, program: str, style: str, single_step: bool
-) -> BoundHole:
+def _bound(toolbox: str, tool: str, program: str, style: str, single_step: bool) -> BoundHole:
     template, _, _ = _template(program, style, single_step)
     return template.bind(toolbox=toolbox, tool=tool)
 
@@ -686,7 +684,9 @@ def assert_one_answer_each(
             messages = answers[hole.key][tail]
             assert messages, f"{hole.key} has no {tail}"
             if repeats_allowed:
-                assert len({one.payload for one in messages}) == 1, f"{hole.key} differs: {messages}"
+                assert len({one.payload for one in messages}) == 1, (
+                    f"{hole.key} differs: {messages}"
+                )
                 repeats += len(messages) - 1
             else:
                 assert len(messages) == 1, f"{hole.key} has {len(messages)} {tail}: {messages}"

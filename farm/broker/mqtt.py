@@ -27,6 +27,7 @@ from paho.mqtt.properties import Properties
 
 from farm import log
 from farm.broker.intake import Arrival, Intake
+from farm.broker.tenancy import Tenancy
 from farm.config.credentials import read_credentials
 from farm.errors import MqttError
 
@@ -97,6 +98,7 @@ class MqttLink:
         self._client_id = client_id
         self._filters = filters
         self._status_topic = status_topic
+        self._tenancy = Tenancy(client_id)
         self._intake = intake
         self._wake = wake
         self._events: deque[LinkEvent] = deque()
@@ -265,7 +267,10 @@ class MqttLink:
             self._refusal = f"refused: {reason}"
             return
         self._settled = True
-        client.subscribe([(f, 1) for f in self._filters])
+        self._tenancy.connected()
+        # the mark goes last: its refusal costs nothing but the detection of a rival
+        client.subscribe([*((f, 1) for f in self._filters), (self._tenancy.topic, 0)])
+        client.publish(self._tenancy.topic, self._tenancy.mark, qos=1, retain=True)
         client.publish(self._status_topic, _status("online"), qos=1, retain=True)
         with self._lock:
             self._live_epoch = self._epoch
@@ -289,8 +294,11 @@ class MqttLink:
         _properties: Any,
     ) -> None:
         if reason.value == SESSION_TAKEN_OVER:
-            self._evicted = True
-            self._emit(Evicted())
+            self._note_eviction()
+
+    def _note_eviction(self) -> None:
+        self._evicted = True
+        self._emit(Evicted())
 
     def _on_subscribe(
         self, _client: paho.Client, _userdata: Any, _mid: int, reasons: list[ReasonCode], _p: Any
@@ -304,7 +312,12 @@ class MqttLink:
                     cure="allow it in the MQTT broker's access list",
                 )
 
-    def _on_message(self, _client: paho.Client, _userdata: Any, message: paho.MQTTMessage) -> None:
+    def _on_message(self, client: paho.Client, _userdata: Any, message: paho.MQTTMessage) -> None:
+        if message.topic == self._tenancy.topic:
+            if message.retain and self._tenancy.has_rival(bytes(message.payload), time.monotonic()):
+                client.publish(message.topic, message.payload, qos=1, retain=True)
+                self._note_eviction()
+            return
         if self._overrun or self._holding:
             return  # unacknowledged: it comes again after the reconnect
         payload = bytes(message.payload)  # of bytes, no copy is made

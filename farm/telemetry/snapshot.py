@@ -45,7 +45,7 @@ def overall_state(
     if is_starting and problems:
         return "STARTING"
     if pace.pace is not Pace.HEALTHY:
-        return pace.pace.value
+        return str(pace.pace.value)
     return "UNHEALTHY" if problems else "HEALTHY"
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from farm.drilling.hole import Hole
 from farm.models.model import Insufficient, depth_answer
 from farm.models.rule import GradientRule
+
+if TYPE_CHECKING:
+    from farm.drilling.hole import Hole
 
 MARKED_RATE_HZ = 77.0
 MARK = (b'SamplingInterval":{"Value":100', b'SamplingInterval":{"Value":77')

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from rig import free_port
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture

@@ -1,12 +1,15 @@
-"""Every kind of mistake in a configuration, through the real commands: exit code 3 and the place."""
+"""Every kind of mistake in a configuration, through the real commands: exit code and place."""
 
 from __future__ import annotations
 
 import subprocess
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from rig import clean_environment, farm_command, run_farm
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.integration
 
@@ -60,7 +63,7 @@ def _check(tmp_path: Path, text: str, **environment: str) -> tuple[int, str]:
         ("model: rule\nmodel: rule\n", ["farm.yaml:2", "model is given twice", "line 1"]),
         # a section that is no mapping
         ("mqtt: yes\n", ["farm.yaml:1", "mqtt", "mapping"]),
-        # a model or an endpoint that can't be meant
+        # no name of a model, and no safe endpoint
         ("model: depth\n", ["farm.yaml:1", "depth", "package.module:Class"]),
         (
             "dispatch:\n  jobs_endpoint: tcp://0.0.0.0:7001\n",
@@ -102,7 +105,7 @@ def test_a_mistake_in_the_environment_names_the_variable(tmp_path: Path) -> None
 
 
 def test_a_password_never_stands_in_a_message(tmp_path: Path) -> None:
-    # prevents: secrets in logs and tickets
+    # prevents: passwords that end up in logs and tickets
     code, message = _check(
         tmp_path, "mqtt:\n  broker:\n    password: hunter2\n    pasword: hunter3\n    port: x\n"
     )

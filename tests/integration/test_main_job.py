@@ -7,7 +7,7 @@ import json
 import random
 import re
 import signal
-from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from rig import (
@@ -33,6 +33,9 @@ from rig import (
 )
 
 from farm.simulation.gateway import STYLES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.integration
 
@@ -208,12 +211,16 @@ def _cut(payload: bytes) -> bytes:
 
 
 def _with_nan(payload: bytes) -> bytes:
-    return re.sub(rb'(PositionTrace\.StepTraceContent\[0\]\.Values"[^\[]*\[)[^,]*,', rb"\1NaN,", payload)
+    return re.sub(
+        rb'(PositionTrace\.StepTraceContent\[0\]\.Values"[^\[]*\[)[^,]*,', rb"\1NaN,", payload
+    )
 
 
 def _with_text(payload: bytes) -> bytes:
     return re.sub(
-        rb'(IntensityTorqueTrace\.StepTraceContent\[0\]\.Values"[^\[]*\[)[^,]*,', rb'\1"x",', payload
+        rb'(IntensityTorqueTrace\.StepTraceContent\[0\]\.Values"[^\[]*\[)[^,]*,',
+        rb'\1"x",',
+        payload,
     )
 
 
@@ -439,9 +446,7 @@ def test_negative_depths_are_kept_back_under_skip_and_counted(
         workers=1,
         model="odd_models:NegativeDepths",
         environment=ODD_MODELS,
-        mqtt={
-            "depth_validation": {"negative_depth_behavior": "skip", "sequential_threshold": 2}
-        },
+        mqtt={"depth_validation": {"negative_depth_behavior": "skip", "sequential_threshold": 2}},
     )
     tool = Tool()
     for _ in range(3):
@@ -519,7 +524,7 @@ def test_a_wrong_password_is_told_in_stats_and_log(
         wait=False,
         mqtt={"broker": {"username": "driller", "password": "wr0ng"}},
     )
-    eventually(lambda: farm.worker_pids(), 20, "the worker is READY")
+    eventually(farm.worker_pids, 20, "the worker is READY")
     for _ in range(5):  # the reason must stay, not flicker between attempts
         shot = eventually(farm.stats, 5, "stats")
         assert shot["mqtt"]["state"] == "disconnected"

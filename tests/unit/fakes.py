@@ -1,13 +1,15 @@
-"""A made-up traffic: topic ``box/tool/kind``, payload ``id:anything``. Small enough to read at once."""
+"""A made-up traffic: topics ``box/tool/kind``, payloads ``id:anything``."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from farm.adapter import Answer, Finished, Need, Publication, Route, Status, Terminal
 from farm.errors import ReadError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 NEEDS = {"result": Need.REQUIRED, "trace": Need.REQUIRED, "heads": Need.OPTIONAL}
 
@@ -25,7 +27,7 @@ class FakeAnswerer:
     fails_on: Any = None  # raises on an answer with this value
     fails_always: bool = False
 
-    def answer(self, finished: Finished, now_s: float) -> Answer:
+    def answer(self, finished: Finished, now_s: float) -> Answer:  # noqa: ARG002
         self.asked.append(finished)
         if self.fails_always or (self.fails_on is not None and finished.value == self.fails_on):
             raise RuntimeError("the answerer broke")

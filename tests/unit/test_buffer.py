@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from farm.broker.buffer import MessageBuffer, Part
 
 
-def part(kind: str, source: str = "b/t", part_id: str = "1", size: int = 3, at_s: float = 0) -> Part:
+def part(
+    kind: str, source: str = "b/t", part_id: str = "1", size: int = 3, at_s: float = 0
+) -> Part:
     return Part(kind, source, part_id, b"x" * size, at_s)
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from fakes import FakeAdapter
@@ -11,6 +10,9 @@ from fakes import FakeAdapter
 from farm import wire
 from farm.models.model import Insufficient
 from farm.worker.compute import Computer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 
 class FakeModel:

@@ -17,9 +17,7 @@ NEVER = Rules(optional_parts="never")
 ALWAYS = Rules(optional_parts="always")
 
 
-def part(
-    kind: str, part_id: str | None, at_s: float, text: str = "", source: str = TOOL
-) -> Part:
+def part(kind: str, part_id: str | None, at_s: float, text: str = "", source: str = TOOL) -> Part:
     return Part(kind, source, part_id, f"{kind}:{part_id}:{text}".encode(), at_s)
 
 
@@ -194,13 +192,27 @@ def test_the_memory_of_ended_holes_is_bounded_and_forgotten() -> None:
     assert not correlator._past
 
 
+def test_a_hole_whose_id_returned_is_remembered_from_its_last_end() -> None:
+    # forgotten with its first end, a resend of it would open a join that expires as an error
+    correlator = Correlator(NEEDS, NEVER)
+    for number, at_s in (("7", 0.0), ("8", 10.0), ("7", 20.0)):
+        text = str(at_s)
+        hole = (part("result", number, at_s, text), part("trace", number, at_s, text))
+        assert ids(offer_all(correlator, *hole)) == [number]
+    correlator.forget(41.0)
+    assert correlator.offer(part("trace", "7", 41.0, "20.0")) == []
+    assert correlator.counts["duplicates"] == 1
+    assert [key[1] for key in correlator._past] == ["7"]
+
+
 # ---- duplicates ------------------------------------------------------------------------------
 
 
 def test_duplicates_are_ignored_by_default() -> None:
     correlator = Correlator(NEEDS, NEVER)
-    offer_all(correlator, part("result", "7", 0.0, "first"), part("result", "7", 0.9, "second"))
-    [event] = correlator.offer(part("trace", "7", 1.0))
+    twice = (part("result", "7", 100.0, "first"), part("result", "7", 100.9, "second"))
+    assert offer_all(correlator, *twice) == []
+    [event] = correlator.offer(part("trace", "7", 101.0))
     assert isinstance(event, Paired)
     assert event.payloads["result"] == b"result:7:first"
     assert correlator.counts["duplicates"] == 1
@@ -247,7 +259,11 @@ def test_heads_that_come_too_late_are_no_duplicate_under_any_policy(handling: st
 
 def test_newer_heads_of_a_waiting_hole_take_the_place_of_the_older_and_end_nothing() -> None:
     correlator = Correlator(NEEDS, NEVER)
-    hole = (part("heads", "7", 0.0, "old"), part("result", "7", 0.1), part("heads", "7", 5.0, "new"))
+    hole = (
+        part("heads", "7", 0.0, "old"),
+        part("result", "7", 0.1),
+        part("heads", "7", 5.0, "new"),
+    )
     assert offer_all(correlator, *hole) == []
     [event] = correlator.offer(part("trace", "7", 5.1))
     assert isinstance(event, Paired)
@@ -356,7 +372,9 @@ def test_heads_without_a_counter_complete_the_oldest_hole_that_waits() -> None:
     ]
 
 
-def test_heads_without_a_counter_that_come_just_before_the_hole_is_complete_spare_the_wait() -> None:
+def test_heads_without_a_counter_that_come_just_before_the_hole_is_complete_spare_the_wait() -> (
+    None
+):
     correlator = Correlator(NEEDS, ALWAYS)
     hole = (part("result", "7", 0.0), part("heads", None, 0.1), part("trace", "7", 0.2))
     [event] = offer_all(correlator, *hole)
@@ -364,7 +382,9 @@ def test_heads_without_a_counter_that_come_just_before_the_hole_is_complete_spar
     assert event.payloads["heads"] == b"heads:None:"
 
 
-def test_heads_without_a_counter_that_missed_their_hole_are_not_taken_for_those_of_the_next() -> None:
+def test_heads_without_a_counter_that_missed_their_hole_are_not_taken_for_those_of_the_next() -> (
+    None
+):
     # one late message would shift the head ids of all the holes that follow by one
     correlator = Correlator(NEEDS, ALWAYS)
     assert drill(correlator, "1", 0.0) == 0.5
@@ -382,6 +402,17 @@ def test_a_hole_with_its_heads_does_not_overtake_an_earlier_one_that_waits_for_t
     late = (part("heads", "2", 0.1), part("result", "2", 0.1), part("trace", "2", 0.1))
     assert offer_all(correlator, *early, *late) == []
     assert ids(correlator.tick(0.5)) == ["1", "2"]
+
+
+def test_a_busy_tool_is_not_forgotten_for_many_that_spoke_once() -> None:
+    correlator = Correlator(NEEDS, Rules(optional_parts="never", max_parts=10))
+    correlator.offer(part("heads", None, 0.0, "mine"))
+    for n in range(100):
+        correlator.offer(part("heads", None, float(n), source=f"box/{n}"))
+        drill(correlator, str(n), float(n))
+    [event] = offer_all(correlator, part("result", "x", 200.0), part("trace", "x", 200.0))
+    assert isinstance(event, Paired)
+    assert event.payloads["heads"] == b"heads:None:mine"
 
 
 def test_the_memory_of_sources_is_bounded() -> None:
@@ -429,7 +460,10 @@ def test_an_evicted_hole_whose_partner_comes_does_not_crowd_out_the_next() -> No
     offer_all(correlator, *(part("result", str(n), 0.0) for n in range(3)))
     events = correlator.offer(part("trace", "0", 0.1))
     assert [type(event) for event in events] == [Refused]
-    assert ids(offer_all(correlator, part("trace", "1", 0.2), part("trace", "2", 0.2))) == ["1", "2"]
+    assert ids(offer_all(correlator, part("trace", "1", 0.2), part("trace", "2", 0.2))) == [
+        "1",
+        "2",
+    ]
 
 
 def test_evicted_heads_are_no_hole() -> None:
@@ -504,7 +538,9 @@ def test_every_part_has_exactly_one_visible_fate(
     causes = counts["expired"] + counts["superseded"] + counts["evicted"] + counts["flushed"]
     assert causes == len(unpaired)
     # each required part is in one join, a duplicate, or was refused as too late
-    in_joins = 2 * paired + sum(len(event.payloads.keys() & {"result", "trace"}) for event in unpaired)
+    in_joins = 2 * paired + sum(
+        len(event.payloads.keys() & {"result", "trace"}) for event in unpaired
+    )
     required = offered["result"] + offered["trace"]
     optional = offered["heads"]
     gone = counts["duplicates"] + counts["late"]

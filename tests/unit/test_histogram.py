@@ -27,7 +27,9 @@ def test_one_value_is_every_quantile() -> None:
     }
 
 
-@given(st.lists(st.floats(LOWEST_S, HIGHEST_S), min_size=1), st.sampled_from([0.01, 0.5, 0.9, 0.99]))
+@given(
+    st.lists(st.floats(LOWEST_S, HIGHEST_S), min_size=1), st.sampled_from([0.01, 0.5, 0.9, 0.99])
+)
 def test_a_quantile_is_never_too_low_and_at_most_one_bucket_too_high(
     values: list[float], q: float
 ) -> None:

@@ -56,6 +56,9 @@ def test_a_bounced_job_goes_to_the_head() -> None:
     send(ledger)
     assert ledger.bounce(1)
     assert backlog(ledger) == [1, 2, 3]
+    again = ledger.get(1)
+    assert again is not None
+    assert again.sends == 2  # each is told as an attempt
 
 
 def test_a_bounce_of_a_job_that_is_not_on_the_wire_changes_nothing() -> None:

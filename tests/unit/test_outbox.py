@@ -73,6 +73,7 @@ def test_a_refusal_by_the_broker_is_kept_with_its_reason() -> None:
         "a/#",
         "a\0b",
         "a\tb",
+        "a\x7fb",
         "a\x85b",
         "a\ud800",
         "a\ufdd0",

@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
 from farm.waker import Waker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @pytest.fixture

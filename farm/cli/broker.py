@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +16,9 @@ from farm.broker.process import BrokerProcess
 from farm.cli.options import config_option, load, state_dir_option
 from farm.state_dir import client_id, endpoints, lock, resolve_state_dir
 from farm.supervisor.parent import die_with_parent
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.command()
@@ -26,7 +29,7 @@ from farm.supervisor.parent import die_with_parent
 def command(
     config_path: Path | None, state_dir: Path | None, workers: int | None, parent: int | None
 ) -> None:
-    """Run the broker process alone (what `farm start` supervises).
+    r"""Run the broker process alone (what `farm start` supervises).
 
     Workers are launched by hand with `farm worker` and the same --state-dir. SIGTERM drains.
 

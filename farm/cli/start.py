@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,13 +13,16 @@ from farm.cli.options import config_option, load, state_dir_option
 from farm.state_dir import endpoints, lock, resolve_state_dir
 from farm.supervisor.process import Supervisor
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 
 @click.command()
 @config_option
 @state_dir_option
 @click.option("-w", "--workers", type=click.IntRange(1, 1000), help="How many local workers.")
 def command(config_path: Path | None, state_dir: Path | None, workers: int | None) -> None:
-    """Run the farm: the broker process and its workers, in the foreground.
+    r"""Run the farm: the broker process and its workers, in the foreground.
 
     Logs go to standard output. SIGTERM or Ctrl-C drains (finishes what is open) and exits 0; a
     second one stops at once.
@@ -40,7 +43,9 @@ def command(config_path: Path | None, state_dir: Path | None, workers: int | Non
     child_args = ["--state-dir", str(directory)]
     if config_path is not None:
         child_args += ["--config", str(config_path)]
-    if workers is not None:
-        child_args += ["--workers", str(workers)]
+    broker_args = ["--workers", str(workers)] if workers is not None else []
     with lock(directory):
-        sys.exit(Supervisor(config, endpoints=places, child_args=child_args).run())
+        supervisor = Supervisor(
+            config, endpoints=places, child_args=child_args, broker_args=broker_args
+        )
+        sys.exit(supervisor.run())

@@ -6,15 +6,17 @@ import json
 import os
 import sys
 import time
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from farm.cli.options import config_option, load, state_dir_option
 from farm.control import fetch_stats
-from farm.errors import ExitCode
+from farm.errors import ExitCode, NoFarmError
 from farm.state_dir import endpoints, locate_state_dir
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 HEALTHY = ("HEALTHY",)
 
@@ -23,7 +25,9 @@ HEALTHY = ("HEALTHY",)
 @config_option
 @state_dir_option
 @click.option("--connect", metavar="ENDPOINT", help="Control socket of the farm to ask.")
-@click.option("--once", is_flag=True, help="Draw one snapshot and end (the default off a terminal).")
+@click.option(
+    "--once", is_flag=True, help="Draw one snapshot and end (the default off a terminal)."
+)
 @click.option(
     "--watch", "period_s", type=click.FloatRange(0.1), metavar="SECONDS", help="Draw every SECONDS."
 )
@@ -37,7 +41,7 @@ def command(
     period_s: float | None,
     as_json: bool,
 ) -> None:
-    """Show what a running farm is doing.
+    r"""Show what a running farm is doing.
 
     Live on a terminal, until Ctrl-C. Exit code 0 when it is healthy, 5 when it is not (it falls
     behind, lacks MQTT or workers), 6 when no farm runs.
@@ -79,18 +83,23 @@ def _watch(endpoint: str, period_s: float, *, as_json: bool) -> None:
         while True:
             click.echo(json.dumps(fetch_stats(endpoint)))
             time.sleep(period_s)
-    from rich.console import Console  # noqa: PLC0415 - not needed for --json
+    from rich.console import Console, Group  # noqa: PLC0415 - not needed for --json
     from rich.live import Live  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
 
     from farm.telemetry.view import render  # noqa: PLC0415
 
     console = Console()
-    shot = fetch_stats(endpoint)
-    with Live(render(shot, console.width), console=console, auto_refresh=False, screen=True) as live:
+    picture = render(fetch_stats(endpoint), console.width)
+    with Live(picture, console=console, auto_refresh=False, screen=True) as live:
         while True:
             time.sleep(period_s)
-            shot = fetch_stats(endpoint)
-            live.update(render(shot, console.width), refresh=True)
+            try:
+                picture = render(fetch_stats(endpoint), console.width)
+                live.update(picture, refresh=True)
+            except NoFarmError:  # it may be restarting: keep the last picture and say so
+                gone = Text("the farm does not answer; last seen as below", style="bold red")
+                live.update(Group(gone, picture), refresh=True)
 
 
 def _exit_code(shot: dict[str, Any]) -> ExitCode:

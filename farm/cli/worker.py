@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,23 +13,24 @@ from farm.cli.options import config_option, load, state_dir_option
 from farm.state_dir import endpoints, resolve_state_dir
 from farm.supervisor.parent import die_with_parent
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 
 @click.command()
 @config_option
 @state_dir_option
 @click.option("--connect", metavar="ENDPOINT", help="Control socket of the farm to join.")
 @click.option("--name", default="", help="Name in logs and stats.  [default: pid-PID]")
-@click.option("-w", "--workers", type=int, hidden=True, help="Accepted for the supervisor's sake.")
 @click.option("--parent", type=int, hidden=True, help="Die with this process.")
 def command(
     config_path: Path | None,
     state_dir: Path | None,
     connect: str | None,
     name: str,
-    workers: int | None,  # noqa: ARG001 - the supervisor gives all children the same options
     parent: int | None,
 ) -> None:
-    """Run one worker, under the supervisor or by hand.
+    r"""Run one worker, under the supervisor or by hand.
 
     It joins the farm of the state directory, learns everything else from it, and stays until
     SIGTERM: then it finishes its job and leaves. It waits for a farm that is not there yet.

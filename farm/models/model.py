@@ -5,9 +5,11 @@ Owns the contract alone; finding and loading a model is `farm.models.registry`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,8 @@ class Model(Protocol):
         """Answer each input, in order.
 
         Args:
-            inputs: what the adapter's `read` returned, one per job; a `farm.drilling.hole.Hole` for drilling.
+            inputs: what the adapter's `read` returned, one per job; for drilling a
+                `farm.drilling.hole.Hole`.
 
         Returns:
             One answer per input: an `Insufficient`, or a value of None, bool, int, float, str,

@@ -47,10 +47,18 @@ class Phase(Enum):
 class Supervisor:
     """See the module."""
 
-    def __init__(self, config: Config, *, endpoints: Endpoints, child_args: Sequence[str]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        endpoints: Endpoints,
+        child_args: Sequence[str],
+        broker_args: Sequence[str],
+    ) -> None:
         self._config = config
         self._endpoints = endpoints
         self._child_args = list(child_args)
+        self._broker_args = list(broker_args)
         self._log = log.get()
         settings = config.supervisor
 
@@ -130,14 +138,15 @@ class Supervisor:
     # ---- children -----------------------------------------------------------------------------
 
     def _spawn(self, pool: Pool, slot: Slot) -> None:
-        role = ["broker"] if pool is self._broker else ["worker", "--name", slot.name]
+        is_broker = pool is self._broker
+        role = ["broker", *self._broker_args] if is_broker else ["worker", "--name", slot.name]
         command = [sys.executable, "-m", "farm", *role, "--parent", str(os.getpid())]
         child = subprocess.Popen(
             [*command, *self._child_args], stdin=subprocess.DEVNULL, process_group=0
         )
         self._children[child.pid] = child
         pool.started(slot, child.pid, time.monotonic())
-        if pool is self._broker:
+        if is_broker:
             self._last_reply_s = time.monotonic()
 
     def _start_due(self) -> None:

@@ -43,7 +43,9 @@ def test_the_model_of_the_page_answers_and_says_when_it_can_not(page):
     model = load_model(config.model, 4, config.model_settings)
     model.warm_up()
     ramp = np.linspace(0, 20, 50, dtype=np.float32)
-    touching = Hole(ramp, np.where(ramp > 5, 3, 0).astype(np.float32), ramp * 0, ramp.astype(np.int16), ())
+    touching = Hole(
+        ramp, np.where(ramp > 5, 3, 0).astype(np.float32), ramp * 0, ramp.astype(np.int16), ()
+    )
     in_air = Hole(ramp, ramp * 0, ramp * 0, ramp.astype(np.int16), ())
     found, nothing = model.infer([touching, in_air])
     assert found["keypoints_mm"][0] == pytest.approx(5.3, abs=0.3)

@@ -130,7 +130,7 @@ class Flow:
     ) -> None:
         ticket = self._take_ticket(key[0], now_s)
         size = sum(len(payload) for payload in payloads.values())
-        self.stages["pairing"].add(last_s - first_s)
+        self.stages["pairing"].add(now_s - first_s)
         self.ledger.add(Entry(ticket, key, payloads, size, first_s, last_s, now_s))
 
     def _take_ticket(self, source: str, now_s: float) -> int:

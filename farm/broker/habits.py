@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # A source, or a whole site, that let this many joins in a row wait in vain is not waited for.
 PATIENCE_JOINS = 3
+# A source that never sent any costs its first join the wait, and no more.
+PATIENCE_WITH_STRANGERS = 1
 
 
 @dataclass(slots=True)
@@ -47,7 +49,8 @@ class Habits:
             return self._policy == "always"
         if not self._site_sends and self._site_misses >= PATIENCE_JOINS:
             return False
-        return self._of(source).misses < PATIENCE_JOINS
+        habit = self._of(source)
+        return habit.misses < (PATIENCE_JOINS if habit.newest else PATIENCE_WITH_STRANGERS)
 
     def met(self, source: str) -> None:
         """An optional part found its join, or would have, had the join waited."""

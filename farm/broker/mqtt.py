@@ -45,6 +45,7 @@ KEPT_CONNECTION_S = 10.0  # a connection that lived this long resets the back-of
 SESSION_TAKEN_OVER = 0x8E
 UNSUPPORTED_PROTOCOL = (0x84, 0x01)  # MQTT 5, and how a 3.1.1 broker says it
 FIRST_FAILURE = 0x80
+CUTS_THAT_REFUSE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,9 @@ class MqttLink:
         self._evicted = False
         self._version = "3.1.1" if settings.protocol == "3.1.1" else "5"
         self._fresh = True
-        self._reached = False  # TCP is open, the broker has not answered yet
+        self._reached = False  # TCP is open, and the broker has not let us in
+        self._is_answered = False  # it said, or showed by silence, that it won't with this version
+        self._cuts = 0  # connections in a row that it closed without an answer
         self._refusal = ""  # what the broker answered instead of letting us in
         self._settled = settings.protocol != "auto"  # the MQTT version needs no guess any more
         self._client = self._make_client()
@@ -183,6 +186,7 @@ class MqttLink:
     def _hold_connection(self) -> str:
         """Connect and serve the connection until it ends; returns why it ended."""
         self._reached = False
+        self._is_answered = False
         self._refusal = ""
         self._overrun = False
         try:
@@ -195,6 +199,7 @@ class MqttLink:
                 if self._live_epoch is None and time.monotonic() > answer_by_s:
                     # some brokers of MQTT 3.1.1 are silent when they are asked for MQTT 5
                     self._client.disconnect()
+                    self._is_answered = True
                     return self._after_failure(f"no answer to CONNECT in {CONNECT_TIMEOUT_S:g} s")
             if self._overrun:
                 self._client.disconnect()
@@ -224,15 +229,22 @@ class MqttLink:
             self._client.connect(settings.host, settings.port, settings.keepalive)
 
     def _after_failure(self, reason: str) -> str:
-        """Try the other MQTT version when the broker was reached and did not accept this one."""
+        """Try the other MQTT version when the broker was reached and did not accept this one.
+
+        A connection that is cut once may be a broker that just died: a farm that settles on 3.1.1
+        for that would miss a receive maximum for the rest of its life.
+        """
         if self._reached and not self._settled:
-            self._switch_version()
+            self._cuts += 1
+            if self._is_answered or self._cuts >= CUTS_THAT_REFUSE:
+                self._switch_version()
         return reason
 
     def _switch_version(self) -> None:
         self._version = "3.1.1" if self._version == "5" else "5"
         self._client = self._make_client()
         self._fresh = True
+        self._cuts = 0
 
     def _wait_for_room(self) -> None:
         while self._overrun and not self._intake.has_room() and not self._stopping.is_set():
@@ -263,7 +275,7 @@ class MqttLink:
         properties: Properties | None,
     ) -> None:
         if reason.value >= FIRST_FAILURE or (self._version != "5" and reason.is_failure):
-            self._reached = reason.value in UNSUPPORTED_PROTOCOL
+            self._reached = self._is_answered = reason.value in UNSUPPORTED_PROTOCOL
             self._refusal = f"refused: {reason}"
             return
         self._settled = True

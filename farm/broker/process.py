@@ -71,6 +71,7 @@ class BrokerProcess:
         self._mqtt_state: dict[str, Any] = {"state": "connecting", "reconnects": 0}
         self._kill: dict[int, str] = {}  # pids that the supervisor shall end, and why
         self._draining = False
+        self._times_asked = 0  # by signal; a drain that was ordered over the socket is no first one
         self._stop = False
         self._exit_code = ExitCode.OK
         self._next_status_s = self._started_s + config.throughput.status_interval_s
@@ -111,7 +112,8 @@ class BrokerProcess:
 
     def asked_to_end(self) -> None:
         """Drain; asked again, stop at once. For signal handlers."""
-        if self._draining:
+        self._times_asked += 1
+        if self._times_asked > 1:
             self._stop = True
         self.drain()
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 POLL_MS = 100
 REPORT_EVERY_S = 0.5
+TELL_DRAIN_S = 2.0  # a broker that did not confirm the drain by then is told by SIGTERM
 WORKER_STOP_S = 5.0  # after the drain nothing is left to compute: this is generous
 BROKER_NAME = "broker"
 
@@ -80,6 +81,7 @@ class Supervisor:
         self._unreported: list[tuple[int, str]] = []
         self._phase = Phase.RUNNING
         self._deadline_s = 0.0
+        self._tell_by_s = 0.0
         self._next_report_s = 0.0
         self._last_reply_s = 0.0
         self._drain_told = False
@@ -133,6 +135,7 @@ class Supervisor:
         self._log.info("draining", signal=name, limit_s=limit_s)
         self._phase = Phase.DRAINING
         self._deadline_s = time.monotonic() + limit_s
+        self._tell_by_s = time.monotonic() + TELL_DRAIN_S
         self._next_report_s = 0.0
 
     # ---- children -----------------------------------------------------------------------------
@@ -271,6 +274,12 @@ class Supervisor:
         if self._phase is Phase.DRAINING:
             if not self._broker.running:
                 self._stop_workers(now_s)
+            elif not self._drain_told and now_s > self._tell_by_s:
+                # its control socket may be gone with the state directory; a signal still gets there
+                self._drain_told = True
+                self._log.warning("drain_by_signal", cause="the broker does not answer")
+                for slot in self._broker.running:
+                    self._children[slot.pid].terminate()
             elif now_s > self._deadline_s:
                 self._log.error(
                     "drain_timeout",

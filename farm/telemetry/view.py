@@ -18,7 +18,7 @@ STATE_STYLES = {
 }
 WORKER_STYLES = {"idle": "green", "busy": "cyan", "loading": "yellow", "draining": "yellow"}
 STAGE_WORDS = {
-    "pairing": "first part to last",
+    "pairing": "first part to complete",
     "queue": "waiting for a worker",
     "transport": "broker to worker",
     "reading": "JSON to arrays",

@@ -317,12 +317,19 @@ def test_a_site_without_heads_is_waited_for_three_times_and_never_again() -> Non
     assert held == [0.5, 0.5, 0.5, 0.0, 0.0, 0.0, 0.0, 0.0]
 
 
-def test_one_tool_without_heads_at_a_site_with_them_loses_its_patience_alone() -> None:
+def test_a_tool_that_never_sent_heads_at_a_site_with_them_is_waited_for_once() -> None:
+    # at a mixed site each tool without Heads would else have its first three holes late
     correlator = Correlator(NEEDS, Rules())
     other = [part(kind, "1", 0.0, source="box/other") for kind in ("heads", "result", "trace")]
     offer_all(correlator, *other)
-    assert [drill(correlator, str(n), 10.0 * n) for n in range(1, 6)] == [0.5, 0.5, 0.5, 0.0, 0.0]
+    assert [drill(correlator, str(n), 10.0 * n) for n in range(1, 5)] == [0.5, 0.0, 0.0, 0.0]
     assert drill(correlator, "9", 100.0, source="box/other") == 0.5
+
+
+def test_a_tool_that_stops_sending_heads_loses_its_patience_after_three_holes() -> None:
+    correlator = Correlator(NEEDS, Rules())
+    offer_all(correlator, *(part(kind, "0", 0.0) for kind in ("heads", "result", "trace")))
+    assert [drill(correlator, str(n), 10.0 * n) for n in range(1, 6)] == [0.5, 0.5, 0.5, 0.0, 0.0]
 
 
 def test_patience_comes_back_when_heads_are_seen_to_come_late() -> None:

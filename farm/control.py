@@ -56,10 +56,14 @@ class ControlClient:
         """Drop a request that is unanswered for too long; True when that was done."""
         if self._asked_s is None or time.monotonic() - self._asked_s < self._timeout_s:
             return False
+        self.reset()
+        return True
+
+    def reset(self) -> None:
+        """Forget the outstanding request: whoever should answer it is gone."""
         self.close()
         self.socket = open_socket(self._context, Role.CONTROL_CLIENT, self._endpoint)
         self._asked_s = None
-        return True
 
     def close(self) -> None:
         """Close the socket; an unsent request goes with it."""
@@ -94,7 +98,7 @@ def ask(endpoint: str, request: wire.Message, *, timeout_s: float) -> wire.Messa
 
 
 def fetch_stats(endpoint: str, *, timeout_s: float = 2.0) -> dict[str, Any]:
-    """The snapshot of a running farm (see `farm.telemetry.snapshot`).
+    """The snapshot of a running farm (see `farm.broker.snapshot`).
 
     Raises:
         NoFarmError: nobody answers in time.

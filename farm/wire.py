@@ -104,7 +104,6 @@ class Hello:
     name: str
     host: str
     pid: int
-    protocol: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,14 +139,11 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """The worker lives. `job_ids` are the claimed ones, `job_age_s` how long they take already."""
+    """The worker lives; what it computes is known from its claims."""
 
     KIND: ClassVar[int] = 20
     worker_id: int
     state: str
-    job_ids: list[int]
-    job_age_s: float
-    jobs_done: int
     rss_bytes: int
 
 
@@ -169,7 +165,7 @@ class StatsRequest:
 
 @dataclass(frozen=True, slots=True)
 class StatsReply:
-    """The snapshot: plain JSON-able data, described in `farm.telemetry.snapshot`."""
+    """The snapshot: plain JSON-able data, described in `farm.broker.snapshot`."""
 
     KIND: ClassVar[int] = 33
     snapshot: dict[str, Any]

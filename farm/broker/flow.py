@@ -270,15 +270,6 @@ class Flow:
             or len(self.outbox) >= PUBLICATIONS_PER_JOB * limits.max_open_jobs
         )
 
-    @property
-    def max_packet_bytes(self) -> int | None:
-        """What the MQTT broker said it takes."""
-        return self.outbox.max_packet_bytes
-
-    @max_packet_bytes.setter
-    def max_packet_bytes(self, limit_bytes: int | None) -> None:
-        self.outbox.max_packet_bytes = limit_bytes
-
     def publication(self) -> Publication | None:
         """The next publication to hand to MQTT."""
         return self.outbox.next_to_send()

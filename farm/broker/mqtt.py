@@ -11,6 +11,7 @@ happened as events, and acknowledges what the loop has taken over. Traps it know
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import socket
@@ -56,7 +57,6 @@ class Up:
     session_present: bool
     max_packet_bytes: int | None
     receive_maximum: int | None
-    fresh_client: bool  # nothing that was in flight before is remembered by the client
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +109,8 @@ class MqttLink:
         self._overrun = False
         self._holding = False
         self._stopping = threading.Event()
-        self._clean = False
         self._evicted = False
         self._version = "3.1.1" if settings.protocol == "3.1.1" else "5"
-        self._fresh = True
         self._reached = False  # TCP is open, and the broker has not let us in
         self._is_answered = False  # it said, or showed by silence, that it won't with this version
         self._cuts = 0  # connections in a row that it closed without an answer
@@ -122,6 +120,7 @@ class MqttLink:
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
         self._log = log.get()
         self.overruns = 0
+        self.lost_qos0 = 0  # messages that no redelivery brings back: their sender chose QoS 0
 
     # ---- for the loop ---------------------------------------------------------------------
 
@@ -131,12 +130,10 @@ class MqttLink:
 
     def stop(self, timeout_s: float) -> None:
         """Say offline, disconnect and end the thread."""
-        self._clean = True
         if self._live_epoch is not None:
             info = self._client.publish(self._status_topic, _status("offline"), 1, retain=True)
-            deadline_s = time.monotonic() + timeout_s / 2
-            while not info.is_published() and time.monotonic() < deadline_s:
-                time.sleep(0.01)
+            with contextlib.suppress(RuntimeError, ValueError):  # the connection went just now
+                info.wait_for_publish(timeout_s / 2)
             self._client.disconnect()
         self._stopping.set()
         self._thread.join(timeout_s)
@@ -243,7 +240,6 @@ class MqttLink:
     def _switch_version(self) -> None:
         self._version = "3.1.1" if self._version == "5" else "5"
         self._client = self._make_client()
-        self._fresh = True
         self._cuts = 0
 
     def _wait_for_room(self) -> None:
@@ -292,10 +288,8 @@ class MqttLink:
                 flags.session_present,
                 getattr(properties, "MaximumPacketSize", None),
                 getattr(properties, "ReceiveMaximum", None),
-                self._fresh,
             )
         )
-        self._fresh = False
 
     def _on_disconnect(
         self,
@@ -331,7 +325,9 @@ class MqttLink:
                 self._note_eviction()
             return
         if self._overrun or self._holding:
-            return  # unacknowledged: it comes again after the reconnect
+            # unacknowledged: it comes again after the reconnect, unless it was sent with QoS 0
+            self.lost_qos0 += message.qos == 0
+            return
         payload = bytes(message.payload)  # of bytes, no copy is made
         arrival = Arrival(
             message.topic, payload, message.mid, message.qos, self._epoch, time.monotonic()
@@ -341,6 +337,7 @@ class MqttLink:
         else:
             self._overrun = True
             self.overruns += 1
+            self.lost_qos0 += message.qos == 0
 
     def _on_publish(
         self, _client: paho.Client, _userdata: Any, mid: int, reason: ReasonCode, _properties: Any

@@ -83,9 +83,9 @@ class Outbox:
         """Publications that were handed over and are not confirmed."""
         return len(self._inflight)
 
-    def limit(self, max_inflight: int) -> None:
-        """The MQTT broker of this connection takes no more than this many at once."""
-        self._max_inflight = min(self._configured, max_inflight)
+    def limit(self, max_inflight: int | None) -> None:
+        """The MQTT broker of this connection takes no more than this many at once; None: any."""
+        self._max_inflight = min(self._configured, max_inflight or self._configured)
 
     def add(self, publications: tuple[Publication, ...], letter: Letter) -> bool:
         """Queue a letter. True: it is complete at once, since nothing of it can be sent."""
@@ -120,10 +120,3 @@ class Outbox:
         if refusal is not None:
             letter.refusals.append(f"refused by the MQTT broker: {refusal}")
         return letter if letter.open == 0 else None
-
-    def take_back(self) -> int:
-        """The client that held them is gone: what was in flight will be sent again, in order."""
-        returned = list(self._inflight.values())
-        self._inflight.clear()
-        self._queue.extendleft(reversed(returned))
-        return len(returned)

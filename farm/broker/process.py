@@ -15,14 +15,14 @@ import zmq
 
 from farm import log, wire
 from farm.adapter import load_adapter
+from farm.broker import snapshot
+from farm.broker.desk import Desk, Introduction
 from farm.broker.flow import Flow
 from farm.broker.intake import Intake, IntakeClock
 from farm.broker.mqtt import Confirmed, Down, Evicted, MqttLink, Up
-from farm.broker.roster import Worker, WorkerState
 from farm.config.show import worker_view
 from farm.errors import ExitCode, WireError
 from farm.sockets import Role, open_socket
-from farm.telemetry import snapshot
 from farm.waker import Waker
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 POLL_MS = 50  # how late a deadline is noticed at worst
 ARRIVALS_PER_TURN = 200  # so that results and control get their turn under a flood
 RESULTS_PER_TURN = 500
-FORGET_TURN_S = 1.0
 STOP_TIMEOUT_S = 3.0
 
 
@@ -64,12 +63,15 @@ class BrokerProcess:
         )
         self._started_s = time.monotonic()
         self._flow = Flow(config, self._adapter, self._started_s)
-        self._view = worker_view(config)
-        self._view_hash = hashlib.sha256(
-            json.dumps(self._view, sort_keys=True).encode()
-        ).hexdigest()
+        self._desk = Desk(
+            self._flow,
+            _introduction(config, endpoints),
+            expected_workers=config.mqtt.processing.workers,
+            take_snapshot=self._snapshot,
+            start_drain=self.drain,
+        )
         self._mqtt_state: dict[str, Any] = {"state": "connecting", "reconnects": 0}
-        self._kill: dict[int, str] = {}  # pids that the supervisor shall end, and why
+        self._connections = 0
         self._draining = False
         self._times_asked = 0  # by signal; a drain that was ordered over the socket is no first one
         self._stop = False
@@ -77,7 +79,6 @@ class BrokerProcess:
         self._next_status_s = self._started_s + config.throughput.status_interval_s
         self._next_forget_s = self._started_s
         self._ready_by_s = self._started_s + config.workers.ready_timeout_s
-        self._complete_once = False  # all expected workers were READY at the same time
 
     # ---- the loop -----------------------------------------------------------------------------
 
@@ -140,84 +141,12 @@ class BrokerProcess:
                 return
             try:
                 request = wire.decode([f for f in frames if f])
-                reply = self._answer_control(request)
+                reply = wire.encode(self._desk.answer(request, time.monotonic()))
             except WireError as error:
                 self._flow.counts["bad_frames"] += 1
                 self._limited.warning("control_frame_refused", reason=str(error))
-                reply = wire.Refused(str(error))
-            self._control.send_multipart([identity, b"", wire.encode(reply)])
-
-    def _answer_control(self, request: wire.Message) -> wire.Message:  # noqa: PLR0911
-        now_s = time.monotonic()
-        match request:
-            case wire.Hello():
-                return self._welcome(request, now_s)
-            case wire.Ready():
-                return self._note_ready(request, now_s)
-            case wire.Heartbeat():
-                return self._note_heartbeat(request, now_s)
-            case wire.StatsRequest():
-                return wire.StatsReply(self._snapshot(now_s))
-            case wire.Drain():
-                self.drain()
-                return wire.Done()
-            case wire.SupervisorReport():
-                return self._serve_supervisor(request, now_s)
-            case _:
-                return wire.Refused(f"{type(request).__name__} is no request")
-
-    def _welcome(self, hello: wire.Hello, now_s: float) -> wire.Message:
-        local = hello.host == socket.gethostname()
-        if local:
-            for former in self._flow.roster.of_pid(hello.pid):
-                self._flow.worker_gone(former, "it said hello again", now_s)
-        worker = self._flow.roster.hello(
-            name=hello.name, host=hello.host, pid=hello.pid, local=local, now_s=now_s
-        )
-        return wire.Welcome(
-            worker.worker_id,
-            self._endpoints.jobs,
-            self._endpoints.results,
-            self._view,
-            self._view_hash,
-        )
-
-    def _note_ready(self, ready: wire.Ready, now_s: float) -> wire.Message:
-        worker = self._flow.roster.heard(ready.worker_id, now_s)
-        if worker is None:
-            return wire.Orders(known=False, drain=False)
-        self._flow.ready(worker, ready)
-        if self._flow.roster.ready >= self._config.mqtt.processing.workers:
-            self._complete_once = True
-        self._log.info(
-            "worker_ready",
-            worker=worker.name,
-            pid=worker.pid,
-            model=ready.model_version,
-            load_s=round(ready.load_s, 2),
-            ready=self._flow.roster.ready,
-        )
-        return wire.Orders(known=True, drain=False)
-
-    def _note_heartbeat(self, beat: wire.Heartbeat, now_s: float) -> wire.Message:
-        worker = self._flow.roster.heard(beat.worker_id, now_s)
-        if worker is None:
-            return wire.Orders(known=False, drain=False)
-        worker.rss_bytes = beat.rss_bytes
-        if beat.state == WorkerState.DRAINING.value:
-            self._flow.roster.become(worker, WorkerState.DRAINING)
-        return wire.Orders(known=True, drain=False)
-
-    def _serve_supervisor(self, report: wire.SupervisorReport, now_s: float) -> wire.Message:
-        for pid, how in report.exits:
-            self._kill.pop(pid, None)
-            for worker in self._flow.roster.of_pid(pid):
-                self._flow.worker_gone(worker, str(how), now_s)
-        ready = (WorkerState.IDLE, WorkerState.BUSY, WorkerState.DRAINING)
-        pids = [w.pid for w in self._flow.roster.all() if w.local and w.state in ready]
-        kill = list(self._kill.items())
-        self._kill.clear()
-        return wire.SupervisorOrders(pids, kill)
+                reply = wire.encode(wire.Refused(str(error)))
+            self._control.send_multipart([identity, b"", reply])
 
     # ---- results socket -----------------------------------------------------------------------
 
@@ -271,12 +200,10 @@ class BrokerProcess:
         self._take_arrivals()
 
     def _note_up(self, event: Up) -> None:
-        if event.fresh_client and (returned := self._flow.outbox.take_back()):
-            self._log.info("publications_sent_again", count=returned)
-        self._flow.max_packet_bytes = event.max_packet_bytes
-        if event.receive_maximum:
-            self._flow.outbox.limit(event.receive_maximum)
-        self._mqtt_state["reconnects"] += self._mqtt_state["state"] == "disconnected"
+        self._flow.outbox.max_packet_bytes = event.max_packet_bytes
+        self._flow.outbox.limit(event.receive_maximum)
+        self._connections += 1
+        self._mqtt_state["reconnects"] = self._connections - 1
         self._mqtt_state.update(state="connected", protocol=event.protocol, reason="")
         self._log.info(
             "mqtt_connected", protocol=event.protocol, session_present=event.session_present
@@ -295,10 +222,10 @@ class BrokerProcess:
 
     def _take_arrivals(self) -> None:
         now_s = time.monotonic()
-        is_open = self._link.connected and not self._is_braked() and not self._draining
+        is_open = self._link.connected and not self._flow.is_full and not self._draining
         self._clock.set_open(now_s, is_open=is_open)
         for _ in range(ARRIVALS_PER_TURN):
-            if self._draining or self._is_braked():
+            if self._draining or self._flow.is_full:
                 return
             arrival = self._intake.take()
             if arrival is None:
@@ -314,15 +241,6 @@ class BrokerProcess:
             self._link.acknowledge(arrival)
         self._waker.wake()
 
-    def _is_braked(self) -> bool:
-        """Too much is open: what arrives stays unacknowledged until there is room."""
-        limits = self._config.dispatch
-        flow = self._flow
-        return (
-            flow.unanswered >= limits.max_open_jobs
-            or flow.ledger.open_bytes >= limits.max_open_bytes
-        )
-
     # ---- time, jobs, answers ------------------------------------------------------------------
 
     def _let_time_pass(self) -> None:
@@ -330,28 +248,14 @@ class BrokerProcess:
         # what still lies in the intake has arrived in time: nothing may expire ahead of it
         self._flow.expire(now_s, self._clock.read(now_s) - self._intake.delay_s(now_s))
         self._flow.reclaim(now_s)
-        for worker in self._flow.roster.silent(now_s):
-            self._fence(worker, f"silent for {now_s - worker.heard_s:.1f} s", now_s)
-        for entry, worker_id in self._flow.ledger.overdue(now_s):
-            timeout_s = self._config.dispatch.job_timeout_s
-            if at_fault := self._flow.roster.get(worker_id):
-                cause = (
-                    f"over {timeout_s:g} s on {'/'.join(entry.key)}; raise dispatch.job_timeout_s"
-                )
-                self._fence(at_fault, cause, now_s)
+        for worker, cause in self._flow.faulty(now_s):
+            self._desk.fence(worker, cause, now_s)
         if now_s >= self._next_forget_s:
             self._next_forget_s = now_s + self._config.mqtt.listener.cleanup_interval
             self._flow.correlator.forget(self._clock.read(now_s))
         if now_s >= self._next_status_s:
             self._next_status_s = now_s + self._config.throughput.status_interval_s
             self._log_status(now_s)
-
-    def _fence(self, worker: Worker, cause: str, now_s: float) -> None:
-        self._log.warning("worker_fenced", worker=worker.name, pid=worker.pid, cause=cause)
-        self._flow.counts["workers_fenced"] += 1
-        if worker.local:
-            self._kill[worker.pid] = cause
-        self._flow.worker_gone(worker, cause, now_s)
 
     def _dispatch(self) -> None:
         while (offer := self._flow.next_job()) is not None:
@@ -363,7 +267,8 @@ class BrokerProcess:
             self._flow.sent(entry, time.monotonic())
 
     def _publish(self) -> None:
-        if not self._link.connected:
+        # not `link.connected`: the limits that came with the connection must be in force first
+        if self._mqtt_state["state"] != "connected":
             return
         while (publication := self._flow.publication()) is not None:
             self._flow.outbox.sent(self._link.publish(publication))
@@ -381,11 +286,12 @@ class BrokerProcess:
             intake={
                 "queued": len(self._intake),
                 "payload_bytes": self._intake.payload_bytes,
-                "braked": self._is_braked(),
+                "braked": self._flow.is_full,
                 "overruns": self._link.overruns,
+                "lost_qos0": self._link.lost_qos0,
             },
             expected_workers=self._config.mqtt.processing.workers,
-            is_starting=not self._complete_once and now_s < self._ready_by_s,
+            is_starting=not self._desk.was_complete and now_s < self._ready_by_s,
             is_draining=self._draining,
         )
 
@@ -406,3 +312,9 @@ class BrokerProcess:
             workers_ready=self._flow.roster.ready,
             problems=shot["problems"],
         )
+
+
+def _introduction(config: Config, endpoints: Endpoints) -> Introduction:
+    view = worker_view(config)
+    view_hash = hashlib.sha256(json.dumps(view, sort_keys=True).encode()).hexdigest()
+    return Introduction(socket.gethostname(), endpoints.jobs, endpoints.results, view, view_hash)

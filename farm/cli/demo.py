@@ -149,8 +149,7 @@ class _Demo:
                 self._watch(live)
 
     def _watch(self, live: Live | None) -> None:
-        while self._sender.is_alive():
-            self._sender.join(TICK_S)
+        while not self._units.ended.wait(TICK_S):
             self._show(live)
         deadline_s = time.monotonic() + ANSWER_TIMEOUT_S
         while time.monotonic() < deadline_s and self.outcome().unanswered:

@@ -135,9 +135,10 @@ def _run(units: DrillingUnits, plan: Plan, holes: list[RecordedHole]) -> UnitsRe
     sender.start()
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=plan.count)
-        while sender.is_alive():
+        is_ended = False
+        while not is_ended:
             try:
-                sender.join(TICK_S)
+                is_ended = units.ended.wait(TICK_S)
             except KeyboardInterrupt:
                 console.print("stopping: Ctrl-C")
                 units.stop()

@@ -9,12 +9,11 @@ us ends: start from one that lives as long as the command is needed.
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
 import sys
 
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
+from farm.supervisor.parent import die_with_parent
+
 USAGE_EXIT = 2
 NOT_FOUND_EXIT = 127  # as in a shell
 
@@ -29,8 +28,7 @@ def main() -> None:
     if len(sys.argv) < 3:
         sys.exit(USAGE_EXIT)
     parent, command = int(sys.argv[1]), sys.argv[2:]
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it was gone before we asked
+    if not die_with_parent(parent):
         sys.exit(1)
     try:
         os.execvp(command[0], command)  # noqa: S606 - the point of this module

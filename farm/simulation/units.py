@@ -153,6 +153,10 @@ class DrillingUnits:
         plan: how many, how fast, in which order.
         seed: of the schedule's random numbers.
         on_sent: called after the last message of each hole, with its key and the time.
+
+    Attributes:
+        ended: set when `run` is over. Wait for this and not for the thread: Ctrl-C in a join makes
+            Python 3.11 take a running thread for ended.
     """
 
     def __init__(
@@ -170,6 +174,7 @@ class DrillingUnits:
         self._rng = Random(seed)
         self._on_sent = on_sent
         self._stop = threading.Event()
+        self.ended = threading.Event()
         self._sent_s: dict[HoleKey, float] = {}
         self._holes = 0
         self._max_late_s = 0.0
@@ -187,6 +192,13 @@ class DrillingUnits:
 
         Ends early when `stop` was called or the broker refuses a message.
         """
+        try:
+            self._publish_all()
+        finally:
+            self.ended.set()
+        return self.report()
+
+    def _publish_all(self) -> None:
         start_s = time.monotonic()
         abandoned: set[int] = set()
         for shot in timeline(self._plan, self._next_hole, self._rng, self._stop.is_set):
@@ -200,7 +212,6 @@ class DrillingUnits:
             if id(shot.hole) not in abandoned:
                 self._send(shot, due_s)
         self._link.drain(STALL_S)
-        return self.report()
 
     def stop(self) -> None:
         """Begin no further hole. May be called from any thread and from a signal handler."""

@@ -105,17 +105,22 @@ class Pool:
         return slot
 
     def never_ready(self, now_s: float) -> list[Slot]:
-        """The slots whose process did not come up in time and must be killed, each once."""
-        late = [
+        """The slots whose process did not come up in time; condemn them."""
+        return [
             slot
             for slot in self.slots
             if slot.state is SlotState.STARTING
             and not slot.killed
             and now_s - slot.started_s > self._ready_timeout_s
         ]
-        for slot in late:
-            slot.killed = True
-        return late
+
+    def condemn(self, pid: int) -> bool:
+        """A process is to be killed. True: by the caller, now; False: not ours, or done already."""
+        slot = self.of_pid(pid)
+        if slot is None or slot.killed:
+            return False
+        slot.killed = True
+        return True
 
     @property
     def running(self) -> list[Slot]:

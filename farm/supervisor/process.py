@@ -79,6 +79,7 @@ class Supervisor:
         self._waker = Waker()
         self._signals: list[int] = []
         self._unreported: list[tuple[int, str]] = []
+        self._in_report = 0  # how many of them the outstanding report tells
         self._phase = Phase.RUNNING
         self._deadline_s = 0.0
         self._tell_by_s = 0.0
@@ -153,10 +154,11 @@ class Supervisor:
             self._last_reply_s = time.monotonic()
 
     def _start_due(self) -> None:
-        if self._phase is Phase.RUNNING:
-            for pool in (self._broker, self._workers):
-                for slot in pool.due(time.monotonic()):
-                    self._spawn(pool, slot)
+        # workers also while draining: the last one may die with a job that is still to be answered
+        pools = {Phase.RUNNING: (self._broker, self._workers), Phase.DRAINING: (self._workers,)}
+        for pool in pools.get(self._phase, ()):
+            for slot in pool.due(time.monotonic()):
+                self._spawn(pool, slot)
 
     def _reap(self) -> None:
         for pid, child in list(self._children.items()):
@@ -176,6 +178,7 @@ class Supervisor:
     def _broker_ended(self, pid: int, returncode: int, now_s: float) -> None:
         slot = self._broker.exited(pid, returncode, now_s)
         assert slot is not None
+        self._control.reset()
         if self._phase is Phase.DRAINING:
             if returncode != 0:
                 self._log.error("drain_failed", broker=slot.last_end)
@@ -200,10 +203,9 @@ class Supervisor:
             )
 
     def _kill(self, pid: int, why: str) -> None:
-        child = self._children.get(pid)
-        if child is not None:
+        if self._workers.condemn(pid) or self._broker.condemn(pid):
             self._log.warning("killing", pid=pid, why=why)
-            child.kill()
+            self._children[pid].kill()
 
     def _kill_all(self) -> None:
         for child in self._children.values():
@@ -227,6 +229,8 @@ class Supervisor:
         if isinstance(reply, wire.Done):
             self._drain_told = True
         if isinstance(reply, wire.SupervisorOrders):
+            del self._unreported[: self._in_report]
+            self._in_report = 0
             self._workers.note_ready(reply.ready_pids)
             for pid, why in reply.kill:
                 self._kill(pid, why)
@@ -238,9 +242,8 @@ class Supervisor:
     def _next_request(self) -> wire.Message:
         if self._phase is Phase.DRAINING and not self._drain_told and not self._unreported:
             return wire.Drain()
-        report = wire.SupervisorReport(self._unreported)
-        self._unreported = []
-        return report
+        self._in_report = len(self._unreported)
+        return wire.SupervisorReport(list(self._unreported))
 
     def _judge(self) -> None:
         now_s = time.monotonic()

@@ -1,1 +1,1 @@
-"""What the farm tells about itself: histograms, the snapshot, the client that asks for it."""
+"""What the farm tells about itself: histograms to count in, and the picture for people."""

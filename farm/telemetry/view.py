@@ -29,7 +29,10 @@ STAGE_WORDS = {
 COUNT_WORDS = {
     "duplicates": "duplicate parts",
     "replaced": "parts replaced",
+    "late": "parts too late for their hole",
     "superseded": "superseded joins",
+    "flushed": "unpaired at the stop",
+    "optional_unused": "optional parts without a join",
     "expired": "unpaired, expired",
     "evicted": "evicted, buffer full",
     "rejected": "unreadable messages",
@@ -39,9 +42,12 @@ COUNT_WORDS = {
     "alerts": "alerts",
     "bounces": "bounces",
     "reclaimed": "sent again unclaimed",
+    "late_claims": "late claims",
     "late_results": "late results suppressed",
     "workers_fenced": "workers fenced",
     "bad_frames": "bad frames",
+    "adapter_failures": "failures of the adapter",
+    "answerer_failures": "failures of the answerer",
     "foreign_topics": "foreign topics",
 }
 
@@ -107,7 +113,8 @@ def _flow(shot: dict[str, Any]) -> Table:
         "buffers",
         f"{parts or 'no parts wait'} ({size(buffers['payload_bytes'])}), "
         f"{intake['queued']} messages queued"
-        + (", [yellow]intake braked[/]" if intake["braked"] else ""),
+        + (", [yellow]intake braked[/]" if intake["braked"] else "")
+        + (f", [red]{intake['lost_qos0']} lost at QoS 0[/]" if intake["lost_qos0"] else ""),
     )
     return grid
 

@@ -25,6 +25,7 @@ from farm.sockets import Role, open_socket
 from farm.waker import Waker
 
 REPLY_TIMEOUT_S = 2.0  # an unanswered request is repeated after this
+REPLY_POLL_S = 0.05
 HELLO_PAUSE_S = 0.2
 DRAINED_LINGER_S = 0.3  # how long a leaving worker still bounces what was on its way to it
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -77,8 +78,6 @@ class Reader:
         self._jobs: zmq.Socket[bytes] | None = None
         self._results: zmq.Socket[bytes] | None = None
         self._claimed: list[int] = []
-        self._claimed_s = 0.0
-        self._jobs_done = 0
         self._interval_s = 0.5
         self._next_beat_s = 0.0
         self._left_at_s = 0.0
@@ -143,6 +142,8 @@ class Reader:
         if self._jobs is not None:
             poller.register(self._jobs, zmq.POLLIN)
         wait_s = min(max(self._next_beat_s - time.monotonic(), 0.0), self._interval_s)
+        if not self._control.is_free:  # the beat that is due has to wait for a reply anyway
+            wait_s = max(wait_s, REPLY_POLL_S)
         poller.poll(int(wait_s * 1000) + 1)
         self._waker.clear()
 
@@ -160,18 +161,19 @@ class Reader:
         due = now_s >= self._next_beat_s
         # a fenced worker that still hangs in its old job has nothing to offer to a new broker
         is_able = self._loaded is not None and not self._claimed
-        announce = is_able and not self._announced and self._welcome is not None
-        if not self._control.is_free or not (due or announce):
+        announce = is_able and not self._announced and self._phase is Phase.LOADING
+        is_mute = self._welcome is None and self._phase is not Phase.JOINING  # left before it came
+        if is_mute or not self._control.is_free or not (due or announce):
             return
         self._next_beat_s = now_s + self._interval_s
         if self._phase is Phase.JOINING:
             self._next_beat_s = now_s + HELLO_PAUSE_S
-            hello = wire.Hello(self._name, socket.gethostname(), os.getpid(), wire.PROTOCOL)
+            hello = wire.Hello(self._name, socket.gethostname(), os.getpid())
             self._control.send(hello)
-        elif announce and self._phase is Phase.LOADING:
+        elif announce:
             self._announce()
         else:
-            self._control.send(self._heartbeat(now_s))
+            self._control.send(self._heartbeat())
 
     def _announce(self) -> None:
         assert self._welcome is not None
@@ -186,17 +188,8 @@ class Reader:
             )
         )
 
-    def _heartbeat(self, now_s: float) -> wire.Heartbeat:
-        assert self._welcome is not None
-        age_s = now_s - self._claimed_s if self._claimed else 0.0
-        return wire.Heartbeat(
-            self._welcome.worker_id,
-            self._phase.value,
-            list(self._claimed),
-            age_s,
-            self._jobs_done,
-            _rss_bytes(),
-        )
+    def _heartbeat(self) -> wire.Heartbeat:
+        return wire.Heartbeat(self._worker_id(), self._phase.value, _rss_bytes())
 
     def _take_replies(self) -> None:
         try:
@@ -261,14 +254,13 @@ class Reader:
             if self._claimed or self._phase is not Phase.WORKING:
                 self._send(wire.Bounce(self._worker_id(), ids))
                 continue
-            self._claimed, self._claimed_s = ids, time.monotonic()
+            self._claimed = ids
             self._send(wire.Claim(self._worker_id(), ids))
             self.inbox.put((self._worker_id(), jobs))
 
     def _send_results(self) -> None:
         while not self._outbox.empty():
             results = self._outbox.get()
-            self._jobs_done += len(results)
             self._claimed = []
             for result in results:
                 if self._results is not None:

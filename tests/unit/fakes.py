@@ -26,6 +26,7 @@ class FakeAnswerer:
     asked: list[Finished] = field(default_factory=list)
     fails_on: Any = None  # raises on an answer with this value
     fails_always: bool = False
+    alert: str = ""
 
     def answer(self, finished: Finished, now_s: float) -> Answer:  # noqa: ARG002
         self.asked.append(finished)
@@ -39,7 +40,8 @@ class FakeAnswerer:
         if finished.value == "skip":
             return Answer(Terminal.SKIPPED, (), counts=("skipped_holes",))
         text = f"{finished.part_id} {finished.status.value} {finished.value or finished.reason}"
-        return Answer(terminal, (Publication(f"out/{finished.source}", text.encode()),))
+        publication = Publication(f"out/{finished.source}", text.encode())
+        return Answer(terminal, (publication,), alert=self.alert)
 
     def reject(self, route: Route, reason: str) -> tuple[Publication, ...]:
         if self.fails_always:

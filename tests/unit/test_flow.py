@@ -230,6 +230,43 @@ def test_the_times_of_the_stages_are_those_of_the_hole(rig: Rig) -> None:
     }
 
 
+def test_times_are_right_although_the_intake_clock_stood_still_for_hours(rig: Rig) -> None:
+    # joins wait on the intake clock, latencies are told in real time
+    rig.now_s = 9000.0
+    for kind, arrived_s, intake_s in (("result", 9000.0, 12.0), ("trace", 9003.0, 15.0)):
+        rig.flow.arrived(
+            f"{TOOL}/{kind}", payload("7"), arrived_s=arrived_s, intake_s=intake_s, now_s=9004.0
+        )
+    worker = rig.hire()
+    rig.now_s = 9005.0
+    rig.compute(worker)
+    rig.publish()
+    assert rig.flow.stages["pairing"].max_s == 4.0  # until it is in the backlog
+    assert rig.flow.stages["total"].max_s == 2.0
+
+
+def test_the_throughput_counts_holes_and_not_messages(rig: Rig) -> None:
+    worker = rig.hire()
+    rig.hole("1")
+    rig.hole("2")
+    assert (rig.flow.monitor.arrived_total, rig.flow.monitor.processed_total) == (2, 0)
+    assert rig.flow.waiting == 2
+    rig.dispatch()
+    assert rig.flow.waiting == 2  # what is on the wire is not computed yet
+    rig.compute(worker)
+    assert rig.flow.waiting == 1
+    rig.publish()
+    assert (rig.flow.monitor.arrived_total, rig.flow.monitor.processed_total) == (2, 1)
+    assert (rig.flow.counts["parts"], worker.jobs_done) == (4, 1)
+
+
+def test_an_alert_is_counted() -> None:
+    rig = Rig(FakeAdapter(made=FakeAnswerer(alert="five negative depths in a row")))
+    rig.hole("7")
+    rig.compute(rig.hire())
+    assert rig.flow.counts["alerts"] == 1
+
+
 # ---- what comes in wrong -------------------------------------------------------------------------
 
 
@@ -284,6 +321,14 @@ def test_an_answerer_that_always_fails_leaves_no_hole_open() -> None:
     assert rig.publish() == []
     assert (rig.flow.unanswered, rig.ends) == (0, {"dead": 1})
     assert rig.flow.counts["answerer_failures"] == 3  # the answer, its replacement, the rejection
+
+
+def test_a_duplicate_is_published_as_an_error_where_that_is_the_policy() -> None:
+    rig = Rig(mqtt={"listener": {"duplicate_handling": "error"}})
+    rig.part("result", "7", "a")
+    rig.part("result", "7", "b")
+    assert rig.publish() == ["result rejected: Duplicate result for result id 7"]
+    assert rig.flow.counts["holes"] == 0
 
 
 def test_unpaired_parts_expire_exactly_once_as_a_published_error(rig: Rig) -> None:
@@ -364,11 +409,12 @@ def test_a_claim_that_overtakes_ready_does_not_make_a_busy_worker_idle(rig: Rig)
 
 
 def test_a_bounced_job_is_sent_again_first(rig: Rig) -> None:
-    rig.hire()
+    worker = rig.hire()
     rig.hole("1")
     rig.hole("2")
     [job_id] = rig.dispatch()
-    rig.flow.bounced(wire.Bounce(1, [job_id]), 0.0)
+    rig.flow.bounced(wire.Bounce(worker.worker_id, [job_id]), 4.0)
+    assert worker.heard_s == 4.0  # a sign of life like any other
     assert rig.dispatch() == [job_id]
     assert rig.flow.counts["bounces"] == 1
 
@@ -451,16 +497,18 @@ def test_a_hole_that_ends_three_workers_is_answered_with_an_error(rig: Rig) -> N
     poison, good = rig.publish()
     assert poison.startswith("poison failed Gave up: 3 workers in a row ended")
     assert "killed by SIGSEGV" in poison
+    assert len(rig.flow.ledger) == 0
     assert good == "good ok 1"
     assert rig.ends == {"dead": 1, "published": 1}
 
 
 def test_a_silent_worker_is_fenced_once_with_the_cause(rig: Rig) -> None:
+    rig.now_s = 100.0
     worker = rig.hire()
-    assert rig.flow.faulty(5.0) == []
-    assert rig.flow.faulty(5.5) == [(worker, "silent for 5.5 s")]
-    rig.flow.worker_gone(worker, "silent", 5.5)
-    assert rig.flow.faulty(9.0) == []
+    assert rig.flow.faulty(105.0) == []
+    assert rig.flow.faulty(105.5) == [(worker, "silent for 5.5 s")]
+    rig.flow.worker_gone(worker, "silent", 105.5)
+    assert rig.flow.faulty(109.0) == []
 
 
 def test_a_worker_that_takes_too_long_is_named_with_its_hole_and_the_knob(rig: Rig) -> None:

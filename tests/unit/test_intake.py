@@ -25,7 +25,7 @@ def test_a_full_queue_refuses_by_number() -> None:
 
 
 def test_a_full_queue_refuses_by_bytes() -> None:
-    intake = Intake(max_messages=100, max_bytes=25)
+    intake = Intake(max_messages=100, max_bytes=20)
     assert [intake.put(arrival(10)) for _ in range(3)] == [True, True, False]
     assert intake.payload_bytes == 20
 

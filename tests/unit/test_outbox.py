@@ -118,16 +118,6 @@ def test_an_answer_of_nothing_is_done_at_once() -> None:
     assert Outbox(max_inflight=9).add((), letter())
 
 
-def test_what_a_lost_client_held_is_sent_again_in_order_before_the_rest() -> None:
-    outbox = Outbox(max_inflight=2)
-    outbox.add(answer("a", "b", "c"), letter())
-    hand_over(outbox)
-    assert outbox.take_back() == 2
-    assert outbox.inflight == 0
-    outbox.limit(9)
-    assert hand_over(outbox, 1)[:2] == ["a", "b"]
-
-
 def test_a_message_id_given_anew_does_not_lose_the_one_who_had_it() -> None:
     outbox = Outbox(max_inflight=2)
     first, second = letter("1"), letter("2")

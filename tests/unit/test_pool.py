@@ -67,12 +67,14 @@ def test_only_the_pid_that_runs_now_becomes_ready() -> None:
 
 def test_a_process_that_does_not_come_up_in_time_is_named_once_for_the_kill() -> None:
     pool = make_pool()
-    start(pool)
+    start(pool, 1000.0)
     pool.note_ready([100])
-    assert pool.never_ready(60.0) == []
-    assert [slot.pid for slot in pool.never_ready(60.1)] == [101]
-    assert pool.never_ready(61.0) == []
-    slot = pool.exited(101, -signal.SIGKILL, 61.0)
+    assert pool.never_ready(1060.0) == []
+    assert [slot.pid for slot in pool.never_ready(1060.1)] == [101]
+    assert pool.condemn(101)
+    assert pool.never_ready(1061.0) == []
+    assert not pool.condemn(101)  # a second kill could hit a process that took over the pid
+    slot = pool.exited(101, -signal.SIGKILL, 1061.0)
     assert slot is not None
     assert slot.last_end == "killed by the supervisor (SIGKILL)"
 
@@ -80,7 +82,7 @@ def test_a_process_that_does_not_come_up_in_time_is_named_once_for_the_kill() ->
 def test_the_next_process_of_a_slot_may_be_late_as_well() -> None:
     pool = make_pool(size=1)
     start(pool)
-    pool.never_ready(61.0)
+    pool.condemn(100)
     pool.exited(100, -signal.SIGKILL, 61.0)
     start(pool, 70.0, first_pid=200)
     assert [slot.pid for slot in pool.never_ready(131.0)] == [200]

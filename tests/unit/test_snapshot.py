@@ -9,10 +9,10 @@ import pytest
 from fakes import FakeAdapter, payload
 
 from farm import wire
+from farm.broker import snapshot
 from farm.broker.flow import Flow
 from farm.broker.roster import WorkerState
 from farm.config import Config
-from farm.telemetry import snapshot
 
 
 @pytest.fixture

@@ -48,4 +48,4 @@ def command(
     endpoint = connect or endpoints(config, resolve_state_dir(config, os.environ)).control
     from farm.worker.process import run  # noqa: PLC0415 - numpy and the models, not for --help
 
-    sys.exit(run(name=name, control_endpoint=endpoint))
+    sys.exit(run(name=name, control_endpoint=endpoint, by_hand=parent is None))

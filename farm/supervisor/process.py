@@ -172,7 +172,7 @@ class Supervisor:
             elif slot := self._workers.exited(pid, returncode, now_s):
                 self._unreported.append((pid, slot.last_end))
                 self._next_report_s = 0.0
-                if self._phase is Phase.RUNNING:
+                if self._phase is not Phase.STOPPING:
                     self._say_ended(f"worker {slot.name}", slot, now_s)
 
     def _broker_ended(self, pid: int, returncode: int, now_s: float) -> None:

@@ -24,8 +24,11 @@ def limit_threads(threads: int) -> None:
         os.environ.setdefault(name, str(threads))
 
 
-def run(*, name: str, control_endpoint: str) -> ExitCode:
-    """Be a worker until drained; returns the exit code."""
+def run(*, name: str, control_endpoint: str, by_hand: bool) -> ExitCode:
+    """Be a worker until drained; returns the exit code.
+
+    `by_hand`: somebody looks at this worker's own output; under a supervisor the broker tells of it.
+    """
     reader = Reader(name=name, control_endpoint=control_endpoint)
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda got, _frame: reader.drain(signal.Signals(got).name))
@@ -50,9 +53,13 @@ def run(*, name: str, control_endpoint: str) -> ExitCode:
         )
         return ExitCode.MODEL
     computer = Computer(model, adapter)
+    if by_hand:
+        log.get().info("worker_joins", farm=control_endpoint, model=model.version)
     reader.ready(Loaded(model.version, model.content_hash, time.monotonic() - started_s))
     while (work := reader.inbox.get()) is not None:
         worker_id, jobs = work
         reader.post(computer.run(jobs, worker_id))
     reader.join(JOIN_TIMEOUT_S)
+    if by_hand:
+        log.get().info("worker_left", farm=control_endpoint)
     return ExitCode.OK

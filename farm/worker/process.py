@@ -27,7 +27,7 @@ def limit_threads(threads: int) -> None:
 def run(*, name: str, control_endpoint: str, by_hand: bool) -> ExitCode:
     """Be a worker until drained; returns the exit code.
 
-    `by_hand`: somebody looks at this worker's own output; under a supervisor the broker tells of it.
+    `by_hand`: somebody looks at this worker's own output; else the broker tells of it.
     """
     reader = Reader(name=name, control_endpoint=control_endpoint)
     for signum in (signal.SIGTERM, signal.SIGINT):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+import weakref
 from typing import Any
 
 import structlog
@@ -63,20 +64,39 @@ def get() -> Any:
     return structlog.get_logger(process=_process)
 
 
+_all_limited: weakref.WeakSet[Limited] = weakref.WeakSet()
+
+
+def flush_limited() -> None:
+    """Say how many lines each `Limited` has held back. Call now and then, and at the end."""
+    for limited in list(_all_limited):
+        limited.flush()
+
+
 class Limited:
     """Logs the first of each event and then at most one line a period, with the count."""
 
     def __init__(self) -> None:
         self._last_s: dict[str, float] = {}
         self._held: dict[str, int] = {}
+        self._fields: dict[str, dict[str, Any]] = {}  # of the last one held back
+        _all_limited.add(self)
 
     def warning(self, event: str, **fields: Any) -> None:
         """Like ``log.get().warning``, limited by event name."""
         now_s = time.monotonic()
         if now_s - self._last_s.get(event, -LIMIT_PERIOD_S) < LIMIT_PERIOD_S:
             self._held[event] = self._held.get(event, 0) + 1
+            self._fields[event] = fields
             return
         self._last_s[event] = now_s
         if held := self._held.pop(event, 0):
-            fields["and_before_that"] = held
+            fields["lines_held_back"] = held
         get().warning(event, **fields)
+
+    def flush(self) -> None:
+        """One line for each event that was held back, with the count and the last one's fields."""
+        for event, held in self._held.items():
+            get().warning(event, **self._fields[event], lines_held_back=held)
+        self._held.clear()
+        self._fields.clear()

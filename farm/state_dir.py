@@ -123,8 +123,14 @@ def lock(state_dir: Path) -> StateLock:
         raise StateError(
             f"{path} can't be locked: {error.strerror}: put the state on a local disk"
         ) from error
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, f"{os.getpid()}\n".encode())
+    try:
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+    except OSError as error:
+        os.close(descriptor)
+        raise StateError(
+            f"{path} can't be written: {error.strerror}: make room, or {_OWN_DIRECTORY}"
+        ) from error
     return StateLock(descriptor)
 
 

@@ -65,6 +65,10 @@ class MessageBuffer:
         """The open join of a key."""
         return self._joins.get(key)
 
+    def joins(self) -> tuple[Join, ...]:
+        """All open joins, oldest first."""
+        return tuple(self._joins.values())
+
     def put(self, key: Key, part: Part) -> Join:
         """Add a part to its join, or put it in place of the one of its kind."""
         join = self._joins.get(key)

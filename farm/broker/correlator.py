@@ -143,6 +143,22 @@ class Correlator:
                 return
             del self._past[key]
 
+    def release_complete(self, now_s: float) -> list[Event]:
+        """Pair the joins that only wait for optional parts, now."""
+        events: list[Event] = []
+        for source in list(self._complete):
+            events.extend(self._release(source, now_s, at_once=True))
+        return events
+
+    def open_parts(self) -> list[Part]:
+        """The parts that wait for required ones, oldest join first."""
+        return [part for join in self.buffer.joins() for part in join.parts.values()]
+
+    def hand_over(self) -> None:
+        """Somebody else keeps the open parts from now on."""
+        while (oldest := self.buffer.oldest()) is not None:
+            self.buffer.pop(oldest.key)
+
     def flush(self, reason: str, now_s: float) -> list[Event]:
         """End every open join: complete ones are paired, the rest given up for `reason`."""
         events: list[Event] = []

@@ -121,7 +121,8 @@ class Desk:
             pid=worker.pid,
             model=ready.model_version,
             load_s=round(ready.load_s, 2),
-            ready=f"{count} of {self._expected_workers}",
+            ready=count,
+            expected=self._expected_workers,
         )
         return wire.Orders(known=True, drain=False)
 

@@ -11,7 +11,7 @@ import os
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from farm import wire
+from farm import log, wire
 from farm.adapter import Finished, Route, Status
 from farm.broker.answers import Answers, Outcome
 from farm.broker.buffer import Key, Part
@@ -26,7 +26,7 @@ from farm.log import Limited
 from farm.telemetry.histogram import Histogram
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from farm.adapter import Adapter, Publication, Terminal
     from farm.config import Config
@@ -44,6 +44,7 @@ class Flow:
         self._adapter = GuardedAdapter(
             adapter, max_part_bytes=config.limits.message_bytes, counts=self.counts
         )
+        self.kinds = tuple(adapter.needs)
         self.correlator = Correlator(adapter.needs, _rules(config))
         self.ledger = Ledger(
             claim_timeout_s=config.dispatch.claim_timeout_s,
@@ -104,9 +105,29 @@ class Flow:
         """Take back the jobs that nobody claimed in time."""
         self.counts["reclaimed"] += self.ledger.reclaim_unclaimed(now_s)
 
-    def flush(self, reason: str, now_s: float, intake_s: float) -> None:
-        """End every open join, before a stop."""
-        self._handle(self.correlator.flush(reason, intake_s), now_s, skew_s=now_s - intake_s)
+    def suspend(self, save: Callable[[list[Part]], None], *, now_s: float, intake_s: float) -> None:
+        """Before a stop: go on with what is complete, and have the parts that wait kept.
+
+        Their partners come to the next life of the farm. Where `save` raises OSError, their holes
+        are answered with an error instead.
+        """
+        skew_s = now_s - intake_s
+        self._handle(self.correlator.release_complete(intake_s), now_s, skew_s=skew_s)
+        try:
+            save(self.correlator.open_parts())
+        except OSError as error:
+            log.get().error(
+                "carryover_unsaved", reason=str(error), parts=len(self.correlator.buffer)
+            )
+            reason = f"the farm was stopped and could not keep what waited: {error.strerror}"
+            self._handle(self.correlator.flush(reason, intake_s), now_s, skew_s=skew_s)
+        else:
+            self.correlator.hand_over()
+
+    def resume(self, parts: list[Part], now_s: float) -> None:
+        """After a start: what the life before had kept."""
+        for part in parts:
+            self._handle(self.correlator.offer(part), now_s, skew_s=now_s)
 
     def _handle(self, events: list[Event], now_s: float, *, skew_s: float) -> None:
         """Carry events on; `skew_s` turns their intake time into monotonic time."""
@@ -115,7 +136,6 @@ class Flow:
                 case Paired(key, payloads, first_s, last_s):
                     self._queue(key, payloads, first_s + skew_s, last_s + skew_s, now_s)
                 case Unpaired(key, payloads, reason):
-                    self._log.warning("join_unpaired", key="/".join(key), reason=reason)
                     self._expect_and_fail(key, payloads, reason, now_s)
                 case Refused(kind, key, reason):
                     self._answers.reject(Route(kind, key[0]), reason, now_s)
@@ -255,10 +275,9 @@ class Flow:
         """Holes that are complete and have not reached their end."""
         return self._answers.open
 
-    @property
-    def waiting(self) -> int:
-        """Holes that are complete and neither on a worker nor answered: the backlog."""
-        return self.ledger.waiting + self.ledger.on_wire
+    def backlog(self, now_s: float) -> int:
+        """Holes that are complete and wait: for a worker, or too long for MQTT's confirmation."""
+        return self.ledger.waiting + self.ledger.on_wire + self.outbox.late(now_s)
 
     @property
     def is_full(self) -> bool:

@@ -134,6 +134,9 @@ class MqttLink:
             info = self._client.publish(self._status_topic, _status("offline"), 1, retain=True)
             with contextlib.suppress(RuntimeError, ValueError):  # the connection went just now
                 info.wait_for_publish(timeout_s / 2)
+            self._client.publish(
+                self._tenancy.topic, b"", qos=1, retain=True
+            )  # takes our mark away
             self._client.disconnect()
         self._stopping.set()
         self._thread.join(timeout_s)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from farm.adapter import Publication, Terminal
 
+CONFIRMED_WITHIN_S = 1.0  # a PUBACK takes milliseconds, and 50 with a slow disk
 MAX_TOPIC_BYTES = 65_535  # MQTT 5, section 1.5.4
 MAX_TOPIC_LEVELS = 200  # mosquitto closes the connection beyond that
 MAX_PACKET_BYTES = 268_435_455  # MQTT 5, section 1.5.5: what a length can say
@@ -77,6 +79,21 @@ class Outbox:
     def __len__(self) -> int:
         """Publications that are not confirmed yet."""
         return len(self._queue) + len(self._inflight)
+
+    def late(self, now_s: float) -> int:
+        """How many holes wait for their confirmation longer than a healthy broker lets them."""
+        return len(
+            {
+                id(letter)
+                for _, letter in chain(self._inflight.values(), self._queue)
+                if letter.terminal is not None and now_s - letter.answered_s > CONFIRMED_WITHIN_S
+            }
+        )
+
+    def oldest_s(self, now_s: float) -> float:
+        """How long the oldest unconfirmed publication has been waiting; 0 without any."""
+        waiting = chain(self._inflight.values(), self._queue)
+        return max((now_s - letter.answered_s for _, letter in waiting), default=0.0)
 
     @property
     def inflight(self) -> int:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import socket
@@ -15,7 +16,7 @@ import zmq
 
 from farm import log, wire
 from farm.adapter import load_adapter
-from farm.broker import snapshot
+from farm.broker import carryover, snapshot
 from farm.broker.desk import Desk, Introduction
 from farm.broker.flow import Flow
 from farm.broker.intake import Intake, IntakeClock
@@ -26,12 +27,15 @@ from farm.sockets import Role, open_socket
 from farm.waker import Waker
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from farm.config import Config
     from farm.state_dir import Endpoints
 
 POLL_MS = 50  # how late a deadline is noticed at worst
 ARRIVALS_PER_TURN = 200  # so that results and control get their turn under a flood
 RESULTS_PER_TURN = 500
+RECENT_S = 60.0  # latencies are shown over the last one to two of these
 STOP_TIMEOUT_S = 3.0
 
 
@@ -39,9 +43,16 @@ class BrokerProcess:
     """See the module. One thread runs it; the MQTT link has its own."""
 
     def __init__(
-        self, config: Config, *, endpoints: Endpoints, client_id: str, instance: str
+        self,
+        config: Config,
+        *,
+        endpoints: Endpoints,
+        state_dir: Path,
+        client_id: str,
+        instance: str,
     ) -> None:
         self._config = config
+        self._carryover = state_dir / carryover.FILE_NAME
         self._endpoints = endpoints
         self._instance = instance
         self._log = log.get()
@@ -73,11 +84,13 @@ class BrokerProcess:
         self._mqtt_state: dict[str, Any] = {"state": "connecting", "reconnects": 0}
         self._connections = 0
         self._draining = False
+        self._suspended = False
         self._times_asked = 0  # by signal; a drain that was ordered over the socket is no first one
         self._stop = False
         self._exit_code = ExitCode.OK
         self._next_status_s = self._started_s + config.throughput.status_interval_s
         self._next_forget_s = self._started_s
+        self._next_turn_s = self._started_s + RECENT_S
         self._ready_by_s = self._started_s + config.workers.ready_timeout_s
 
     # ---- the loop -----------------------------------------------------------------------------
@@ -92,6 +105,7 @@ class BrokerProcess:
         for readable in (self._results, self._control, self._waker.fd):
             poller.register(readable, zmq.POLLIN)
         self._log.info("broker_started", control=self._endpoints.control, instance=self._instance)
+        self._take_carryover()
         self._link.start()
         try:
             while not self._stop and not self._is_drained():
@@ -104,19 +118,22 @@ class BrokerProcess:
                 self._dispatch()
                 self._publish()
         finally:
+            self._say_stopped()
             self._link.stop(STOP_TIMEOUT_S)
             context.destroy(linger=200)
-            self._log.info(
-                "broker_stopped", unanswered=self._flow.unanswered, drained=self._draining
-            )
         return self._exit_code
 
     def asked_to_end(self) -> None:
         """Drain; asked again, stop at once. For signal handlers."""
         self._times_asked += 1
         if self._times_asked > 1:
-            self._stop = True
+            self.stop_at_once()
         self.drain()
+
+    def stop_at_once(self) -> None:
+        """End without finishing what is open, but say what that was. For signal handlers."""
+        self._stop = True
+        self._waker.wake()
 
     def drain(self) -> None:
         """Take in nothing new, finish what is open, then end."""
@@ -128,8 +145,29 @@ class BrokerProcess:
         if not self._draining:
             return False
         now_s = time.monotonic()
-        self._flow.flush("the farm was stopped before it came", now_s, self._clock.read(now_s))
+        if not self._suspended:
+            self._suspended = True
+            save = functools.partial(carryover.save, self._carryover)
+            self._flow.suspend(save, now_s=now_s, intake_s=self._clock.read(now_s))
         return self._flow.unanswered == 0 and len(self._flow.outbox) == 0
+
+    def _take_carryover(self) -> None:
+        try:
+            parts = carryover.take(self._carryover)
+        except (OSError, ValueError) as error:
+            self._log.error("carryover_unreadable", file=str(self._carryover), reason=str(error))
+            return
+        if parts:
+            self._log.info("carryover_taken", parts=len(parts))
+            self._flow.resume(parts, time.monotonic())
+
+    def _say_stopped(self) -> None:
+        log.flush_limited()
+        open_holes, unconfirmed = self._flow.unanswered, len(self._flow.outbox)
+        say = self._log.warning if open_holes or unconfirmed else self._log.info
+        say(
+            "broker_stopped", drained=self._draining, unanswered=open_holes, unconfirmed=unconfirmed
+        )
 
     # ---- control socket -----------------------------------------------------------------------
 
@@ -253,6 +291,10 @@ class BrokerProcess:
         if now_s >= self._next_forget_s:
             self._next_forget_s = now_s + self._config.mqtt.listener.cleanup_interval
             self._flow.correlator.forget(self._clock.read(now_s))
+        if now_s >= self._next_turn_s:
+            self._next_turn_s = now_s + RECENT_S
+            for histogram in self._flow.stages.values():
+                histogram.rotate()
         if now_s >= self._next_status_s:
             self._next_status_s = now_s + self._config.throughput.status_interval_s
             self._log_status(now_s)
@@ -296,6 +338,7 @@ class BrokerProcess:
         )
 
     def _log_status(self, now_s: float) -> None:
+        log.flush_limited()
         shot = self._snapshot(now_s)
         pace, jobs = shot["throughput"], shot["jobs"]
         self._log.info(
@@ -304,11 +347,16 @@ class BrokerProcess:
             arrival_rate=round(pace["arrival_rate"], 1),
             processing_rate=round(pace["processing_rate"], 1),
             backlog=pace["backlog"],
-            drain_s=pace["drain_s"],
+            drain_s=pace["drain_s"] and round(pace["drain_s"], 1),
             buffers=shot["buffers"]["parts_by_kind"],
             active=jobs["active"],
             pending=jobs["pending"],
             completed=jobs["completed"],
+            unanswered=jobs["unanswered"],
+            unconfirmed=jobs["unconfirmed_publications"],
+            insufficient=shot["holes"]["insufficient"],
+            skipped=shot["holes"]["skipped"],
+            dead=shot["holes"]["dead"],
             workers_ready=self._flow.roster.ready,
             problems=shot["problems"],
         )

@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     from farm.broker.flow import Flow
 
 SNAPSHOT_VERSION = 1
+UNCONFIRMED_PROBLEM_S = 3.0  # long after a slow disk would have answered
 
 
-def problems(flow: Flow, pace: Throughput, *, mqtt: str, expected_workers: int) -> list[str]:
+def problems(
+    flow: Flow, pace: Throughput, now_s: float, *, mqtt: str, expected_workers: int
+) -> list[str]:
     """What keeps the farm from being healthy, as sentences; empty when it is."""
     found = []
     if mqtt != "connected":
@@ -28,6 +31,12 @@ def problems(flow: Flow, pace: Throughput, *, mqtt: str, expected_workers: int) 
         found.append("no worker is READY")
     elif ready < expected_workers:
         found.append(f"{ready} of {expected_workers} workers are READY")
+    oldest_s = flow.outbox.oldest_s(now_s)
+    if mqtt == "connected" and oldest_s > UNCONFIRMED_PROBLEM_S:
+        found.append(
+            f"{len(flow.outbox)} answers are not confirmed by the MQTT broker, the oldest for "
+            f"{oldest_s:.0f} s: look at its disk and load"
+        )
     if pace.pace is not Pace.HEALTHY:
         found.append(
             f"falling behind: {pace.processing_rate:.1f} holes/s done, "
@@ -84,8 +93,8 @@ def build(
     is_draining: bool,
 ) -> dict[str, Any]:
     """The snapshot of a flow at a time."""
-    pace = flow.monitor.assess(now_s, waiting=flow.waiting)
-    wrong = problems(flow, pace, mqtt=mqtt["state"], expected_workers=expected_workers)
+    pace = flow.monitor.assess(now_s, waiting=flow.backlog(now_s))
+    wrong = problems(flow, pace, now_s, mqtt=mqtt["state"], expected_workers=expected_workers)
     counts = {**flow.correlator.counts, **flow.counts}
     return {
         "snapshot_version": SNAPSHOT_VERSION,
@@ -98,7 +107,7 @@ def build(
         "mqtt": mqtt,
         "intake": intake,
         "buffers": {
-            "parts_by_kind": {k: n for k, n in flow.correlator.buffer.parts_by_kind.items() if n},
+            "parts_by_kind": {k: flow.correlator.buffer.parts_by_kind[k] for k in flow.kinds},
             "open_joins": flow.correlator.buffer.open_joins,
             "payload_bytes": flow.correlator.buffer.payload_bytes,
         },

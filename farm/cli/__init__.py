@@ -52,7 +52,7 @@ class LazyGroup(click.Group):
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="farm")
 def root() -> None:
-    r"""MQTT messages in, joined, a resident model run on them, the answer out over MQTT.
+    """MQTT messages in, joined, a resident model run on them, the answer out over MQTT.
 
     \b
     Examples:

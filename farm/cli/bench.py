@@ -135,7 +135,7 @@ def command(
       farm bench --rate 100 --duration 60
       farm bench --rate 20 --trace-kb 200 --workers 4 --json
       farm bench --holes-dir samples --rate 50
-    """  # noqa: D301 - click's \b keeps the lines
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console(stderr=True)
     with Rig(workers=workers, engine=engine, durable_mqtt=durable_mqtt) as rig:

@@ -14,6 +14,7 @@ import click
 from farm import log
 from farm.broker.process import BrokerProcess
 from farm.cli.options import config_option, load, state_dir_option
+from farm.config.references import check_references
 from farm.state_dir import client_id, endpoints, lock, resolve_state_dir
 from farm.supervisor.parent import die_with_parent
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 def command(
     config_path: Path | None, state_dir: Path | None, workers: int | None, parent: int | None
 ) -> None:
-    r"""Run the broker process alone (what `farm start` supervises).
+    """Run the broker process alone (what `farm start` supervises).
 
     Workers are launched by hand with `farm worker` and the same --state-dir. SIGTERM drains.
 
@@ -41,6 +42,8 @@ def command(
         sys.exit(1)
     overrides = {"mqtt.processing.workers": workers}
     config = load(config_path, state_dir=state_dir, overrides=overrides).config
+    if parent is None:  # else the parent has; what vanished since must not end a running farm
+        check_references(config)
     log.set_up(level=config.log.level, style=config.log.format, process="broker")
     directory = resolve_state_dir(config, os.environ)
     # under the supervisor the directory is locked already, by the parent
@@ -48,9 +51,11 @@ def command(
         process = BrokerProcess(
             config,
             endpoints=endpoints(config, directory),
+            state_dir=directory,
             client_id=config.mqtt.broker.client_id or client_id(directory),
             instance=config.instance or socket.gethostname(),
         )
         signal.signal(signal.SIGTERM, lambda *_: process.asked_to_end())
         signal.signal(signal.SIGINT, lambda *_: process.asked_to_end())
+        signal.signal(signal.SIGQUIT, lambda *_: process.stop_at_once())
         sys.exit(process.run())

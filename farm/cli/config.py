@@ -10,6 +10,7 @@ import click
 
 from farm.cli.options import config_option, load, state_dir_option
 from farm.config.load import DEFAULT
+from farm.config.references import check_references
 from farm.config.show import schema, shown
 
 if TYPE_CHECKING:
@@ -33,15 +34,18 @@ def command() -> None:
 def check(config_path: Path | None, state_dir: Path | None) -> None:
     """Say whether the configuration is usable; exit code 3 when it is not.
 
+    The modules and files that it names must be there.
+
     \b
     Examples:
       farm config check --config etc/farm.yaml
       FARM_WORKERS=4 farm config check
-    """  # noqa: D301 - click's \b keeps the lines
+    """
     loaded = load(config_path, state_dir=state_dir)
     click.echo(_what_was_read(loaded))
     for note in loaded.notes:
         click.echo(f"note: {note}")
+    check_references(loaded.config)
     click.echo("OK")
 
 
@@ -58,7 +62,7 @@ def show(config_path: Path | None, state_dir: Path | None, changed: bool) -> Non
     Examples:
       farm config show --config etc/farm.yaml
       farm config show --changed                   only what is not a default
-    """  # noqa: D301 - click's \b keeps the lines
+    """
     loaded = load(config_path, state_dir=state_dir)
     sys.stdout.write(shown(loaded, only_changed=changed))
 
@@ -73,7 +77,7 @@ def print_schema(config_path: Path | None) -> None:
     \b
     Examples:
       farm config schema > farm.schema.json
-    """  # noqa: D301 - click's \b keeps the lines
+    """
     if config_path is not None:
         load(config_path)
     click.echo(json.dumps(schema(), indent=2))

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 TICK_S = 0.25
+INTERRUPTED = 128 + signal.SIGINT  # what a shell reports of a program that Ctrl-C ended
 PLAIN_LINE_EVERY_S = 2.0
 # Longer than the farm's own window for the messages of a hole (30 s), after which it must have
 # answered everything, if only with an error.
@@ -92,27 +93,35 @@ def command(*, holes: int, rate: float, tools: int, workers: int, engine: str, s
       farm demo
       farm demo --holes 0 --rate 50                until Ctrl-C
       farm demo --engine amqtt                     without mosquitto
-    """  # noqa: D301 - click's \b keeps the lines
+    """
     # An end by SIGTERM must clean up like Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console()
     plan = Plan(rate, holes, shuffle=True, skew_s=SKEW_S)
     settings = {"correlation": {"optional_wait_s": HEADS_WAIT_S}}
-    with Rig(workers=workers, engine=engine, settings=settings) as rig:
-        _wait_ready(rig, console)
-        listener = AnswerListener(rig.broker.address)
-        listener.connect()
-        fleet = simulated_fleet(mixed_templates(seed=seed), tools=tools)
-        units = DrillingUnits(rig.broker.address, fleet.next_hole, plan, seed=seed)
-        units.connect()
-        console.print(_opening(plan, tools))
-        demo = _Demo(rig, units, listener, console)
-        demo.run()
-        found = demo.outcome()
-        units.close()
-        listener.close()
-        with console.status("stopping …"):
-            rig.close()
+    is_drilling = False
+    try:
+        with Rig(workers=workers, engine=engine, settings=settings) as rig:
+            _wait_ready(rig, console)
+            listener = AnswerListener(rig.broker.address)
+            listener.connect()
+            fleet = simulated_fleet(mixed_templates(seed=seed), tools=tools)
+            units = DrillingUnits(rig.broker.address, fleet.next_hole, plan, seed=seed)
+            units.connect()
+            console.print(_opening(plan, tools))
+            demo = _Demo(rig, units, listener, console)
+            is_drilling = True
+            demo.run()
+            found = demo.outcome()
+            units.close()
+            listener.close()
+            with console.status("stopping …"):
+                rig.close()
+    except KeyboardInterrupt:  # the rig is cleaned up already
+        if is_drilling:
+            raise
+        click.echo("stopped before any hole was drilled", err=True)
+        sys.exit(INTERRUPTED)
     _sum_up(console, found, listener)
     if not found.good:
         sys.exit(ExitCode.FAILURE)

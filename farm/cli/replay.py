@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from pathlib import Path
@@ -91,14 +92,15 @@ def command(
     """Publish the holes in DIR: folders with ResultManagement.json, Trace.json, perhaps Heads.json.
 
     Each hole gets a fresh result id, so that it counts as a new one however often it is replayed.
-    Exit code 1 when the broker did not acknowledge every message.
+    Exit code 1 when the broker did not acknowledge every message. Ctrl-C stops the publishing, a
+    second one the wait for acknowledgements.
 
     \b
     Examples:
       farm replay samples
       farm replay samples --host plant-mqtt --rate 100 --count 6000 --tools 20
       farm replay samples/01-MDB-2024-12 --keep-ids
-    """  # noqa: D301 - click's \b keeps the lines
+    """
     if keep_ids and tools:
         raise click.UsageError(
             "--tools renames the tools, --keep-ids publishes as recorded: choose one"
@@ -111,9 +113,10 @@ def command(
     units = DrillingUnits(address, playlist.next_hole, plan)
     units.connect()
     started_s = time.monotonic()
-    report = _run(units, plan, holes)
-    units.close()
-    _tell(report, time.monotonic() - started_s, plan, address)
+    report, is_patient = _run(units, plan, holes)
+    if is_patient:
+        units.close()  # with a broker that is stuck this would wait, too
+    _tell(report, time.monotonic() - started_s, plan, address, is_patient=is_patient)
 
 
 def _password(file: Path | None) -> str:
@@ -126,27 +129,40 @@ def _password(file: Path | None) -> str:
     return lines[0].strip() if lines else ""
 
 
-def _run(units: DrillingUnits, plan: Plan, holes: list[RecordedHole]) -> UnitsReport:
-    """Publish, showing how far it is; Ctrl-C ends after the hole under way."""
+def _run(units: DrillingUnits, plan: Plan, holes: list[RecordedHole]) -> tuple[UnitsReport, bool]:
+    """Publish, showing how far it is; Ctrl-C ends after the hole under way.
+
+    Returns:
+        What was published, and False when a second Ctrl-C ended the wait for acknowledgements.
+    """
     sender = threading.Thread(target=units.run, name="units", daemon=True)
     console = Console(stderr=True)
     columns = (TextColumn("publishing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console.print(f"{len(holes)} recorded holes, {plan.count} to publish at {plan.rate_hz:g}/s")
-    sender.start()
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=plan.count)
-        is_ended = False
-        while not is_ended:
-            try:
-                is_ended = units.ended.wait(TICK_S)
-            except KeyboardInterrupt:
-                console.print("stopping: Ctrl-C")
-                units.stop()
+    interrupts: list[int] = []
+    # Counted and not raised: the second may come while the first is still being told.
+    before = signal.signal(signal.SIGINT, lambda signum, _frame: interrupts.append(signum))
+    try:
+        sender.start()
+        with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+            task = progress.add_task("", total=plan.count)
+            is_stopping = False
+            while not units.ended.wait(TICK_S) and len(interrupts) <= 1:
+                if interrupts and not is_stopping:
+                    is_stopping = True
+                    units.stop()
+                    waiting = units.report().messages.open
+                    console.print(f"stopping: {waiting} messages wait for their acknowledgement")
+                progress.update(task, completed=units.report().holes)
             progress.update(task, completed=units.report().holes)
-    return units.report()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return units.report(), units.ended.is_set()
 
 
-def _tell(report: UnitsReport, took_s: float, plan: Plan, address: BrokerAddress) -> None:
+def _tell(
+    report: UnitsReport, took_s: float, plan: Plan, address: BrokerAddress, *, is_patient: bool
+) -> None:
     messages = report.messages
     click.echo(
         f"{report.holes} of {plan.count} holes published to {address} in {took_s:.1f} s"
@@ -155,7 +171,9 @@ def _tell(report: UnitsReport, took_s: float, plan: Plan, address: BrokerAddress
     )
     for reason, number in messages.refused.items():
         click.echo(f"refused by the broker: {number} x {reason}", err=True)
-    if messages.open and not messages.refused:
+    if not is_patient:
+        click.echo(f"not acknowledged: {messages.open}; no longer waited for", err=True)
+    elif messages.open and not messages.refused:
         click.echo(f"not acknowledged: {messages.open}; the broker is gone or stuck", err=True)
-    if messages.acknowledged < messages.sent:
+    if messages.acknowledged < messages.sent or not is_patient:
         raise SystemExit(ExitCode.FAILURE)

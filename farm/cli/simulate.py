@@ -55,7 +55,7 @@ def command(
       farm simulate holes --program MDB --style 2025-06 --count 20
       farm simulate samples --samples
       farm replay holes --rate 5                   publish them
-    """  # noqa: D301 - click's \b keeps the lines
+    """
     recipes = [
         Recipe(program, style, single_step)
         for program in programs or PROGRAMS

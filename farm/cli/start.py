@@ -10,6 +10,7 @@ import click
 
 from farm import log
 from farm.cli.options import config_option, load, state_dir_option
+from farm.config.references import check_references
 from farm.state_dir import endpoints, lock, resolve_state_dir
 from farm.supervisor.process import Supervisor
 
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
 @click.command()
 @config_option
 @state_dir_option
-@click.option("-w", "--workers", type=click.IntRange(1, 1000), help="How many local workers.")
+@click.option("-w", "--workers", type=click.IntRange(0, 1000), help="How many local workers.")
 def command(config_path: Path | None, state_dir: Path | None, workers: int | None) -> None:
-    r"""Run the farm: the broker process and its workers, in the foreground.
+    """Run the farm: the broker process and its workers, in the foreground.
 
     Logs go to standard output. SIGTERM or Ctrl-C drains (finishes what is open) and exits 0; a
     second one stops at once.
@@ -35,6 +36,7 @@ def command(config_path: Path | None, state_dir: Path | None, workers: int | Non
     overrides = {"mqtt.processing.workers": workers}
     loaded = load(config_path, state_dir=state_dir, overrides=overrides)
     config = loaded.config
+    check_references(config)
     log.set_up(level=config.log.level, style=config.log.format, process="supervisor")
     for note in loaded.notes:
         log.get().info("configuration_note", note=note)

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -29,7 +29,11 @@ HEALTHY = ("HEALTHY",)
     "--once", is_flag=True, help="Draw one snapshot and end (the default off a terminal)."
 )
 @click.option(
-    "--watch", "period_s", type=click.FloatRange(0.1), metavar="SECONDS", help="Draw every SECONDS."
+    "--watch",
+    "period_s",
+    type=click.FloatRange(0.1),
+    metavar="SECONDS",
+    help="Draw every SECONDS; off a terminal, one below the other.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the snapshot as one line of JSON.")
 def command(
@@ -41,7 +45,7 @@ def command(
     period_s: float | None,
     as_json: bool,
 ) -> None:
-    r"""Show what a running farm is doing.
+    """Show what a running farm is doing.
 
     Live on a terminal, until Ctrl-C. Exit code 0 when it is healthy, 5 when it is not (it falls
     behind, lacks MQTT or workers), 6 when no farm runs.
@@ -79,10 +83,8 @@ def _show_once(endpoint: str, *, as_json: bool) -> ExitCode:
 
 
 def _watch(endpoint: str, period_s: float, *, as_json: bool) -> None:
-    if as_json:
-        while True:
-            click.echo(json.dumps(fetch_stats(endpoint)))
-            time.sleep(period_s)
+    if as_json or not sys.stdout.isatty():
+        _print_forever(endpoint, period_s, as_json=as_json)
     from rich.console import Console, Group  # noqa: PLC0415 - not needed for --json
     from rich.live import Live  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
@@ -100,6 +102,21 @@ def _watch(endpoint: str, period_s: float, *, as_json: bool) -> None:
             except NoFarmError:  # it may be restarting: keep the last picture and say so
                 gone = Text("the farm does not answer; last seen as below", style="bold red")
                 live.update(Group(gone, picture), refresh=True)
+
+
+def _print_forever(endpoint: str, period_s: float, *, as_json: bool) -> NoReturn:
+    """One picture or line of JSON after the other, for pipes and files."""
+    _show_once(endpoint, as_json=as_json)  # no farm at all is an error, as for --once
+    while True:
+        time.sleep(period_s)
+        now = time.strftime("%Y-%m-%d %H:%M:%S")
+        if not as_json:
+            click.echo(f"\n{now}")
+        try:
+            _show_once(endpoint, as_json=as_json)
+        except NoFarmError:  # it may be restarting
+            # not among the JSON, which a program reads
+            click.echo(f"{now} the farm does not answer", err=as_json)
 
 
 def _exit_code(shot: dict[str, Any]) -> ExitCode:

@@ -42,7 +42,7 @@ def command(
       farm train --minutes 15 --out depthnet.pt       then name it in model_settings.weights
       farm train --evaluate-only                      score the built-in weights
       farm train --evaluate-only --out depthnet.pt    score your own
-    """  # noqa: D301 - click's \b keeps the lines
+    """
     # torch takes seconds to import: only once the options are known to be right.
     from farm.training.evaluate import TEST_SEED  # noqa: PLC0415
     from farm.training.train import train  # noqa: PLC0415

@@ -30,7 +30,7 @@ def command(
     name: str,
     parent: int | None,
 ) -> None:
-    r"""Run one worker, under the supervisor or by hand.
+    """Run one worker, under the supervisor or by hand.
 
     It joins the farm of the state directory, learns everything else from it, and stays until
     SIGTERM: then it finishes its job and leaves. It waits for a farm that is not there yet.
@@ -45,6 +45,10 @@ def command(
     config = load(config_path, state_dir=state_dir).config
     name = name or f"pid-{os.getpid()}"
     log.set_up(level=config.log.level, style=config.log.format, process=f"worker {name}")
+    if connect and not connect.startswith(("tcp://", "ipc://")):
+        raise click.BadParameter(
+            f"{connect!r} is neither tcp://HOST:PORT nor ipc:///PATH", param_hint="--connect"
+        )
     endpoint = connect or endpoints(config, resolve_state_dir(config, os.environ)).control
     from farm.worker.process import run  # noqa: PLC0415 - numpy and the models, not for --help
 

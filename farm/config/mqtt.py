@@ -247,7 +247,10 @@ class ProcessingConfig(Section):
         description="Worker processes started here; 0 where all of them are started by hand.",
     )
     model_id: int = Field(
-        4, ge=0, description="Built-in model by number; `model:` at the top level overrides it."
+        4,
+        ge=1,
+        le=4,
+        description="Built-in model by number, 1 to 4; `model:` at the top level overrides it.",
     )
 
 

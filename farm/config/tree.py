@@ -179,10 +179,11 @@ class DispatchConfig(Section):
         " to another. A hole takes about 0.01.",
     )
     claim_timeout_s: float = Field(
-        1.0,
+        0.25,
         gt=0,
         le=3600,
-        description="Seconds in which a worker must claim what it was sent; then it is sent again.",
+        description="Seconds in which a worker must claim what it was sent; then it is sent again."
+        " Readers claim in milliseconds; a stopped worker holds back others for this long.",
     )
     max_attempts: int = Field(
         3, ge=1, le=100, description="Workers a job may cost before it is answered with an error."

@@ -68,6 +68,7 @@ class Pool:
     ) -> None:
         self.slots = [Slot(name, make_policy()) for name in names]
         self._ready_timeout_s = ready_timeout_s
+        self._was_any_ready = False
 
     def due(self, now_s: float) -> list[Slot]:
         """The slots to start now."""
@@ -83,6 +84,7 @@ class Pool:
         for slot in self.slots:
             if slot.state is SlotState.STARTING and slot.pid in pids:
                 slot.move(SlotState.READY)
+                self._was_any_ready = True
 
     def of_pid(self, pid: int) -> Slot | None:
         """The slot that a running process sits in."""
@@ -96,7 +98,10 @@ class Pool:
             return None
         slot.last_end = describe_end(returncode, by_us=slot.killed)
         delay_s = slot.policy.failed(now_s, was_ready=slot.state is SlotState.READY)
-        if delay_s is None:
+        # A model that no worker could load is a wrong one, and stays wrong. Once one has loaded it,
+        # the next failure may be the machine's, so it is worth the trying.
+        is_wrong_model = returncode == ExitCode.MODEL and not self._was_any_ready
+        if delay_s is None or is_wrong_model:
             slot.move(SlotState.FAILED)
         else:
             slot.move(SlotState.WAITING)

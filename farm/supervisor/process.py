@@ -6,6 +6,7 @@ process group of its own, so that Ctrl-C in a terminal reaches the supervisor al
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 POLL_MS = 100
 REPORT_EVERY_S = 0.5
 TELL_DRAIN_S = 2.0  # a broker that did not confirm the drain by then is told by SIGTERM
+LAST_WORDS_S = 4.0
 WORKER_STOP_S = 5.0  # after the drain nothing is left to compute: this is generous
 BROKER_NAME = "broker"
 
@@ -144,7 +146,8 @@ class Supervisor:
     def _spawn(self, pool: Pool, slot: Slot) -> None:
         is_broker = pool is self._broker
         role = ["broker", *self._broker_args] if is_broker else ["worker", "--name", slot.name]
-        command = [sys.executable, "-m", "farm", *role, "--parent", str(os.getpid())]
+        # -P: a json.py in the folder where the farm was started must not shadow the library's
+        command = [sys.executable, "-P", "-m", "farm", *role, "--parent", str(os.getpid())]
         child = subprocess.Popen(
             [*command, *self._child_args], stdin=subprocess.DEVNULL, process_group=0
         )
@@ -287,14 +290,23 @@ class Supervisor:
                 self._log.error(
                     "drain_timeout",
                     limit_s=self._config.supervisor.drain_timeout_s,
-                    cure="raise supervisor.drain_timeout_s; see the last status line",
+                    cure="raise supervisor.drain_timeout_s; what is left open stands below",
                 )
                 self._exit_code = ExitCode.FAILURE
                 self._phase = Phase.ENDED
+                self._end_broker_loudly()
         elif self._phase is Phase.STOPPING and (
             not self._workers.running or now_s > self._deadline_s
         ):
             self._phase = Phase.ENDED
+
+    def _end_broker_loudly(self) -> None:
+        """SIGQUIT makes the broker say what it leaves open; it has a moment for that."""
+        for slot in self._broker.running:
+            child = self._children[slot.pid]
+            child.send_signal(signal.SIGQUIT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(LAST_WORDS_S)
 
     def _stop_workers(self, now_s: float) -> None:
         self._phase = Phase.STOPPING

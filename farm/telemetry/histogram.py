@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 
 LOWEST_S = 1e-6
 HIGHEST_S = 1e4
@@ -11,32 +12,60 @@ _LOG_GROWTH = math.log(GROWTH)
 _BUCKETS = math.ceil(math.log(HIGHEST_S / LOWEST_S) / _LOG_GROWTH) + 1
 
 
+@dataclass(slots=True)
+class _Counts:
+    """One period."""
+
+    buckets: list[int] = field(default_factory=lambda: [0] * _BUCKETS)
+    count: int = 0
+    sum_s: float = 0.0
+    max_s: float = 0.0
+
+
 class Histogram:
     """Counts durations in seconds; a few kilobytes, whatever it counts."""
 
     def __init__(self) -> None:
-        self._counts = [0] * _BUCKETS
-        self.count = 0
-        self.sum_s = 0.0
-        self.max_s = 0.0
+        self._now = _Counts()
+        self._before = _Counts()
+
+    def rotate(self) -> None:
+        """Begin a new period: from now on only this and the last one are shown."""
+        self._before, self._now = self._now, _Counts()
 
     def add(self, duration_s: float) -> None:
         """Count one duration; negative ones, and what is no number, count as none at all."""
         if not duration_s > 0:
             duration_s = 0.0
         bounded_s = min(max(duration_s, LOWEST_S), HIGHEST_S)
-        self._counts[math.ceil(math.log(bounded_s / LOWEST_S) / _LOG_GROWTH)] += 1
-        self.count += 1
-        self.sum_s += duration_s
-        self.max_s = max(self.max_s, duration_s)
+        now = self._now
+        now.buckets[math.ceil(math.log(bounded_s / LOWEST_S) / _LOG_GROWTH)] += 1
+        now.count += 1
+        now.sum_s += duration_s
+        now.max_s = max(now.max_s, duration_s)
+
+    @property
+    def count(self) -> int:
+        """How many durations are shown."""
+        return self._now.count + self._before.count
+
+    @property
+    def max_s(self) -> float:
+        """The longest of them."""
+        return max(self._now.max_s, self._before.max_s)
+
+    @property
+    def sum_s(self) -> float:
+        """All of them together."""
+        return self._now.sum_s + self._before.sum_s
 
     def quantile(self, q: float) -> float | None:
         """The upper edge of the bucket that holds the q-quantile; None without any count."""
         if not self.count:
             return None
         rank, seen = max(1, math.ceil(q * self.count)), 0
-        for index, count in enumerate(self._counts):
-            seen += count
+        for index, pair in enumerate(zip(self._now.buckets, self._before.buckets, strict=True)):
+            seen += sum(pair)
             if seen >= rank:
                 return min(LOWEST_S * GROWTH**index, self.max_s)
         return self.max_s

@@ -8,7 +8,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-WIDE_COLUMNS = 120  # from here on latency and workers stand side by side
+WIDE_COLUMNS = 160  # latency (59) and workers with host and pid (97) side by side
+HOST_COLUMNS = 110  # from here on the worker table has room for host and pid
+MODEL_COLUMNS = 80  # … and from here on for the model and the time
+NAME_CHARS, MODEL_CHARS, HOST_CHARS = 12, 14, 12  # what is longer is cut in the table
 STATE_STYLES = {
     "HEALTHY": "bold green",
     "STARTING": "bold cyan",
@@ -55,7 +58,7 @@ COUNT_WORDS = {
 def render(snapshot: dict[str, Any], width: int) -> RenderableType:
     """The whole picture of one snapshot."""
     rows: list[RenderableType] = [_head(snapshot), _flow(snapshot)]
-    latency, workers = _latency(snapshot), _workers(snapshot, wide=width >= WIDE_COLUMNS)
+    latency, workers = _latency(snapshot), _workers(snapshot, width)
     if width >= WIDE_COLUMNS:
         side = Table.grid(padding=(0, 4))
         side.add_row(latency, workers)
@@ -125,39 +128,48 @@ def _warn(count: int, word: str) -> str:
 
 def _latency(shot: dict[str, Any]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("latency, ms")
+    table.add_column("latency, ms", no_wrap=True)
     for name in ("p50", "p99", "max"):
-        table.add_column(name, justify="right")
-    table.add_column("", style="dim")
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", style="dim", no_wrap=True)
     for stage, summary in shot["latency"].items():
         values = [milliseconds(summary[f"{name}_s"]) for name in ("p50", "p99", "max")]
         table.add_row(stage, *values, STAGE_WORDS.get(stage, ""))
     return table
 
 
-def _workers(shot: dict[str, Any], *, wide: bool) -> Table:
+def _workers(shot: dict[str, Any], width: int) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column(f"worker ({len(shot['workers'])})")
-    table.add_column("state")
-    for name in ("job for", "done", "memory", "up"):
-        table.add_column(name, justify="right")
-    table.add_column("model", style="dim")
-    if wide:
-        table.add_column("host", style="dim")
-        table.add_column("pid", justify="right", style="dim")
+    table.add_column(f"worker ({len(shot['workers'])})", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    for name in ("job for", "done", "memory"):
+        table.add_column(name, justify="right", no_wrap=True)
+    if width >= MODEL_COLUMNS:
+        table.add_column("up", justify="right", no_wrap=True)
+        table.add_column("model", style="dim", no_wrap=True)
+    if width >= HOST_COLUMNS:
+        table.add_column("host", style="dim", no_wrap=True)
+        table.add_column("pid", justify="right", style="dim", no_wrap=True)
     for row in shot["workers"]:
         age = row["job_age_s"]
-        cells = [
-            row["name"],
+        cells: list[RenderableType] = [
+            _cut(row["name"], NAME_CHARS),
             Text(row["state"], style=WORKER_STYLES.get(row["state"], "")),
             "" if age is None else f"{age:.1f} s",
             str(row["jobs_done"]),
             size(row["rss_bytes"]),
-            duration(row["up_s"]),
-            row["model_version"],
         ]
-        table.add_row(*cells, *((row["host"], str(row["pid"])) if wide else ()))
+        if width >= MODEL_COLUMNS:
+            cells += [duration(row["up_s"]), _cut(row["model_version"], MODEL_CHARS)]
+        if width >= HOST_COLUMNS:
+            cells += [_cut(row["host"], HOST_CHARS), Text(str(row["pid"]))]
+        table.add_row(*cells)
     return table
+
+
+def _cut(text: str, limit: int) -> Text:
+    """A text of at most so many characters; what looks like markup in it is none."""
+    return Text(text if len(text) <= limit else f"{text[: limit - 1]}…")
 
 
 def _counts(shot: dict[str, Any]) -> Text | None:

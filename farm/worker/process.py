@@ -35,7 +35,8 @@ def run(*, name: str, control_endpoint: str, by_hand: bool) -> ExitCode:
     reader.start()
     welcome = reader.welcomes.get()
     if isinstance(welcome, str):
-        return ExitCode.OK  # drained before any broker answered; the reader has said why
+        # drained before any broker answered, or failed; the reader has said why
+        return ExitCode.FAILURE if reader.failed else ExitCode.OK
     try:
         config = Config.model_validate(welcome.config)
         reader.set_heartbeat(config.workers.heartbeat_interval_s)
@@ -62,4 +63,4 @@ def run(*, name: str, control_endpoint: str, by_hand: bool) -> ExitCode:
     reader.join(JOIN_TIMEOUT_S)
     if by_hand:
         log.get().info("worker_left", farm=control_endpoint)
-    return ExitCode.OK
+    return ExitCode.FAILURE if reader.failed else ExitCode.OK

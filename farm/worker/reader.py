@@ -72,7 +72,8 @@ class Reader:
         self._loaded: Loaded | None = None
         self._announced = False
         self._drain_reason: str | None = None
-        self._stopped = False
+        self.failed = False  # the thread ended by an error of its own
+        self._limited = log.Limited()
         self._phase = Phase.JOINING
         self._welcome: wire.Welcome | None = None
         self._jobs: zmq.Socket[bytes] | None = None
@@ -129,6 +130,7 @@ class Reader:
                 self._speak()
         # a dead reader makes a deaf worker: say why, and let the compute loop end the process
         except Exception:  # noqa: BLE001
+            self.failed = True
             self._log.exception("reader_failed")
         finally:
             self.inbox.put(None)
@@ -157,7 +159,7 @@ class Reader:
         """Say the next thing on the control socket: Hello, Ready or a heartbeat."""
         now_s = time.monotonic()
         if self._control.give_up_if_late() and self._phase is not Phase.DRAINING:
-            self._log.warning("broker_silent", endpoint=self._endpoint, next="trying again")
+            self._limited.warning("broker_silent", endpoint=self._endpoint, next="trying again")
         due = now_s >= self._next_beat_s
         # a fenced worker that still hangs in its old job has nothing to offer to a new broker
         is_able = self._loaded is not None and not self._claimed

@@ -104,7 +104,31 @@ def test_a_drain_that_takes_too_long_ends_at_its_limit_and_says_so(
     farm.signal(signal.SIGTERM)
     assert farm.wait(5) == 1
     assert farm.events("drain_timeout")
+    [stopped] = farm.events("broker_stopped")
+    assert stopped["unanswered"] > 0, "the log does not say what was left open"
     assert_gone(farm.mark, timeout_s=0.5)
+
+
+def test_a_hole_whose_parts_come_before_and_after_a_restart_gets_one_good_answer(
+    mosquitto: Mosquitto, site: Site, start_farm: Callable[..., Farm]
+) -> None:
+    # prevents: each restart under load turning good holes into errors, twice: one for the half
+    # that had come, at the stop, and one for the half that came after the start
+    farm = start_farm(mosquitto.port)
+    hole = Tool().drill()
+    first, *rest = hole.parts
+    site.send(first)
+    site.wait_acknowledged()
+    eventually(lambda: farm.stats()["buffers"]["open_joins"] == 1, 5, "the first part is taken")
+    state_dir = farm.home / "s"
+    farm.signal(signal.SIGTERM)
+    assert farm.wait() == 0
+    again = start_farm(mosquitto.port, state_dir=state_dir)
+    site.send(*rest)
+    site.wait_answered([hole])
+    settle(site, again)
+    assert_one_answer_each(site, [hole])
+    assert_depths(site, hole)
 
 
 def test_a_second_sigterm_stops_at_once(

@@ -81,6 +81,21 @@ def test_ctrl_c_ends_an_endless_demo_with_its_summary(tmp_path):
 
 
 @pytest.mark.usefixtures("has_mosquitto")
+def test_ctrl_c_while_the_farm_starts_says_so_and_leaves_nothing(tmp_path):
+    # prevents: "Aborted!" with exit code 1, as if the demo had failed
+    process = start(tmp_path, "demo", "--workers", 2)
+    read_until(process, "MQTT broker")
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    code, out, err = finish(process)
+    assert code == 130, out + err
+    assert err == "stopped before any hole was drilled\n"
+    assert list(tmp_path.iterdir()) == []
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert not alive
+
+
+@pytest.mark.usefixtures("has_mosquitto")
 def test_the_bench_measures_for_machines(tmp_path):
     process = start(
         tmp_path, "bench", "--rate", 30, "--duration", 2, "--warm-up", 1, "--workers", 2, "--json"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -162,6 +164,40 @@ def test_a_broker_that_refuses_messages_means_exit_1(farm, tmp_path, holes, monk
     assert done.returncode == 1
     assert "0 acknowledged" in done.stdout
     assert "x Not authorized" in done.stderr
+
+
+def test_the_first_ctrl_c_waits_for_a_stuck_broker_and_the_second_gives_up(broker, holes):
+    # prevents: a command that can only be killed, and leaves no word on what it had sent
+    command = ["replay", holes, "--port", broker.port, "--rate", 20, "--count", 10_000]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "farm", *map(str, command)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+    assert process.stderr is not None
+    try:
+        assert "to publish" in process.stderr.readline()
+        assert broker.pid is not None
+        os.kill(broker.pid, signal.SIGSTOP)
+        time.sleep(1)  # some 20 holes go out, into nothing
+        process.send_signal(signal.SIGINT)
+        told = process.stderr.readline()
+        waiting = int(
+            re.findall(r"stopping: (\d+) messages wait for their acknowledgement", told)[0]
+        )
+        assert waiting > 0
+        started_s = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=DEADLINE_S)
+        assert time.monotonic() - started_s < 5  # not the 10 s after which a broker is stuck
+    finally:
+        os.kill(broker.pid, signal.SIGCONT)
+        process.kill()
+    assert process.returncode == 1
+    assert "of 10000 holes published" in out
+    assert "no longer waited for" in err
 
 
 def test_the_commands_do_not_import_torch():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 from collections import Counter
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from farm import wire
+from farm.broker.buffer import Part
 from farm.broker.flow import Flow
 from farm.broker.ledger import ORPHAN_GRACE_S
 from farm.broker.roster import Worker, WorkerState
@@ -250,14 +252,26 @@ def test_the_throughput_counts_holes_and_not_messages(rig: Rig) -> None:
     rig.hole("1")
     rig.hole("2")
     assert (rig.flow.monitor.arrived_total, rig.flow.monitor.processed_total) == (2, 0)
-    assert rig.flow.waiting == 2
+    assert rig.flow.backlog(rig.now_s) == 2
     rig.dispatch()
-    assert rig.flow.waiting == 2  # what is on the wire is not computed yet
+    assert rig.flow.backlog(rig.now_s) == 2  # what is on the wire is not computed yet
     rig.compute(worker)
-    assert rig.flow.waiting == 1
+    assert rig.flow.backlog(rig.now_s) == 1
     rig.publish()
     assert (rig.flow.monitor.arrived_total, rig.flow.monitor.processed_total) == (2, 1)
     assert (rig.flow.counts["parts"], worker.jobs_done) == (4, 1)
+
+
+def test_answers_that_mqtt_does_not_confirm_are_backlog(rig: Rig) -> None:
+    # a broker with a stuck disk once left 495 holes open while the farm called itself HEALTHY
+    worker = rig.hire()
+    rig.hole("1")
+    rig.compute(worker)
+    assert rig.flow.publication() is not None
+    assert rig.flow.backlog(rig.now_s) == 0  # a confirmation may take its time …
+    assert rig.flow.backlog(rig.now_s + 5.0) == 1  # … but not for ever
+    rig.publish()
+    assert rig.flow.backlog(rig.now_s + 5.0) == 0
 
 
 def test_an_alert_is_counted() -> None:
@@ -365,13 +379,34 @@ def test_an_error_takes_its_place_in_the_order_of_its_tool(rig: Rig) -> None:
     assert [text.split()[:2] for text in rig.publish()] == [["1", "ok"], ["2", "failed"]]
 
 
-def test_a_flush_answers_what_is_incomplete_and_computes_what_is_not(rig: Rig) -> None:
+def test_a_stop_computes_what_is_complete_and_has_the_rest_kept(rig: Rig) -> None:
+    # each restart under load once turned good holes into errors, and their late halves into more
+    kept: list[Part] = []
     rig.hole("1")
     rig.part("result", "2")
-    rig.flow.flush("the farm was stopped", 1.0, 1.0)
+    rig.flow.suspend(kept.extend, now_s=1.0, intake_s=1.0)
     rig.compute(rig.hire())
-    assert [text[:8] for text in rig.publish()] == ["1 ok 1", "2 failed"]
-    assert rig.flow.unanswered == 0
+    assert [text[:8] for text in rig.publish()] == ["1 ok 1"]
+    assert [(part.kind, part.part_id) for part in kept] == [("result", "2")]
+    assert (rig.flow.unanswered, len(rig.flow.correlator.buffer)) == (0, 0)
+
+
+def test_what_a_former_life_kept_is_paired_in_this_one(rig: Rig) -> None:
+    rig.flow.resume([Part("result", TOOL, "2", payload("2"), 0.0)], rig.now_s)
+    rig.part("trace", "2")
+    rig.compute(rig.hire())
+    assert rig.publish() == ["2 ok 1"]
+
+
+def test_what_can_not_be_kept_over_a_stop_is_answered_with_an_error(rig: Rig) -> None:
+    def full_disk(_parts: list[Part]) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    rig.part("result", "2")
+    rig.flow.suspend(full_disk, now_s=1.0, intake_s=1.0)
+    (text,) = rig.publish()
+    assert text.startswith("2 failed")
+    assert "No space left on device" in text
 
 
 # ---- workers -------------------------------------------------------------------------------------
@@ -750,7 +785,7 @@ class FlowMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Whatever happened: with one good worker and MQTT, every hole gets its one answer."""
         rig = self.rig
-        rig.flow.flush("the end", rig.now_s, rig.now_s)
+        rig.flow.suspend(lambda _parts: None, now_s=rig.now_s, intake_s=rig.now_s)
         for worker in self.workers:
             rig.flow.worker_gone(worker, "left", rig.now_s)
         last = rig.hire()

@@ -74,8 +74,21 @@ def test_beyond_the_last_bucket_is_counted_in_it() -> None:
 
 def test_it_takes_no_more_memory_however_much_it_counts() -> None:
     histogram = Histogram()
-    size = len(histogram._counts)
+    size = len(histogram._now.buckets)
     for _ in range(5000):
         histogram.add(random.expovariate(10))
-    assert len(histogram._counts) == size
-    assert sum(histogram._counts) == 5000
+    assert len(histogram._now.buckets) == size
+    assert sum(histogram._now.buckets) == 5000
+
+
+def test_an_incident_of_the_past_does_not_stand_in_the_figures_for_ever() -> None:
+    histogram = Histogram()
+    histogram.add(100.0)
+    histogram.rotate()
+    histogram.add(0.5)
+    assert (histogram.count, histogram.max_s) == (2, 100.0)  # still the last period
+    assert histogram.quantile(1.0) == 100.0
+    histogram.rotate()
+    assert (histogram.count, histogram.max_s) == (1, 0.5)
+    histogram.rotate()
+    assert histogram.summary()["p99_s"] is None

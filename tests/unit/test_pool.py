@@ -96,10 +96,32 @@ def test_a_slot_that_never_came_up_is_given_up_and_more_than_half_is_hopeless() 
         for attempt in range(MAX_STILLBORN):
             now_s += 100.0
             pool.started(slot, 1000 + attempt, now_s)
-            pool.exited(1000 + attempt, ExitCode.MODEL, now_s)
+            pool.exited(1000 + attempt, ExitCode.FAILURE, now_s)
         assert slot.state is SlotState.FAILED
         assert slot not in pool.due(1e9)
     assert pool.is_hopeless
+
+
+def test_a_model_that_no_worker_could_load_is_given_up_at_once() -> None:
+    # prevents: half a minute of restarts over a model whose name is spelled wrong
+    pool = make_pool(size=3)
+    start(pool)
+    for pid in (100, 101):
+        assert not pool.is_hopeless
+        slot = pool.exited(pid, ExitCode.MODEL, 1.0)
+        assert slot is not None
+        assert slot.state is SlotState.FAILED
+    assert pool.is_hopeless
+
+
+def test_a_model_that_a_worker_has_loaded_is_tried_again() -> None:
+    # prevents: a farm that shrinks because a loaded machine failed one restart
+    pool = make_pool()
+    start(pool)
+    pool.note_ready([100])
+    slot = pool.exited(101, ExitCode.MODEL, 1.0)
+    assert slot is not None
+    assert slot.state is SlotState.WAITING
 
 
 def test_a_slot_that_was_given_up_never_starts_again() -> None:

@@ -1,0 +1,107 @@
+"""Checks what a configuration refers to outside itself: modules to import and files to read.
+
+Apart from `load`, since a configuration may well be shown or described on a machine that has
+neither. Imports no module of the user's but the packages that one lies in, and never torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from farm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from farm.config.tree import Config
+
+_DEPTHNET = ("", "depthnet")
+_BUILT_IN = (*_DEPTHNET, "rule")
+
+
+def check_references(config: Config) -> None:
+    """Find out whether the modules and files that the configuration names are there.
+
+    Raises:
+        ConfigError: with one line for each that is not.
+    """
+    found = [_class_problem("traffic.adapter", config.traffic.adapter)]
+    if config.model not in _BUILT_IN:
+        found.append(_class_problem("model", config.model))
+    found += [_file_problem(key, value) for key, value in _files(config)]
+    if problems := [f"  {problem}" for problem in found if problem]:
+        raise ConfigError("\n".join(["the configuration is not usable:", *problems]))
+
+
+def _class_problem(key: str, spec: str) -> str:
+    """Why the module of a class can't be found; "" when it can."""
+    module, _, name = spec.partition(":")
+    if not module or not name:
+        return f"{key}: {spec} is not allowed: must be of the form package.module:Class"
+    missing = (
+        f"{key}: {spec}: there is no module {module}:"
+        " correct the name, or put its folder on PYTHONPATH"
+    )
+    try:
+        with _as_children_see_it():
+            return "" if importlib.util.find_spec(module) else missing
+    # the packages around a module are the user's code and run now: anything may come out of them
+    except Exception as error:  # noqa: BLE001
+        is_package_missing = (
+            isinstance(error, ModuleNotFoundError)
+            and error.name is not None
+            and f"{module}.".startswith(f"{error.name}.")
+        )
+        if is_package_missing:
+            return missing
+        told = f"{type(error).__name__}: {error}"
+        return f"{key}: {spec}: the package of {module} can't be imported ({told}): correct it"
+
+
+@contextmanager
+def _as_children_see_it() -> Iterator[None]:
+    """Look for modules as `python -m farm` does, which is what workers are: here, too."""
+    before = list(sys.path)
+    if not sys.flags.safe_path:
+        sys.path.insert(0, str(Path.cwd()))
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path[:] = before
+
+
+def _files(config: Config) -> Iterator[tuple[str, object]]:
+    """The files that will be read, by key; those of a TLS that is off will not."""
+    broker = config.mqtt.broker
+    yield "mqtt.broker.username_file", broker.username_file
+    yield "mqtt.broker.password_file", broker.password_file
+    if broker.tls.enabled:
+        yield "mqtt.broker.tls.ca_file", broker.tls.ca_file
+        yield "mqtt.broker.tls.cert_file", broker.tls.cert_file
+        yield "mqtt.broker.tls.key_file", broker.tls.key_file
+    if config.model in _DEPTHNET:  # a model of the user's own may mean anything by `weights`
+        yield "model_settings.weights", config.model_settings.get("weights") or None
+
+
+def _file_problem(key: str, value: object) -> str:
+    """Why a file can't be read; "" when it can, or when none is named."""
+    if value is None:
+        return ""
+    if not isinstance(value, str | Path) or "\0" in str(value):
+        return f"{key}: {value!r} is not allowed: must be a path"
+    path = Path(value)
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        where = "" if path.is_absolute() else f" (from {Path.cwd()})"
+        return (
+            f"{key}: {path}{where} can't be read: {error.strerror}:"
+            " correct the path or the file's rights"
+        )
+    return ""

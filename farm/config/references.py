@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import sys
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,8 +46,8 @@ def _class_problem(key: str, spec: str) -> str:
         " correct the name, or put its folder on PYTHONPATH"
     )
     try:
-        with _as_children_see_it():
-            return "" if importlib.util.find_spec(module) else missing
+        importlib.invalidate_caches()
+        return "" if importlib.util.find_spec(module) else missing
     # the packages around a module are the user's code and run now: anything may come out of them
     except Exception as error:  # noqa: BLE001
         is_package_missing = (
@@ -61,19 +59,6 @@ def _class_problem(key: str, spec: str) -> str:
             return missing
         told = f"{type(error).__name__}: {error}"
         return f"{key}: {spec}: the package of {module} can't be imported ({told}): correct it"
-
-
-@contextmanager
-def _as_children_see_it() -> Iterator[None]:
-    """Look for modules as `python -m farm` does, which is what workers are: here, too."""
-    before = list(sys.path)
-    if not sys.flags.safe_path:
-        sys.path.insert(0, str(Path.cwd()))
-    importlib.invalidate_caches()
-    try:
-        yield
-    finally:
-        sys.path[:] = before
 
 
 def _files(config: Config) -> Iterator[tuple[str, object]]:

@@ -195,12 +195,12 @@ class Supervisor:
     def _say_ended(self, what: str, slot: Slot, now_s: float) -> None:
         if slot.state is SlotState.FAILED:
             self._log.error(
-                "gave_up", process=what, how=slot.last_end, cure="see its log lines above"
+                "gave_up", child=what, how=slot.last_end, cure="see its log lines above"
             )
         else:
             self._log.warning(
                 "process_ended",
-                process=what,
+                child=what,
                 how=slot.last_end,
                 restart_in_s=round(slot.start_at_s - now_s, 2),
             )

@@ -121,14 +121,14 @@ progress() {
 # Puts mosquitto, its clients and openssl on PATH for the tests: what is missing, root installs.
 use_mosquitto() {
     PATH=$PATH:/usr/sbin:/usr/local/sbin
-    packages="mosquitto mosquitto-clients openssl"
+    needed="mosquitto mosquitto-clients openssl"
     if command -v mosquitto >/dev/null && command -v mosquitto_sub >/dev/null &&
         command -v openssl >/dev/null; then return; fi
     if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-        die "the tests need mosquitto on PATH; on Debian and Ubuntu: sudo apt install $packages" \
+        die "the tests need mosquitto on PATH; on Debian and Ubuntu: sudo apt install $needed" \
             "(and sudo systemctl disable --now mosquitto: the tests start their own)"
     fi
-    quietly "installing mosquitto" "apt install $packages by hand and start again" install_mosquitto
+    quietly "installing mosquitto" "apt install $needed by hand and start again" install_mosquitto
 }
 
 # The package starts a service on port 1883 at once and at boot; the tests want neither.
@@ -142,6 +142,6 @@ install_mosquitto() (
         chmod 755 $policy
     fi
     apt-get update
-    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $packages
+    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $needed
     if [ -d /run/systemd/system ]; then systemctl disable --now mosquitto; fi
 )

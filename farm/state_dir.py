@@ -37,7 +37,7 @@ class Endpoints:
 
     jobs: str  # PUSH, from the broker to the workers
     results: str  # PULL, from the workers to the broker
-    control: str  # REP, for `farm stats` and workers that join
+    control: str  # ROUTER, for `farm stats` and workers that join
 
 
 class StateLock:

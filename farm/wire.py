@@ -149,11 +149,10 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """The reply to Ready and Heartbeat. Not known: say Hello again. Drain: finish and leave."""
+    """The reply to Ready and Heartbeat. Not known: say Hello again."""
 
     KIND: ClassVar[int] = 21
     known: bool
-    drain: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,7 +111,7 @@ class Desk:
     def _note_ready(self, ready: wire.Ready, now_s: float) -> wire.Message:
         worker = self._flow.roster.heard(ready.worker_id, now_s)
         if worker is None:
-            return wire.Orders(known=False, drain=False)
+            return wire.Orders(known=False)
         self._flow.ready(worker, ready)
         count = self._flow.roster.ready
         self.was_complete = self.was_complete or count >= self._expected_workers
@@ -124,16 +124,16 @@ class Desk:
             ready=count,
             expected=self._expected_workers,
         )
-        return wire.Orders(known=True, drain=False)
+        return wire.Orders(known=True)
 
     def _note_heartbeat(self, beat: wire.Heartbeat, now_s: float) -> wire.Message:
         worker = self._flow.roster.heard(beat.worker_id, now_s)
         if worker is None:
-            return wire.Orders(known=False, drain=False)
+            return wire.Orders(known=False)
         worker.rss_bytes = beat.rss_bytes
         if beat.state == WorkerState.DRAINING.value:
             self._flow.roster.become(worker, WorkerState.DRAINING)
-        return wire.Orders(known=True, drain=False)
+        return wire.Orders(known=True)
 
     def _serve_supervisor(self, report: wire.SupervisorReport, now_s: float) -> wire.Message:
         for pid, how in report.exits:

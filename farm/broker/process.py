@@ -164,10 +164,9 @@ class BrokerProcess:
     def _say_stopped(self) -> None:
         log.flush_limited()
         open_holes, unconfirmed = self._flow.unanswered, len(self._flow.outbox)
+        is_drained = self._draining and not open_holes and not unconfirmed
         say = self._log.warning if open_holes or unconfirmed else self._log.info
-        say(
-            "broker_stopped", drained=self._draining, unanswered=open_holes, unconfirmed=unconfirmed
-        )
+        say("broker_stopped", drained=is_drained, unanswered=open_holes, unconfirmed=unconfirmed)
 
     # ---- control socket -----------------------------------------------------------------------
 

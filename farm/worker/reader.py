@@ -206,8 +206,6 @@ class Reader:
                 self._log.error("broker_refused", reason=reason)
             case wire.Orders(known=False):
                 self._rejoin()
-            case wire.Orders(drain=True):
-                self._drain_reason = self._drain_reason or "ordered by the broker"
             case _:
                 return
 

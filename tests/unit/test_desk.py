@@ -83,7 +83,7 @@ def test_the_same_pid_on_another_machine_is_another_worker() -> None:
     ],
 )
 def test_a_worker_of_a_former_broker_is_told_to_say_hello(request_of) -> None:
-    assert Bench().desk.answer(request_of(12345), 0.0) == wire.Orders(known=False, drain=False)
+    assert Bench().desk.answer(request_of(12345), 0.0) == wire.Orders(known=False)
 
 
 def test_a_heartbeat_of_a_leaving_worker_ends_its_credit() -> None:

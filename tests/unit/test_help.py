@@ -47,3 +47,10 @@ def test_no_workers_here_is_a_choice():
     for count, kind in (("0", ConfigError), ("-1", SystemExit)):
         done = CliRunner().invoke(root, ["start", "--workers", count, "-c", "/nowhere.yaml"])
         assert isinstance(done.exception, kind), done.output
+
+
+def test_a_worker_refuses_what_is_no_endpoint():
+    # prevents: a traceback from a thread, and exit code 0, for a mistyped address
+    done = CliRunner().invoke(root, ["worker", "--connect", "plant-7:7003"])
+    assert done.exit_code == 2
+    assert "tcp://HOST:PORT" in done.output

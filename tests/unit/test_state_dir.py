@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -148,3 +149,15 @@ def test_the_client_id_is_made_once(tmp_path):
     remade = client_id(tmp_path)
     assert remade != made
     assert client_id(tmp_path) == remade
+
+
+def test_a_full_disk_is_told_with_its_cure(tmp_path, monkeypatch):
+    # prevents: a traceback at 3 a.m. when the farm can't even write its pid
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.write", full)
+    with pytest.raises(StateError, match="No space left on device: make room"):
+        lock(tmp_path)
+    monkeypatch.undo()
+    lock(tmp_path).release()  # and the directory is not left locked

@@ -111,7 +111,7 @@ def test_the_number_of_fields_must_fit(body: tuple[Any, ...]) -> None:
         (wire.Claim.KIND, (7, "1")),
         (wire.Claim.KIND, (7, {"1": 1})),
         (wire.Bye.KIND, (7, b"reason")),
-        (wire.Orders.KIND, (1, False)),  # an int is no bool
+        (wire.Orders.KIND, (1,)),  # an int is no bool
         (wire.Ready.KIND, (7, "1", "h", True)),
         (wire.Welcome.KIND, (7, "j", "r", [], "h")),
         (wire.SupervisorReport.KIND, ([1],)),

@@ -54,6 +54,7 @@ class Finished:
     reason: str  # a sentence when not OK, else ""
     provenance: Mapping[str, Any]  # what `describe` found
     model_version: str
+    model_hash: str  # of the worker's model; "" where no worker had the join
 
 
 class Terminal(Enum):

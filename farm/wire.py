@@ -26,7 +26,7 @@ from farm.errors import WireError
 if typing.TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-PROTOCOL = 1  # raised with every change of a message; a worker of another version is refused
+PROTOCOL = 2  # raised with every change of a message; a worker of another version is refused
 
 # A head carries ids and one answer; 1 MB is far beyond both. It bounds what a hostile head can
 # become in memory: empty maps, one byte each, grow by a factor of 64.
@@ -83,6 +83,7 @@ class Result:
     reason: str
     provenance: dict[str, Any]
     model_version: str
+    model_hash: str
     read_s: float
     infer_s: float
 

@@ -719,6 +719,7 @@ def assert_depths(site: Site, hole: Hole) -> None:
         assert body["MachineId"] == hole.machine_id
         assert body["HeadId"] == hole.head_id
         assert body["AlgoVersion"]
+        assert body["ModelHash"]
         assert body["SourceTimestamp"].endswith("Z")
         assert "Error" not in body
     entry, transition, exit_ = keypoints["Value"]

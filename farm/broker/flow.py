@@ -167,7 +167,7 @@ class Flow:
 
     def _failure(self, key: Key, payloads: Mapping[str, bytes], reason: str) -> Finished:
         provenance = self._adapter.describe(payloads)
-        return Finished(*key, Status.FAILED, None, reason, provenance, "")
+        return Finished(*key, Status.FAILED, None, reason, provenance, "", "")
 
     # ---- workers ----------------------------------------------------------------------------
 
@@ -299,8 +299,15 @@ def _finished(key: Key, message: wire.Result) -> Finished:
         status, reason = Status(message.status), message.reason
     except ValueError:
         status, reason = Status.FAILED, f"The worker ended with the unknown status {message.status}"
-    provenance, version = message.provenance, message.model_version
-    return Finished(*key, status, message.value, reason, provenance, version)
+    return Finished(
+        *key,
+        status,
+        message.value,
+        reason,
+        message.provenance,
+        message.model_version,
+        message.model_hash,
+    )
 
 
 def _rules(config: Config) -> Rules:

@@ -218,14 +218,27 @@ class DataIdsConfig(Section):
 
 
 class EstimationConfig(Section):
-    """Where the answers go: `<root>/<toolbox>/<tool>/` and then these."""
+    """Where the answers go, `<root>/<toolbox>/<tool>/` and then these, and what they tell."""
 
-    keypoints: Topic = Field(f"{_ESTIMATE}.KeyPoints", description="Entry, transition, exit in mm.")
+    keypoints: Topic = Field(
+        f"{_ESTIMATE}.KeyPoints",
+        description="Entry, transition, exit in mm; entry and exit where there is one material.",
+    )
     depth_estimation: Topic = Field(
         f"{_ESTIMATE}.DepthEstimation", description="The depths of the materials in mm."
     )
     errors: Topic = Field(
         f"{_ESTIMATE}.Errors", description="Messages that can't be attributed to any hole."
+    )
+    confidence: bool = Field(
+        True,
+        description="Add ModelHash, Sigma and Quality; false: the former system's fields alone,"
+        " for consumers that refuse others.",
+    )
+    tip_keypoints: bool = Field(
+        False,
+        description="Add TipKeyPoints to the KeyPoints message, where the model gives them: where"
+        " the tip itself met each boundary, which may be ahead of the torque.",
     )
 
     @model_validator(mode="after")
@@ -281,7 +294,7 @@ class MqttConfig(Section):
         default_factory=DataIdsConfig, description="Where the values lie in the messages."
     )
     estimation: EstimationConfig = Field(
-        default_factory=EstimationConfig, description="Where the answers go."
+        default_factory=EstimationConfig, description="Where the answers go, and what they tell."
     )
     processing: ProcessingConfig = Field(
         default_factory=ProcessingConfig, description="Workers and model."

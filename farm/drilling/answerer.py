@@ -1,7 +1,7 @@
 """Answers each finished hole: with its depths, with the reason why there are none, or not at all.
 
 Owns the mapping from how the work ended to the one visible end. `DepthValidator` judges the value,
-`ResultMessageFormatter` words the messages.
+`ConfidenceReader` how sure the model says it is, `ResultMessageFormatter` words the messages.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from farm.adapter import Answer, Finished, Publication, Route, Status, Terminal
+from farm.drilling.confidence import ConfidenceReader
 from farm.drilling.formatter import ResultMessageFormatter
 from farm.drilling.validator import Decision, DepthValidator, Verdict
 
@@ -24,6 +25,7 @@ class DepthAnswerer:
 
     def __init__(self, config: Config) -> None:
         self._validator = DepthValidator(config.mqtt.depth_validation)
+        self._confidence = ConfidenceReader(config.mqtt.estimation)
         self._formatter = ResultMessageFormatter(config.mqtt)
 
     @property
@@ -51,13 +53,18 @@ class DepthAnswerer:
     def _answer_depths(self, finished: Finished, verdict: Verdict) -> Answer:
         if verdict.decision is Decision.SKIP:
             return Answer(Terminal.SKIPPED, (), alert=verdict.alert, counts=_counts(verdict))
+        confidence = self._confidence.read(finished.value, keypoints=len(verdict.keypoints_mm))
         messages = self._formatter.depths(
             finished,
             keypoints_mm=verdict.keypoints_mm,
             depths_mm=verdict.depths_mm,
+            confidence=confidence,
             warning=_warning(verdict),
         )
-        return Answer(Terminal.PUBLISHED, messages, alert=verdict.alert, counts=_counts(verdict))
+        counts = _counts(verdict)
+        if confidence.is_malformed:
+            counts = (*counts, "invalid_confidence")
+        return Answer(Terminal.PUBLISHED, messages, alert=verdict.alert, counts=counts)
 
 
 def _keypoints(value: Any) -> Any:

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from farm.adapter import Finished, Publication, Route
+from farm.drilling.confidence import NO_CONFIDENCE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from farm.config import MqttConfig
+    from farm.drilling.confidence import Confidence
 
 MAX_SENTENCE_CHARS: Final = 300  # a sentence is for people; a longer one is a dump
 NO_REASON: Final = "The hole could not be processed, and the reason was lost"
@@ -28,6 +30,7 @@ class ResultMessageFormatter:
         self._keypoints = config.estimation.keypoints
         self._depths = config.estimation.depth_estimation
         self._errors = config.estimation.errors
+        self._tells_model_hash = config.estimation.confidence
 
     def depths(
         self,
@@ -35,6 +38,7 @@ class ResultMessageFormatter:
         *,
         keypoints_mm: Sequence[float],
         depths_mm: Sequence[float],
+        confidence: Confidence = NO_CONFIDENCE,
         warning: str = "",
     ) -> tuple[Publication, ...]:
         """The two messages of a hole that has depths.
@@ -43,12 +47,16 @@ class ResultMessageFormatter:
             finished: the hole.
             keypoints_mm: finite numbers, as `DepthValidator` gives them.
             depths_mm: their differences.
+            confidence: what the model says of its certainty, as far as it is to be published.
             warning: a sentence to be added to both, or "".
         """
-        extra = {"Warning": sentence(warning)} if warning else {}
+        certainty = _present(Sigma=confidence.sigma_mm, Quality=confidence.quality)
+        tips = _present(TipKeyPoints=confidence.tip_mm)
+        last = _present(Warning=sentence(warning) or None)
+        keypoints, depths = list(keypoints_mm), list(depths_mm)
         return (
-            self._publication(finished, self._keypoints, list(keypoints_mm), extra),
-            self._publication(finished, self._depths, list(depths_mm), extra),
+            self._publication(finished, self._keypoints, keypoints, certainty | tips | last),
+            self._publication(finished, self._depths, depths, certainty | last),
         )
 
     def error(self, finished: Finished, reason: str) -> tuple[Publication, ...]:
@@ -84,9 +92,14 @@ class ResultMessageFormatter:
             "HeadId": _text(provenance.get("HeadId")),
             "Value": value,
             "AlgoVersion": _text(finished.model_version),
+            **self._model_hash(finished),
             **extra,
         }
         return Publication(self._topic(finished.source, path), orjson.dumps(body))
+
+    def _model_hash(self, finished: Finished) -> dict[str, Any]:
+        # Left out rather than null where no worker had the hole: no weights answered there.
+        return _present(ModelHash=_text(finished.model_hash)) if self._tells_model_hash else {}
 
     def _topic(self, source: str, path: str) -> str:
         return f"{self._root}/{source}/{path}"
@@ -99,6 +112,11 @@ def sentence(text: str) -> str:
     if len(line) <= MAX_SENTENCE_CHARS:
         return line
     return line[: MAX_SENTENCE_CHARS - 1].rstrip() + "…"
+
+
+def _present(**fields: Any) -> dict[str, Any]:
+    """The fields that have a value, in this order."""
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _text(value: object) -> str | None:

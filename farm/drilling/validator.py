@@ -97,8 +97,8 @@ class DepthValidator:
         reason = _why_not_keypoints(keypoints_mm)
         if reason:
             return self._invalid(reason)
-        keypoints = tuple(_rounded(keypoint) for keypoint in keypoints_mm)
-        depths = tuple(_rounded(b - a) for a, b in pairwise(keypoints))
+        keypoints = tuple(rounded(keypoint) for keypoint in keypoints_mm)
+        depths = tuple(rounded(b - a) for a, b in pairwise(keypoints))
         negative = min(depths) < 0
         reached, alert = self._track(source, negative=negative, now_s=now_s)
         return Verdict(
@@ -177,8 +177,9 @@ class DepthValidator:
         )
 
 
-def _rounded(value_mm: float) -> float:
-    return round(float(value_mm), DECIMALS) + 0.0  # adding zero turns -0.0 into 0.0
+def rounded(value: float) -> float:
+    """A finite number as it is published: to DECIMALS, and never -0.0."""
+    return round(float(value), DECIMALS) + 0.0  # adding zero turns -0.0 into 0.0
 
 
 def _why_not_keypoints(value: Any) -> str:

@@ -34,7 +34,8 @@ class Model(Protocol):
     """Published with every answer as AlgoVersion."""
 
     content_hash: str
-    """Identifies the weights, so that an answer can be traced to what made it."""
+    """Identifies the weights, so that an answer can be traced to what made it; published with every
+    answer as ModelHash."""
 
     def warm_up(self) -> None:
         """Run once on a made-up input, so that the first real one is as fast as the rest."""
@@ -49,12 +50,37 @@ class Model(Protocol):
 
         Returns:
             One answer per input: an `Insufficient`, or a value of None, bool, int, float, str,
-            list and dict with str keys. Depth models answer
-            ``{"keypoints_mm": [entry, transition, exit]}`` in mm of |position|.
+            list and dict with str keys. Depth models answer as `depth_answer` does:
+            ``{"keypoints_mm": [entry, transition, exit]}`` in mm of |position|, or
+            ``[entry, exit]`` where there is one material; and, if they know it, ``"sigma_mm"`` and
+            ``"tip_mm"``, lists of that length in mm, and ``"quality"``, 0 to 1.
         """
         ...
 
 
-def depth_answer(keypoints_mm: Sequence[float]) -> Mapping[str, Any]:
-    """The answer of a depth model: keypoints in mm of |position|, in order of depth."""
-    return {"keypoints_mm": [float(k) for k in keypoints_mm]}
+def depth_answer(
+    keypoints_mm: Sequence[float],
+    *,
+    sigma_mm: Sequence[float] | None = None,
+    quality: float | None = None,
+    tip_mm: Sequence[float] | None = None,
+) -> Mapping[str, Any]:
+    """The answer of a depth model. What is None is left out.
+
+    Args:
+        keypoints_mm: in mm of |position|, in order of depth.
+        sigma_mm: one standard deviation in mm of each keypoint; published as Sigma.
+        quality: the probability, 0 to 1, that every keypoint is within 0.5 mm; published as
+            Quality.
+        tip_mm: where the tip itself met each boundary, which may be ahead of the torque, in mm of
+            |position|; published as TipKeyPoints where the configuration wants it.
+    """
+    lists = {"keypoints_mm": keypoints_mm, "sigma_mm": sigma_mm, "tip_mm": tip_mm}
+    answer: dict[str, Any] = {
+        key: [float(number) for number in numbers]
+        for key, numbers in lists.items()
+        if numbers is not None
+    }
+    if quality is not None:
+        answer["quality"] = float(quality)
+    return answer

@@ -42,6 +42,7 @@ COUNT_WORDS = {
     "refused_publications": "answers refused by MQTT",
     "negative_depths": "negative depths",
     "negative_runs": "runs of negative depths",
+    "invalid_confidence": "malformed confidences left out",
     "alerts": "alerts",
     "bounces": "bounces",
     "reclaimed": "sent again unclaimed",

@@ -104,6 +104,7 @@ class Computer:
             reason=end.reason,
             provenance=self._describe(job),
             model_version=str(self._model.version),
+            model_hash=str(self._model.content_hash),
             read_s=read_s,
             infer_s=infer_s,
         )

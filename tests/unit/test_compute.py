@@ -8,7 +8,7 @@ import pytest
 from fakes import FakeAdapter
 
 from farm import wire
-from farm.models.model import Insufficient
+from farm.models.model import Insufficient, depth_answer
 from farm.worker.compute import Computer
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ class FakeModel:
     """Answers with what a function makes of each input's trace."""
 
     version: Any = "fake-1"
-    content_hash = "0"
+    content_hash: Any = "abc0"
 
     def __init__(self, answer: Callable[[str], Any]) -> None:
         self._answer = answer
@@ -51,7 +51,9 @@ def test_a_batch_is_computed_at_once_and_answered_in_order() -> None:
         (1, "ok", "1:A", ""),
         (2, "ok", "2:B", ""),
     ]
-    assert {(r.worker_id, r.model_version) for r in results} == {(50, "fake-1")}
+    assert {(r.worker_id, r.model_version, r.model_hash) for r in results} == {
+        (50, "fake-1", "abc0")
+    }
     assert results[0].provenance == {"kinds": ["trace"]}
     assert all(r.read_s >= 0 and r.infer_s >= 0 for r in results)
 
@@ -121,7 +123,23 @@ def test_a_description_that_breaks_costs_the_description_and_not_the_worker(text
     assert result.status == ("ok" if text == "undescribed" else "failed")
 
 
-def test_a_model_version_that_is_a_number_is_sent_as_text() -> None:
+def test_a_model_version_or_hash_that_is_a_number_is_sent_as_text() -> None:
     model = FakeModel(str.upper)
-    model.version = 3
-    assert run(model, job(1))[0].model_version == "3"
+    model.version, model.content_hash = 3, 17
+    [result] = run(model, job(1))
+    assert (result.model_version, result.model_hash) == ("3", "17")
+
+
+def test_a_hole_without_value_says_whose_verdict_it_is_too() -> None:
+    # prevents: a refusal that can't be traced to the weights that refused
+    [refusal] = run(FakeModel(lambda _: Insufficient("Not enough steps")), job(1))
+    [failure] = run(FakeModel(explode_on_bad), job(1, "bad"))
+    [unsendable] = run(FakeModel(lambda _: object()), job(1))
+    assert {r.model_hash for r in (refusal, failure, unsendable)} == {"abc0"}
+
+
+def test_the_confidence_of_a_model_reaches_the_wire() -> None:
+    # prevents: a worker that sends on the keypoints alone
+    answer = depth_answer([2.0, 10.0], sigma_mm=[0.06, 0.1], quality=0.98, tip_mm=[1.9, 9.8])
+    [result] = run(FakeModel(lambda _: answer), job(1))
+    assert (result.status, result.value) == ("ok", answer)

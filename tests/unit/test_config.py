@@ -207,6 +207,17 @@ def test_the_defaults_of_the_data_ids_are_those_of_the_former_system(write):
     assert given.estimation == Config().mqtt.estimation
 
 
+def test_answers_keep_to_the_old_form_when_file_or_environment_say_so(write):
+    """Prevents a site with strict consumers that can't go back to the fields they know."""
+    default = Config().mqtt.estimation
+    assert (default.confidence, default.tip_keypoints) == (True, False)
+    path = write("mqtt: {estimation: {confidence: false, tip_keypoints: true}}\n")
+    given = load_config(path, {}, {}).config.mqtt.estimation
+    assert (given.confidence, given.tip_keypoints) == (False, True)
+    environ = {"FARM_MQTT__ESTIMATION__CONFIDENCE": "false"}
+    assert not load_config(None, {}, environ).config.mqtt.estimation.confidence
+
+
 @pytest.mark.parametrize(
     ("written", "meant"),
     [("1234", "1234"), ("0012", "0012"), ("on", "on"), ("1e3", "1e3"), ("12:30", "12:30")],

@@ -79,7 +79,9 @@ class Rig:
     def finish(
         self, worker: Worker, job_id: int, value: Any = 1, status: str = "ok", reason: str = ""
     ) -> None:
-        result = wire.Result(worker.worker_id, job_id, status, value, reason, {}, "m1", 0.1, 0.2)
+        result = wire.Result(
+            worker.worker_id, job_id, status, value, reason, {}, "m1", "h1", 0.1, 0.2
+        )
         self.flow.finished(result, self.now_s)
 
     def compute(self, worker: Worker, value: Any = 1) -> None:
@@ -156,12 +158,15 @@ def test_the_real_traffic_of_a_drilled_hole_is_answered_with_its_depths() -> Non
     assert entry.payloads == parts
     provenance = dict(rig.adapter.describe(entry.payloads))
     value = {"keypoints_mm": [2.0, 6.0, 10.0]}
-    result = wire.Result(worker.worker_id, job_id, "ok", value, "", provenance, "m1", 0.1, 0.2)
+    result = wire.Result(
+        worker.worker_id, job_id, "ok", value, "", provenance, "m1", "h1", 0.1, 0.2
+    )
     rig.flow.finished(result, 0.1)
     answers = [json.loads(text) for text in rig.publish()]
     assert sorted(str(answer["Value"]) for answer in answers) == ["[2.0, 6.0, 10.0]", "[4.0, 4.0]"]
     assert {answer["ResultId"] for answer in answers} == {"440"}
     assert {answer["HeadId"] for answer in answers} == {"E0-TEST"}
+    assert {(answer["AlgoVersion"], answer["ModelHash"]) for answer in answers} == {("m1", "h1")}
     assert rig.ends == {"published": 1}
 
 

@@ -118,7 +118,9 @@ def test_the_numbers_follow_a_hole_to_its_end(flow: Flow) -> None:
     assert (made["jobs"]["pending"], made["jobs"]["active"]) == (0, 1)
     assert made["workers"][0]["state"] == WorkerState.BUSY.value
     assert made["workers"][0]["job_age_s"] == 0.5
-    flow.finished(wire.Result(worker_id, offer[0].job_id, "ok", "42", "", {}, "m1", 0.1, 0.2), 1.0)
+    flow.finished(
+        wire.Result(worker_id, offer[0].job_id, "ok", "42", "", {}, "m1", "h1", 0.1, 0.2), 1.0
+    )
     assert shot(flow)["jobs"]["unconfirmed_publications"] == 1
     assert flow.publication() is not None
     flow.outbox.sent(1)

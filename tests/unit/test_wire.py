@@ -40,7 +40,9 @@ def any_of(cls: type[Any]) -> st.SearchStrategy[Any]:
 
 MESSAGES = st.sampled_from(KINDS).flatmap(any_of)
 CLAIM = wire.Claim(7, [1, 2])
-RESULT = wire.Result(7, 1, "ok", {"keypoints_mm": [1.0]}, "", {"HeadId": "E0"}, "1.0", 0.001, 0.002)
+RESULT = wire.Result(
+    7, 1, "ok", {"keypoints_mm": [1.0]}, "", {"HeadId": "E0"}, "1.0", "h", 0.001, 0.002
+)
 
 
 def frame(kind: int, *body: Any) -> bytes:
@@ -59,6 +61,22 @@ def refused(*frames: bytes) -> str:
 @given(MESSAGES)
 def test_every_message_arrives_as_it_was_sent(message: wire.Message) -> None:
     assert wire.decode([wire.encode(message)]) == message
+
+
+def test_the_confidence_and_the_hash_of_a_model_cross_unchanged() -> None:
+    # prevents: a deviation that is rounded or lost between model and broker, or version and hash
+    # that change places
+    value = {
+        "keypoints_mm": [1.0, 2.5],
+        "sigma_mm": [0.0611, 0.1],
+        "quality": 0.98,
+        "tip_mm": [1, 2],
+    }
+    result = wire.Result(7, 1, "ok", value, "", {}, "net-1", "3f9a", 0.0, 0.0)
+    arrived = wire.decode([wire.encode(result)])
+    assert isinstance(arrived, wire.Result)
+    assert arrived.value == value
+    assert (arrived.model_version, arrived.model_hash) == ("net-1", "3f9a")
 
 
 def test_every_kind_has_a_number_of_its_own() -> None:
@@ -205,19 +223,24 @@ def test_decoding_a_damaged_message_gives_a_message_or_a_wire_error(
 def test_an_answer_that_the_broker_would_refuse_fails_at_the_worker(value: Any) -> None:
     # refused by the broker, it would be missing there until the job's deadline kills the worker
     with pytest.raises(WireError):
-        wire.encode(wire.Result(7, 1, "ok", value, "", {}, "1.0", 0.0, 0.0))
+        wire.encode(wire.Result(7, 1, "ok", value, "", {}, "1.0", "h", 0.0, 0.0))
+
+
+def test_a_model_hash_that_is_no_text_fails_at_the_worker() -> None:
+    with pytest.raises(WireError, match="model_hash"):
+        wire.encode(wire.Result(7, 1, "ok", None, "", {}, "1", 3, 0.0, 0.0))  # type: ignore[arg-type]
 
 
 def test_an_answer_that_contains_itself_fails_at_the_worker() -> None:
     value: list[Any] = []
     value.append(value)
     with pytest.raises(WireError):
-        wire.encode(wire.Result(7, 1, "ok", value, "", {}, "1.0", 0.0, 0.0))
+        wire.encode(wire.Result(7, 1, "ok", value, "", {}, "1.0", "h", 0.0, 0.0))
 
 
 def test_a_model_version_that_is_no_text_fails_at_the_worker() -> None:
     with pytest.raises(WireError, match="model_version"):
-        wire.encode(wire.Result(7, 1, "ok", None, "", {}, 3, 0.0, 0.0))  # type: ignore[arg-type]
+        wire.encode(wire.Result(7, 1, "ok", None, "", {}, 3, "h", 0.0, 0.0))  # type: ignore[arg-type]
 
 
 # ---- jobs --------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """The tolerant reader of the units' OPC UA PubSub JSON: ids, provenance, and the hole itself.
 
 Owns what differs between gateways and what makes a message unreadable; every such cause is a
-`ReadError` with one sentence, fit to be published. Topics are `farm.drilling.adapter`'s.
+`ReadError` with one sentence, fit to be published. The Trace's lists are `farm.drilling.columns`',
+topics are `farm.drilling.adapter`'s.
 """
 
 from __future__ import annotations
@@ -10,18 +11,16 @@ import math
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
-from farm.drilling.fields import ABSENT, Field, canonical_id, json_type, parse
-from farm.drilling.hole import FloatArray, Hole, Step
+from farm.drilling.columns import ColumnReader
+from farm.drilling.fields import ABSENT, Field, canonical_id, parse
+from farm.drilling.hole import Hole, Step
 from farm.errors import ReadError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from numpy.typing import NDArray
-
     from farm.config import DataIdsConfig, LimitsConfig
+    from farm.drilling.lists import ListReader
 
 __all__ = ["HEADS", "RESULT", "TRACE", "OpcUaReader", "canonical_id"]
 
@@ -35,17 +34,25 @@ MAX_STEPS: Final = 256  # a program has up to 8; bounds what a broken Result mak
 SMALL_BYTES: Final = 64_000  # up to here a whole parse for provenance costs less than 0.1 ms
 
 _LABELS = {RESULT: "Result", TRACE: "Trace", HEADS: "Heads"}
-_NUMBERS = frozenset((int, float))
-_INT16 = np.iinfo(np.int16)
+_INT16_MIN: Final = -(2**15)  # as `Hole.step_number` can hold them
+_INT16_MAX: Final = 2**15 - 1
 _TIMESTAMP = re.compile(
     rb'"SourceTimestamp"[ \t\r\n]{0,200}:[ \t\r\n]{0,200}"([0-9A-Za-z:.+-]{1,40})"'
 )
 
 
 class OpcUaReader:
-    """Reads ids, provenance and holes from raw messages, as the configuration names the fields."""
+    """Reads ids, provenance and holes from raw messages, as the configuration names the fields.
 
-    def __init__(self, data_ids: DataIdsConfig, limits: LimitsConfig) -> None:
+    Args:
+        data_ids: the paths of the fields.
+        limits: what is too big to be read.
+        lists: how lists of numbers are read; without it, the fastest way there is.
+    """
+
+    def __init__(
+        self, data_ids: DataIdsConfig, limits: LimitsConfig, lists: ListReader | None = None
+    ) -> None:
         self._limits = limits
         self._ids = {
             RESULT: (Field(data_ids.result_id),),
@@ -54,11 +61,7 @@ class OpcUaReader:
         }
         self._machine_id = Field(data_ids.machine_id)
         self._head_id = Field(data_ids.head_id)
-        self._position = Field(data_ids.position)
-        self._torque = Field(data_ids.torque)
-        self._thrust = Field(data_ids.thrust)
-        self._step = Field(data_ids.step)
-        self._rate = Field(_beside(self._position.path, "SamplingInterval"))
+        self._columns = ColumnReader(data_ids, limits, lists)
         self._step_numbers = Field(data_ids.step_vals)
         self._stop_codes = Field(data_ids.stop_codes)
         self._durations = Field(data_ids.durations)
@@ -89,25 +92,15 @@ class OpcUaReader:
         Raises:
             ReadError: the sentence names kind and cause. Nothing else is ever raised.
         """
-        result = self._parse(RESULT, parts)
-        trace = self._parse(TRACE, parts)
-        columns = {
-            "position": self._column(trace, "position", self._position),
-            "torque": self._column(trace, "torque", self._torque),
-            "thrust": self._column(trace, "thrust", self._thrust),
-            "step": self._column(trace, "step", self._step),
-        }
-        lengths = {name: len(column) for name, column in columns.items()}
-        if len(set(lengths.values())) > 1:
-            told = ", ".join(f"{name} {length}" for name, length in lengths.items())
-            raise ReadError(f"Trace: the lists differ in length ({told})")
+        result = self._parse(self._message(RESULT, parts))
+        columns = self._columns.read(self._message(TRACE, parts))
         return Hole(
-            position_mm=np.abs(columns["position"]),
-            torque_a=columns["torque"],
-            thrust_a=columns["thrust"],
-            step_number=_step_numbers(columns["step"]),
+            position_mm=columns.position_mm,
+            torque_a=columns.torque_a,
+            thrust_a=columns.thrust_a,
+            step_number=columns.step_number,
             steps=self._steps(result),
-            sample_rate_hz=_rate_hz(self._rate.of(trace)),
+            sample_rate_hz=_rate_hz(columns.rate),
         )
 
     def describe(self, parts: Mapping[str, bytes]) -> dict[str, str | None]:
@@ -150,30 +143,18 @@ class OpcUaReader:
                 f" more than limits.message_bytes ({self._limits.message_bytes})"
             )
 
-    def _parse(self, kind: str, parts: Mapping[str, bytes]) -> dict[str, Any]:
-        label = _LABELS[kind]
+    def _message(self, kind: str, parts: Mapping[str, bytes]) -> bytes:
         if kind not in parts:
-            raise ReadError(f"{label}: the message is missing")
-        self._check_size(label, parts[kind])
-        try:
-            return parse(parts[kind])
-        except ReadError as error:
-            raise ReadError(f"{label}: {error}") from error
+            raise ReadError(f"{_LABELS[kind]}: the message is missing")
+        self._check_size(_LABELS[kind], parts[kind])
+        return parts[kind]
 
-    def _column(self, trace: dict[str, Any], name: str, field: Field) -> FloatArray:
-        values = field.of(trace)
-        if values is ABSENT:
-            raise ReadError(f"Trace: {name} is missing")
-        if not isinstance(values, list):
-            raise ReadError(f"Trace: {name} is {json_type(values)}, not a list")
-        if not values:
-            raise ReadError(f"Trace: {name} is empty")
-        if len(values) > self._limits.samples:
-            raise ReadError(
-                f"Trace: {name} has {len(values)} samples,"
-                f" more than limits.samples ({self._limits.samples})"
-            )
-        return _float32(name, values)
+    @staticmethod
+    def _parse(result: bytes) -> dict[str, Any]:
+        try:
+            return parse(result)
+        except ReadError as error:
+            raise ReadError(f"{_LABELS[RESULT]}: {error}") from error
 
     def _steps(self, result: dict[str, Any]) -> tuple[Step, ...]:
         numbers = _listed(self._step_numbers.of(result))
@@ -190,12 +171,6 @@ class OpcUaReader:
             for i, number in enumerate(numbers)
         )
         return tuple(step for step in steps if step is not None)
-
-
-def _beside(path: str, name: str) -> str:
-    """The path of a trace's own property, next to its values."""
-    trace, separator, _ = path.partition(".StepTraceContent")
-    return f"{trace if separator else path.rpartition('.')[0]}.{name}"
 
 
 def _value(payload: bytes, fields: tuple[Field, ...]) -> Any:
@@ -219,29 +194,6 @@ def _value(payload: bytes, fields: tuple[Field, ...]) -> Any:
 
 def _first(values: Iterable[Any]) -> Any:
     return next((value for value in values if value is not ABSENT), ABSENT)
-
-
-def _float32(name: str, values: list[Any]) -> FloatArray:
-    # Types first: NumPy would take "1.5", null and true for numbers without a word.
-    if not _NUMBERS.issuperset(map(type, values)):
-        at, value = next((i, v) for i, v in enumerate(values) if type(v) not in _NUMBERS)
-        raise ReadError(f"Trace: {name} holds {json_type(value)} at sample {at}")
-    with np.errstate(over="ignore"):
-        column = np.array(values, dtype=np.float32)
-    finite = np.isfinite(column)
-    if not finite.all():
-        at = int(np.argmin(finite))
-        raise ReadError(f"Trace: {name} holds a number too big for float32 at sample {at}")
-    return column
-
-
-def _step_numbers(column: FloatArray) -> NDArray[np.int16]:
-    whole = np.rint(column)
-    odd = (np.abs(whole - column) > 1e-3) | (whole < _INT16.min) | (whole > _INT16.max)
-    if odd.any():
-        at = int(np.argmax(odd))
-        raise ReadError(f"Trace: step holds {float(column[at]):g} at sample {at}, no step number")
-    return whole.astype(np.int16)
 
 
 def _rate_hz(value: object) -> float:
@@ -271,7 +223,7 @@ def _number(value: object) -> float:
 def _step(number: object, values: list[float]) -> Step | None:
     """One step from its number and stop code, duration, torque and thrust; None without number."""
     step_number = _number(number)
-    if not (_INT16.min <= step_number <= _INT16.max and step_number == round(step_number)):
+    if not (_INT16_MIN <= step_number <= _INT16_MAX and step_number == round(step_number)):
         return None
     stop_code, duration_s, torque_empty_a, thrust_empty_a = values
     return Step(

@@ -262,8 +262,14 @@ class ProcessingConfig(Section):
     model_id: int = Field(
         4,
         ge=1,
-        le=4,
-        description="Built-in model by number, 1 to 4; `model:` at the top level overrides it.",
+        le=1_000_000,
+        description="Model by number: 1 the rule, 4 the depth network, or one in models_dir; `farm"
+        " models list` shows them. `model:` at the top level overrides it.",
+    )
+    models_dir: FilePath | None = Field(
+        None,
+        description="Folder of models of your own, each a folder named by its number, as written by"
+        " `farm train --out`.",
     )
 
 

@@ -11,7 +11,9 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from farm.errors import ConfigError
+from farm.errors import ConfigError, ModelError
+from farm.models.package import MANIFEST
+from farm.models.registry import find_package
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +33,7 @@ def check_references(config: Config) -> None:
     found = [_class_problem("traffic.adapter", config.traffic.adapter)]
     if config.model not in _BUILT_IN:
         found.append(_class_problem("model", config.model))
+    found.append(_model_problem(config))
     found += [_file_problem(key, value) for key, value in _files(config)]
     if problems := [f"  {problem}" for problem in found if problem]:
         raise ConfigError("\n".join(["the configuration is not usable:", *problems]))
@@ -70,8 +73,23 @@ def _files(config: Config) -> Iterator[tuple[str, object]]:
         yield "mqtt.broker.tls.ca_file", broker.tls.ca_file
         yield "mqtt.broker.tls.cert_file", broker.tls.cert_file
         yield "mqtt.broker.tls.key_file", broker.tls.key_file
-    if config.model in _DEPTHNET:  # a model of the user's own may mean anything by `weights`
-        yield "model_settings.weights", config.model_settings.get("weights") or None
+    weights = config.model_settings.get("weights") or None
+    if config.model in _DEPTHNET and weights:  # a model of the user's own may mean anything by it
+        key = "model_settings.weights"
+        is_path = isinstance(weights, str | Path) and "\0" not in str(weights)
+        yield key, Path(weights) / MANIFEST if is_path else weights
+
+
+def _model_problem(config: Config) -> str:
+    """Why the registered model can't be found; "" when it can, or when another is named."""
+    if config.model:
+        return ""
+    processing = config.mqtt.processing
+    try:
+        find_package(processing.model_id, processing.models_dir)
+    except ModelError as error:
+        return f"mqtt.processing.model_id: {error}"
+    return ""
 
 
 def _file_problem(key: str, value: object) -> str:

@@ -297,11 +297,13 @@ class Config(Section):
     traffic: TrafficConfig = Field(default_factory=TrafficConfig, description="Kind of messages.")
     model: Annotated[str, AfterValidator(_model_name)] = Field(
         "",
-        description="Empty: the built-in network of mqtt.processing.model_id; rule: the gradient"
-        " rule; or package.module:Class of your own.",
+        description="Empty: the registered model of mqtt.processing.model_id; depthnet; rule; or"
+        " package.module:Class of your own.",
     )
     model_settings: dict[str, Any] = Field(
-        default_factory=dict, description="Settings of a model of your own, as it likes them."
+        default_factory=dict,
+        description="Settings of the model. The depth network knows weights (a folder), runtime,"
+        " device and min_quality (docs/models.md); one of your own, what it likes.",
     )
     correlation: CorrelationConfig = Field(
         default_factory=CorrelationConfig, description="How parts are joined."

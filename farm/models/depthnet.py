@@ -1,140 +1,97 @@
-"""The built-in depth network: three heat maps over |position|, read out below a bin's width.
+"""The depth network as the `Model` that workers hold: from holes to keypoints, or to a reason.
 
-Owns the network and its `Model`; the input grid is `farm.models.grid`, training `farm.training`.
+Owns what the network's numbers mean for a hole: which outcome it is, and when its answer is not to
+be trusted. The network is `farm.models.network`, its input `farm.models.grid`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-import itertools
-import zipfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
-from farm.drilling.hole import Hole
+from farm.drilling.hole import Hole, Step
 from farm.errors import ModelError
-from farm.models.grid import CHANNELS, Grid, resample
+from farm.models.grid import BIN_MM, resample
 from farm.models.model import Insufficient, depth_answer
+from farm.models.package import INT8, WEIGHTS, open_package
+from farm.models.runtime import DEFAULT, load_runtime
+from farm.models.traces import Traces
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-VERSION = "depthnet-1"
-WEIGHTS = Path(__file__).with_name("weights") / "depthnet.pt"
+    from numpy.typing import NDArray
 
-MIN_SAMPLES = 18
+BUILT_IN: Final = Path(__file__).with_name("library") / "4"
+
+MIN_SAMPLES: Final = 18
 """The shortest hole that a machine was seen to publish; less is a fragment."""
 
-_WIDTHS = (24, 32, 48, 64)  # features at each depth of the U; the grid halves between two
-_DILATIONS = (1, 2, 4, 8)  # at the bottom, where a bin is 0.4 mm: these see the whole hole
-_READ_OUT_BINS = 6  # the heat map's centre of mass is taken within +- 0.3 mm of its peak
-_OUTSIDE = -1e4  # a logit that loses to any bin inside, yet finite: no softmax gives NaN
+MAX_SPAN_MM: Final = 1000.0
+"""No drill travels farther; positions that do are no positions."""
+
+TOTAL_MM: Final = (1.5, 25.0)
+"""Thickness of the whole stack that was trained for; beyond it an answer is not to be trusted."""
+
+DOUBTFUL: Final = 0.3
+"""The highest quality of an answer beyond what was trained for."""
+
+_IDLE_A = 0.5  # a drill whose torque never leaves this met nothing
+_STOPPED = {128: "by the stop button", 512: "since the tool broke", 1024: "by an abort"}
+_ENDED = {1: "torque maximum", 8: "thrust limit", 64: "stroke", 2048: "torque minimum",
+          8192: "maximum stroke"}  # fmt: skip
+_SETTINGS = ("device", "min_quality", "runtime", "weights")
 
 
-class _Block(nn.Module):
-    """Two convolutions around a shortcut."""
+@dataclass(frozen=True, slots=True)
+class _Estimate:
+    """The network's numbers for one hole; each (3,) of entry, transition and exit.
 
-    def __init__(self, width: int, dilation: int = 1) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv1d(width, width, 3, padding=dilation, dilation=dilation, bias=False),
-            nn.BatchNorm1d(width),
-            nn.ReLU(),
-            nn.Conv1d(width, width, 3, padding=dilation, dilation=dilation, bias=False),
-            nn.BatchNorm1d(width),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(b, width, n) to the same shape."""
-        return torch.relu(x + self.body(x))
-
-
-class DepthNet(nn.Module):
-    """A small U-Net over the grid: one heat map of logits each for entry, transition and exit."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        first, *_ = _WIDTHS
-        self.stem = nn.Sequential(
-            nn.Conv1d(CHANNELS, first, 7, padding=3, bias=False), nn.BatchNorm1d(first), nn.ReLU()
-        )
-        self.down = nn.ModuleList(
-            nn.Sequential(nn.Conv1d(a, b, 3, stride=2, padding=1), nn.ReLU(), _Block(b))
-            for a, b in itertools.pairwise(_WIDTHS)
-        )
-        self.bottom = nn.Sequential(*(_Block(_WIDTHS[-1], d) for d in _DILATIONS))
-        self.up = nn.ModuleList(
-            nn.ConvTranspose1d(b, a, 2, stride=2) for a, b in itertools.pairwise(_WIDTHS)
-        )
-        self.merge = nn.ModuleList(_Block(width) for width in _WIDTHS[:-1])
-        self.head = nn.Conv1d(first, 3, 1)
-
-    def forward(self, channels: Tensor) -> Tensor:
-        """Grids (b, CHANNELS, N_BINS) to logits (b, 3, N_BINS)."""
-        levels = [self.stem(channels)]
-        for down in self.down:
-            levels.append(down(levels[-1]))
-        x = self.bottom(levels.pop())
-        for up, merge in zip(reversed(self.up), reversed(self.merge), strict=True):
-            x = merge(up(x) + levels.pop())
-        logits: Tensor = self.head(x)
-        return logits
-
-
-def read_out(logits: Tensor, used: Tensor) -> Tensor:
-    """Keypoints (b, 3) in bins from logits (b, 3, N_BINS), in order of depth and never NaN.
-
-    Args:
-        logits: the network's output.
-        used: (b,) how many bins each hole fills; no keypoint lies beyond.
+    Attributes:
+        point_mm: positions of torque onsets, |position|.
+        tip_mm: the same of thrust.
+        sigma_mm: one standard deviation of the former.
+        exists: probabilities.
+        quality: probability that all is right.
     """
-    index = torch.arange(logits.shape[-1], device=logits.device)
-    entry, transition, exit_ = logits.masked_fill(index >= used[:, None, None], _OUTSIDE).unbind(1)
-    # Entry first, then an exit behind it, then a transition between: each keeps a bin at least.
-    entry_at = _centre(entry, index)
-    exit_ = exit_.masked_fill(index < entry_at.floor()[:, None], _OUTSIDE)
-    exit_at = torch.maximum(_centre(exit_, index), entry_at)
-    outside = (index < entry_at.floor()[:, None]) | (index > exit_at.floor()[:, None])
-    between = _centre(transition.masked_fill(outside, _OUTSIDE), index)
-    transition_at = torch.minimum(torch.maximum(between, entry_at), exit_at)
-    return torch.stack((entry_at, transition_at, exit_at), 1)
 
-
-def _centre(logits: Tensor, index: Tensor) -> Tensor:
-    """The centre of mass (b,) of heat maps (b, n) around their peaks, in bins from the left."""
-    peak = logits.argmax(-1, keepdim=True)
-    near = logits.masked_fill((index - peak).abs() > _READ_OUT_BINS, 2 * _OUTSIDE)
-    return (near.softmax(-1) * (index + 0.5)).sum(-1)
+    point_mm: NDArray[np.float64]
+    tip_mm: NDArray[np.float64]
+    sigma_mm: NDArray[np.float64]
+    exists: NDArray[np.float64]
+    quality: float
 
 
 class DepthModel:
     """The `Model` that workers hold: DepthNet with its weights.
 
     Args:
-        settings: `weights` names another weights file, written by `farm train`.
+        settings: `weights` names another model's folder, as written by `farm train`; `runtime` and
+            `device` are those of `farm.models.runtime`; answers of less than `min_quality` are
+            given as insufficient (0: none are).
 
     Raises:
-        ModelError: a setting is unknown, or the weights are missing, corrupt or of another network.
+        ModelError: a setting is unknown or can't be, or the weights are missing, corrupt or of
+            another network.
     """
 
-    version = VERSION
-
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        unknown = sorted(set(settings) - {"weights"})
+        unknown = sorted(set(settings) - set(_SETTINGS))
         if unknown:
-            raise ModelError(f"model_settings: {unknown[0]!r} is unknown; depthnet knows: weights")
-        path = Path(settings.get("weights") or WEIGHTS)
-        payload = _read(path)
-        self.content_hash = hashlib.sha256(payload).hexdigest()[:16]
-        self._net = load_weights(payload, path)
+            known = ", ".join(_SETTINGS)
+            raise ModelError(f"model_settings: {unknown[0]!r} is unknown; depthnet knows: {known}")
+        self._min_quality = _share(settings.get("min_quality", 0.0))
+        runtime = str(settings.get("runtime") or DEFAULT)
+        package = open_package(Path(settings.get("weights") or BUILT_IN))
+        self._runtime = load_runtime(package, runtime, str(settings.get("device") or "auto"))
+        self.version = package.manifest.name
+        self.content_hash = package.short_hash(INT8 if runtime == "int8" else WEIGHTS)
 
     def warm_up(self) -> None:
-        """Run batches of 1 and 2 on a made-up hole: torch picks its kernels on first use."""
+        """Run batches of 1 and 2 on a made-up hole: a runtime picks its kernels on first use."""
         ramp = np.linspace(1, 20, 1000, dtype=np.float32)
         steps = np.repeat(np.array([1, 2], np.int16), 500)
         hole = Hole(position_mm=ramp, torque_a=ramp, thrust_a=ramp, step_number=steps, steps=())
@@ -146,77 +103,93 @@ class DepthModel:
         answers: list[Any] = [_refusal(hole) for hole in inputs]
         todo = [i for i, answer in enumerate(answers) if answer is None]
         if todo:
-            grids = [resample(inputs[i]) for i in todo]
-            for i, keypoints in zip(todo, self._keypoints_mm(grids), strict=True):
-                answers[i] = depth_answer(keypoints)
+            holes = [inputs[i] for i in todo]
+            for i, hole, estimate in zip(todo, holes, self._estimates(holes), strict=True):
+                answers[i] = self._answer(hole, estimate)
         return answers
 
-    def _keypoints_mm(self, grids: Sequence[Grid]) -> list[list[float]]:
-        """The three keypoints of each grid, in one batch."""
-        with torch.inference_mode():
-            logits = self._net(torch.from_numpy(np.stack([g.channels for g in grids])))
-            bins = read_out(logits, torch.tensor([g.used for g in grids])).tolist()
+    def _estimates(self, holes: Sequence[Hole]) -> list[_Estimate]:
+        """The network's numbers, in one batch."""
+        grids = resample(Traces.of(holes))
+        columns = self._runtime(grids).astype(np.float64)
+        point_mm = columns[:, :6] + grids.origin_mm[:, None]
+        # Bins wider than those trained with: the hole is longer than any known program's.
+        known = np.where(grids.bin_mm > 1.001 * BIN_MM, DOUBTFUL, 1.0)
         return [
-            [g.origin_mm + g.bin_mm * b for b in row] for g, row in zip(grids, bins, strict=True)
+            _Estimate(
+                point_mm[i, :3],
+                point_mm[i, 3:],
+                columns[i, 6:9],
+                columns[i, 12:15],
+                float(min(columns[i, 15], known[i])),
+            )
+            for i in range(len(holes))
         ]
+
+    def _answer(self, hole: Hole, estimate: _Estimate) -> Insufficient | Mapping[str, Any]:
+        """The outcome of one hole."""
+        entry, transition, exit_ = estimate.exists > 0.5
+        if not entry:
+            return Insufficient(_no_entry(hole))
+        if not exit_:
+            return Insufficient(_no_exit(hole))
+        chosen = [0, 1, 2] if transition else [0, 2]
+        keypoints = np.maximum.accumulate(estimate.point_mm[chosen])
+        quality = estimate.quality
+        if not TOTAL_MM[0] <= keypoints[-1] - keypoints[0] <= TOTAL_MM[1]:
+            quality = min(quality, DOUBTFUL)
+        if quality < self._min_quality:
+            return Insufficient(
+                f"The estimate is too uncertain (quality {quality:.2f}, "
+                f"wanted {self._min_quality:g})"
+            )
+        return depth_answer(
+            keypoints.tolist(),
+            sigma_mm=estimate.sigma_mm[chosen].tolist(),
+            quality=quality,
+            tip_mm=estimate.tip_mm[chosen].tolist(),
+        )
+
+
+def _share(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ModelError(f"model_settings: min_quality is {value!r}, not a number from 0 to 1")
+    return float(value)
 
 
 def _refusal(hole: Hole) -> Insufficient | None:
-    """Why a hole can't be answered, or None when it can."""
+    """Why a hole can't be answered, whatever the network says of it; or None."""
     if len(hole) < MIN_SAMPLES:
-        return Insufficient("Too few samples to estimate depth")
-    if hole.step_number.min() == hole.step_number.max():
+        return Insufficient(
+            f"Too few samples to estimate depth ({len(hole)}, at least {MIN_SAMPLES} are needed)"
+        )
+    # Samples may have lost their step numbers: the machine's report may still tell of several.
+    one_step = hole.step_number.min() == hole.step_number.max()
+    if one_step and len(hole.steps) <= 1:
         return Insufficient("Not enough steps to estimate depth")
+    if float(np.ptp(hole.position_mm)) > MAX_SPAN_MM:
+        return Insufficient(f"The positions span more than {MAX_SPAN_MM:g} mm: no drill's do")
     return None
 
 
-def _read(path: Path) -> bytes:
-    """The weights file."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ModelError(
-            f"can't read the weights {path}: {error.strerror}: correct model_settings.weights, "
-            "or make the file with `farm train --out FILE`"
-        ) from error
+def _no_entry(hole: Hole) -> str:
+    if float(np.quantile(np.abs(hole.torque_a), 0.98)) < _IDLE_A:
+        return "Air drilling: the drill met no material"
+    return "No entry found: the torque never began to rise as it does in material"
 
 
-def load_weights(payload: bytes, path: Path) -> DepthNet:
-    """The network that a weights file holds, ready to infer.
-
-    Raises:
-        ModelError: the payload is corrupt, or was made for another network.
-    """
-    cure = "restore the file, or make it anew with `farm train --out FILE`"
-    try:
-        saved = _unpack(payload)
-    except Exception as error:  # zipfile and torch raise anything at all on a broken file
-        cause = f"{type(error).__name__}: {str(error)[:80]}"
-        raise ModelError(f"the weights {path} are corrupt ({cause}): {cure}") from error
-    found = saved.get("version") if isinstance(saved, dict) else None
-    if found != VERSION:
-        raise ModelError(f"the weights {path} are of {found!r}, not {VERSION!r}: {cure}")
-    net = DepthNet()
-    try:
-        net.load_state_dict(saved["state"])
-    except (RuntimeError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"the weights {path} do not fit this network: {cure}") from error
-    return net.eval()
+def _no_exit(hole: Hole) -> str:
+    last = _last_step(hole)
+    code = last.stop_code if last else None
+    for bit, why in _STOPPED.items():
+        if last and code is not None and code & bit:
+            return f"Aborted: step {last.number} was stopped {why} before the drill was through"
+    ended = _ENDED.get(code) if code is not None else None
+    told = f" (step {last.number} ended on {ended})" if last and ended else ""
+    return f"No exit found: the recording ends before the drill is through{told}"
 
 
-def _unpack(payload: bytes) -> Any:
-    """What torch saved, its checksums compared: a flipped bit must not become a wrong network.
-
-    torch itself reads its zip archive without looking at the checksums in it.
-    """
-    with zipfile.ZipFile(io.BytesIO(payload)) as archive:
-        broken = archive.testzip()
-    if broken is not None:
-        raise ValueError(f"checksum of {broken}")
-    return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
-
-
-def save_weights(net: DepthNet, path: Path, provenance: Mapping[str, int | float | str]) -> None:
-    """Write a network, with how it was made, so that `DepthModel` can hold it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"version": VERSION, "state": net.state_dict(), **provenance}, path)
+def _last_step(hole: Hole) -> Step | None:
+    """The machine's report of the step that the last sample belongs to."""
+    number = int(hole.step_number[-1])
+    return next((s for s in reversed(hole.steps) if s.number == number), None)

@@ -1,48 +1,115 @@
-"""Finds the model that the configuration names, and proves that it is one."""
+"""The models by id, and how the one that the configuration names is loaded and proved to be one.
+
+A registered model is a folder, named by its id, with a manifest, weights and a card
+(`farm.models.package`): the built-in ones in `library/`, a site's own in `models_dir`.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 
 from farm.adapter import load_class
 from farm.errors import ModelError
 from farm.models.model import Model
+from farm.models.package import MANIFEST, Package, open_package
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-MODEL_IDS = (1, 2, 3, 4)
-"""Known from the system that `farm` replaces; all of them mean the built-in depth network."""
+LIBRARY: Final = Path(__file__).with_name("library")
+DEFAULT_ID: Final = 4
 
-_PROTOCOL = ("version", "content_hash", "warm_up", "infer")
+ALIASES: Final = MappingProxyType({2: 4, 3: 4})
+"""Ids of the system that `farm` replaces, whose networks are gone; their successor answers."""
 
-# Named by text, so that whoever wants the rule does not import torch.
-_BUILT_IN = {
-    "": "farm.models.depthnet:DepthModel",
+# Named by text, so that whoever wants the rule does not import torch. A manifest names one of
+# these and nothing else: a folder of data must not choose what code is run.
+_KINDS = {
     "depthnet": "farm.models.depthnet:DepthModel",
     "rule": "farm.models.rule:GradientRule",
 }
+_NAMES = {"depthnet": 4, "rule": 1}
+_PROTOCOL = ("version", "content_hash", "warm_up", "infer")
 
 
-def load_model(spec: str, model_id: int, settings: Mapping[str, Any]) -> Model:
+def registered(models_dir: Path | None = None) -> dict[int, Package]:
+    """Every model there is, by id; a site's own win over built-in ones.
+
+    Raises:
+        ModelError: a manifest can't be used.
+    """
+    folders: dict[int, Path] = {}
+    for root in (LIBRARY, models_dir):
+        if root is not None and root.is_dir():
+            folders |= {
+                int(path.name): path
+                for path in root.iterdir()
+                if path.name.isdecimal() and (path / MANIFEST).is_file()
+            }
+    return {model_id: open_package(folders[model_id]) for model_id in sorted(folders)}
+
+
+def find_package(model_id: int, models_dir: Path | None = None) -> Package:
+    """The model of an id.
+
+    Raises:
+        ModelError: there is none, or its manifest can't be used.
+    """
+    for root in (models_dir, LIBRARY):
+        for number in (model_id, ALIASES.get(model_id)):
+            if root is not None and number is not None:
+                folder = root / str(number)
+                if (folder / MANIFEST).is_file():
+                    return open_package(folder)
+    allowed = ", ".join(map(str, sorted({*registered(models_dir), *ALIASES})))
+    where = f" and none in {models_dir}" if models_dir else ""
+    raise ModelError(
+        f"there is no built-in model {model_id}{where}: choose one of {allowed}, name a class as "
+        "package.module:Class, or set mqtt.processing.models_dir"
+    )
+
+
+def kind_of(package: Package) -> str:
+    """Which of our classes runs a package.
+
+    Raises:
+        ModelError: none does.
+    """
+    kind = package.manifest.architecture.get("kind")
+    if kind not in _KINDS:
+        raise ModelError(
+            f"{package.folder / MANIFEST} is of the kind {kind!r}, which this farm can't run: "
+            f"it knows {', '.join(_KINDS)}; update farm"
+        )
+    return str(kind)
+
+
+def load_model(
+    spec: str, model_id: int, settings: Mapping[str, Any], models_dir: Path | None = None
+) -> Model:
     """The configured model, constructed but not warmed up.
 
     Args:
-        spec: "" or "depthnet", "rule", or "package.module:Class" of your own.
-        model_id: 1-4; looked at only when the spec is "".
+        spec: "" for the registered model of the id, "depthnet", "rule", or
+            "package.module:Class" of your own.
+        model_id: looked at only when the spec is "".
         settings: given to the class as it stands.
+        models_dir: where a site's own models are.
 
     Raises:
         ModelError: the id is unknown, the class can't be constructed, or it is no `Model`.
         ConfigError: the spec is malformed or names nothing that can be imported.
     """
-    if not spec and model_id not in MODEL_IDS:
-        allowed = ", ".join(map(str, MODEL_IDS))
-        raise ModelError(
-            f"there is no model {model_id}: choose one of {allowed}, "
-            "or name a class as package.module:Class"
-        )
-    found = load_class(_BUILT_IN.get(spec, spec), "model")
+    if not spec or spec in _NAMES:
+        package = find_package(_NAMES.get(spec, model_id), models_dir if not spec else None)
+        kind = kind_of(package)
+        if kind == "depthnet":
+            settings = {"weights": str(package.folder), **settings}
+        spec, found = spec or kind, load_class(_KINDS[kind], "model")
+    else:
+        found = load_class(spec, "model")
     model = _construct(found, spec, settings)
     missing = [name for name in _PROTOCOL if not hasattr(model, name)]
     if missing:

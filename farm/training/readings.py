@@ -1,127 +1,267 @@
-"""What a machine reports of a simulated hole: noise, quanta, held samples and the step report.
+"""What machines report of b simulated holes: samples with noise, quanta and held values.
 
-Owns everything between the noise-free course (`farm.training.course`) and a `Hole`.
+Owns everything between noise-free courses and `Traces`. All samples of a batch lie in flat arrays,
+hole after hole, so that a batch costs little more than its samples.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from farm.drilling.hole import Hole, Step
-from farm.training.course import SAMPLE_RATE_HZ
-from farm.training.forces import Array, quantise, slow_noise, wander
-from farm.training.programs import Role, StopCode
+from farm.models.traces import Traces
+from farm.training.profile import (
+    THRUST_FIRST,
+    THRUST_IDLE,
+    THRUST_METAL,
+    TORQUE_FIRST,
+    TORQUE_IDLE,
+    TORQUE_METAL,
+)
+from farm.training.programs import Role
+from farm.training.ramps import STEP_MM
 
 if TYPE_CHECKING:
-    from farm.drilling.hole import FloatArray
-    from farm.training.course import Course, Part
+    from farm.training.course import Course
+    from farm.training.draws import Array, Draws, Index
+    from farm.training.faults import Faults
+
+Samples = NDArray[np.float32]
 
 TORQUE_QUANTUM_A = 0.0488
 THRUST_QUANTUM_A = 0.0117
 POSITION_QUANTUM_MM = 0.0038
+MAX_SAMPLES = 20_000
 
-_AIR_TORQUE_SD_A = 0.024
-_AIR_THRUST_SD_A = 0.005
+_HELD = 4  # samples at a step's end repeat the one before
 _PECKS_PER_TURN = 1.5
+_SPIKE_SHARE = 0.002  # of the samples of a hole that suffers from them
 
 
-def report(run: Course) -> tuple[Hole, FloatArray]:
-    """The hole as a gateway would deliver it, and its power trace (n,) in watt."""
-    position = np.concatenate([part.position_mm for part in run.parts])
-    numbers = np.concatenate([np.full(len(p.position_mm), p.plan.number) for p in run.parts])
-    torque, thrust = _noisy(run, position)
-    hold = int(run.rng.integers(2, 4))
-    for signal in (position, torque, thrust):
-        signal[-hold:] = signal[-hold - 1]
-    steps = tuple(_step_report(run, part) for part in run.parts)
-    hole = Hole(
-        position_mm=quantise(position, POSITION_QUANTUM_MM).astype(np.float32),
-        torque_a=quantise(torque, TORQUE_QUANTUM_A).astype(np.float32),
-        thrust_a=quantise(thrust, THRUST_QUANTUM_A).astype(np.float32),
-        step_number=numbers.astype(np.int16),
-        steps=steps,
-        sample_rate_hz=SAMPLE_RATE_HZ,
+class _Layout:
+    """Where each sample belongs, in the flat arrays of a batch; n samples in all.
+
+    Attributes:
+        counts: (b, MAX_STEPS) samples of each step.
+        hole: (n,) of each sample.
+        within: (n,) its number within its step.
+        is_metal: (n,) whether its step is the metal's.
+        time_s: (n,) since the hole's first sample.
+    """
+
+    def __init__(self, draws: Draws, counts: Index, rate_hz: Array) -> None:
+        self.counts = counts
+        self._steps = counts.ravel()
+        self._holes = counts.sum(1)
+        self.starts = np.append(0, np.cumsum(self._holes))
+        every = np.arange(self.starts[-1])
+        self.hole = self.of_hole(np.arange(len(counts)))
+        self.within = every - self.of_step(np.cumsum(self._steps) - self._steps)
+        self.is_metal = self.of_step(draws.plans("role") == Role.METAL)
+        since = (every - self.of_hole(self.starts[:-1])).astype(np.float32)
+        self.time_s = since * self.of_hole((1 / rate_hz).astype(np.float32))
+
+    def of_hole(self, values: NDArray[Any]) -> NDArray[Any]:
+        """(n,) of a value (b,) for each hole."""
+        return np.repeat(values, self._holes)
+
+    def of_step(self, values: NDArray[Any]) -> NDArray[Any]:
+        """(n,) of a value (b, MAX_STEPS) for each step."""
+        return np.repeat(values.ravel(), self._steps)
+
+    def drawn(self, values: Array) -> Samples:
+        """(n,) of what was drawn (b,) or (b, MAX_STEPS), as samples are."""
+        cast = values.astype(np.float32)
+        return self.of_hole(cast) if values.ndim == 1 else self.of_step(cast)
+
+
+def report(draws: Draws, course: Course, faults: Faults) -> tuple[Traces, Index]:
+    """The samples of a batch, and how many (b, MAX_STEPS) each step has."""
+    rate_hz = faults.rate_hz(draws)
+    counts = _counts(draws, course, faults, rate_hz)
+    layout = _Layout(draws, counts, rate_hz)
+    # The last samples of a step repeat the one before them, in every channel.
+    held = np.minimum(layout.within, layout.of_step(np.maximum(counts - _HELD - 1, 0)))
+    position = layout.drawn(course.feed_mm_s / rate_hz[:, None]) * held.astype(np.float32)
+    position += layout.drawn(course.start_mm)
+    torque, thrust = _felt(course, layout, position)
+    _add_noise(draws, layout, torque, thrust)
+    _end_stop(draws, course, layout, position=position, torque=torque, thrust=thrust)
+    _stick(draws, layout, torque, share=draws.given("sticky_share"), quantum=(0.08, 0.18))
+    _stick(draws, layout, thrust, share=np.full(len(draws), 0.7), quantum=(0.012, 0.055))
+    _spoil(draws, faults, layout, torque, thrust)
+    repeats = np.flatnonzero(held < layout.within)
+    for signal in (torque, thrust):
+        signal[repeats] = signal[repeats - (layout.within - held)[repeats]]
+    numbers = layout.of_step(draws.plans("number").astype(np.int16))
+    numbers[layout.of_hole(faults.lost_steps)] = 1
+    traces = Traces(
+        position_mm=_quantise(position, POSITION_QUANTUM_MM),
+        torque_a=_quantise(torque, TORQUE_QUANTUM_A),
+        thrust_a=_quantise(thrust, THRUST_QUANTUM_A),
+        step_number=numbers,
+        starts=layout.starts,
+        rate_hz=rate_hz,
     )
-    return hole, _power_w(run, torque, steps)
+    return traces, counts
 
 
-def _noisy(run: Course, position: Array) -> tuple[Array, Array]:
-    """Torque and thrust (n,) as measured: noise grows with the load and moves no onset."""
-    rng, n = run.rng, len(position)
-    first = np.concatenate([part.first_a for part in run.parts])
-    metal = np.concatenate([part.metal_a for part in run.parts])
-    thrust = np.concatenate([part.thrust_a for part in run.parts])
-    red = rng.uniform(0.01, 0.05) * first + rng.uniform(*run.program.metal_noise) * metal
-    white = 10 ** rng.uniform(-3.0, -1.8) * metal
-    torque = first + metal + red * slow_noise(rng, n) + white * rng.standard_normal(n)
-    thrust *= 1 + rng.uniform(0.01, 0.06) * slow_noise(rng, n)
-    thrust += rng.uniform(0.003, 0.03) * thrust * rng.standard_normal(n)
-    if run.program.peck:
-        _peck(run, torque, thrust, metal)
-    torque += _idle(run, position) + _AIR_TORQUE_SD_A * rng.standard_normal(n)
-    thrust += rng.uniform(-0.04, 0.015) + wander(rng, position, rng.uniform(0, 0.015))
-    thrust += _AIR_THRUST_SD_A * rng.standard_normal(n)
-    _end_stop(run, position, torque, thrust)
-    return torque, thrust
+def _counts(draws: Draws, course: Course, faults: Faults, rate_hz: Array) -> Index:
+    """How many samples (b, MAX_STEPS) each step has; faults cut them short."""
+    length = (course.end_mm - course.start_mm) / course.feed_mm_s * rate_hz[:, None]
+    counts = np.where(course.runs, length.astype(np.intp) + _HELD, 0)
+    later = np.cumsum(counts > 0, 1) > 1
+    counts = np.where(faults.single_step[:, None] & later, 0, counts)
+    total = counts.sum(1)
+    keep = np.where(faults.abort, (total * draws.uniform(0.02, 1.0)).astype(np.intp), total)
+    keep = np.clip(keep, 2, MAX_SAMPLES)
+    before = np.cumsum(counts, 1) - counts
+    return np.asarray(np.clip(keep[:, None] - before, 0, counts))
 
 
-def _peck(run: Course, torque: Array, thrust: Array, metal: Array) -> None:
-    """Add the micropeck's vibration: 1.5 strokes a turn, weak lines at a third and two thirds."""
-    rng = run.rng
-    plan = next(p for p in run.program.steps if p.role is Role.METAL)
-    pecks_hz = _PECKS_PER_TURN * plan.rpm * run.speed / 60
-    time_s = np.arange(len(torque)) / SAMPLE_RATE_HZ
-    share = np.clip(metal / run.torque.metal_a, 0, 1.2)
-    # The first step runs without the micropeck.
-    share[: len(run.parts[0].position_mm)] = 0
-    for part, strength in ((1.0, 1.0), (1 / 3, 0.08), (2 / 3, 0.08)):
-        turn = 2 * np.pi * pecks_hz * part * time_s + rng.uniform(0, 6.28)
-        amplitude = strength * run.program.peck * rng.uniform(0.9, 1.1)
-        torque += amplitude * run.torque.metal_a * share * np.sin(turn)
-        lag = rng.uniform(0.3, 1.5)
-        thrust += 1.5 * amplitude * run.thrust.metal_a * share * np.sin(turn - lag)
+def _felt(course: Course, layout: _Layout, position: Samples) -> tuple[Samples, Samples]:
+    """Torque and thrust (n,) without noise."""
+    curves = course.profile.curves
+    points = curves.shape[1]
+    at = position * np.float32(1 / STEP_MM)
+    left = np.clip(at.astype(np.intp), 0, points - 2)
+    at -= left
+    left += layout.of_hole(np.arange(len(curves)) * points)
+    rows = curves.reshape(-1, curves.shape[2])
+    felt = rows.take(left, axis=0)
+    left += 1
+    felt += at[:, None] * (rows.take(left, axis=0) - felt)
+    width = layout.drawn(course.resume_width_mm)
+    past = position - layout.drawn(np.maximum(course.resume_mm, -1e6))
+    torque = _returned(past, width) * (
+        layout.drawn(course.gain_first) * felt[:, TORQUE_FIRST]
+        + layout.drawn(course.gain_metal) * felt[:, TORQUE_METAL]
+    )
+    past += layout.drawn(course.resume_lead_mm)
+    thrust = _returned(past, width * np.float32(0.8)) * (
+        felt[:, THRUST_FIRST] + felt[:, THRUST_METAL]
+    )
+    thrust *= layout.drawn(course.gain_thrust)
+    return torque + felt[:, TORQUE_IDLE], thrust + felt[:, THRUST_IDLE]
 
 
-def _idle(run: Course, position: Array) -> Array:
-    """What the torque reads without load: a little below zero, and lower after the exit."""
-    rng = run.rng
-    after = np.clip((position - run.stack.exit_mm - 1.0) / rng.uniform(1.0, 5.0), 0, 1)
-    sunk = min(1.5, rng.uniform(0.005, 0.03) * run.torque.metal_a + 0.05)
-    strays = wander(rng, position, rng.uniform(0, 0.09))
-    return rng.uniform(-0.2, 0.06) + strays + (0.05 * slow_noise(rng, len(position)) - sunk) * after
+def _returned(past: Samples, width: Samples) -> Samples:
+    """How far (n,) the load is back after a step change: a ramp with rounded ends, hinge at 0."""
+    x = np.clip(past / width, -0.25, 1.25)
+    low = np.clip(x + np.float32(0.25), 0, 0.5)
+    high = np.clip(x - np.float32(0.75), 0, 0.5)
+    return np.asarray(low * low + np.clip(x - np.float32(0.25), 0, None) - high * high)
 
 
-def _end_stop(run: Course, position: Array, torque: Array, thrust: Array) -> None:
-    """Add what an end on the thrust limit shows: the collar meets the stack, then the stop."""
-    if run.parts[-1].stop is not StopCode.THRUST_LIMIT:
+def _add_noise(draws: Draws, layout: _Layout, torque: Samples, thrust: Samples) -> None:
+    """Red noise that grows with the load, white noise, the micropeck and the no-load offsets."""
+    rng, n, shape = draws.rng, len(torque), layout.counts.shape
+    red_first, red_metal = draws.uniform(0.003, 0.035), draws.of("metal_noise")
+    red = np.where(layout.is_metal, layout.drawn(red_metal), layout.drawn(red_first))
+    torque *= 1 + red * _slow(draws, layout)
+    thrust *= 1 + layout.drawn(draws.uniform(0.01, 0.05)) * _slow(draws, layout)
+    _peck(draws, layout, torque, thrust)
+    white = layout.drawn(draws.uniform(0.006, 0.024))
+    white += layout.drawn(10 ** draws.uniform(-3.3, -2.3)) * np.abs(torque)
+    torque += white * rng.standard_normal(n, np.float32)
+    white = layout.drawn(draws.uniform(0.002, 0.006))
+    white += layout.drawn(draws.uniform(0.0, 0.02)) * np.abs(thrust)
+    thrust += white * rng.standard_normal(n, np.float32)
+    torque += layout.drawn(np.clip(rng.normal(-0.04, 0.07, shape), -0.25, 0.12))
+    thrust += layout.drawn(rng.normal(0, 0.008, shape))
+
+
+def _peck(draws: Draws, layout: _Layout, torque: Samples, thrust: Samples) -> None:
+    """Let the micropeck shake both, as shares of their levels: 1.5 strokes a turn."""
+    share = draws.of("peck")
+    where = np.flatnonzero(layout.is_metal & layout.of_hole(share > 0.01))
+    if not where.size:
         return
-    rng, to_go = run.rng, float(position[-1]) - position
-    last = np.arange(len(position)) >= len(position) - len(run.parts[-1].position_mm)
-    clear = last & (position > run.stack.exit_mm + 2.0)
-    if run.parts[-1].plan.role is Role.FINISH:
-        rub_mm = rng.uniform(0.5, 2.5)
-        torque += clear * rng.uniform(1.0, 9.0) * np.clip(1 - to_go / rub_mm, 0, 1)
-    thrust += clear * rng.uniform(0.1, 1.8) * np.exp(-to_go / rng.uniform(0.01, 0.08))
-
-
-def _step_report(run: Course, part: Part) -> Step:
-    """The machine's own report of a step."""
-    rng, plan = run.rng, part.plan
-    return Step(
-        number=plan.number,
-        stop_code=int(part.stop),
-        duration_s=round(len(part.position_mm) / SAMPLE_RATE_HZ + 0.01, 2),
-        torque_empty_a=round(plan.torque_empty_a * rng.uniform(0.93, 1.07), 3),
-        thrust_empty_a=round(plan.thrust_empty_a * rng.uniform(0.9, 1.1), 3),
+    of = layout.hole[where]
+    rpm = (draws.plans("rpm") * (draws.plans("role") == Role.METAL)).sum(1)
+    pecks_hz = np.clip(_PECKS_PER_TURN * rpm * draws.uniform(0.95, 1.05) / 60, 2.0, 30.0)
+    turn = (2 * np.pi * pecks_hz).astype(np.float32)[of] * layout.time_s[where]
+    phase = draws.uniform(0, 6.28, 3).astype(np.float32)
+    amplitude = share.astype(np.float32)[of]
+    torque[where] *= 1 + amplitude * (
+        np.sin(turn)
+        + np.float32(0.08) * np.sin(turn / 3 + phase[of, 0])
+        + np.float32(0.08) * np.sin(turn * 2 / 3 + phase[of, 1])
     )
+    lag, strength = draws.uniform(0.3, 1.5), draws.uniform(0.8, 2.4)
+    amplitude *= strength.astype(np.float32)[of]
+    thrust[where] *= 1 + amplitude * np.sin(turn - lag.astype(np.float32)[of])
 
 
-def _power_w(run: Course, torque: Array, steps: tuple[Step, ...]) -> FloatArray:
-    """Spindle power (n,): the absolute current times the speed, with the motor's own constant."""
-    lengths = [len(part.position_mm) for part in run.parts]
-    idle = np.repeat([step.torque_empty_a for step in steps], lengths)
-    rpm = np.repeat([part.plan.rpm for part in run.parts], lengths)
-    watts = run.rng.uniform(0.006, 0.013) * rpm * run.speed * np.maximum(torque + idle, 0)
-    return np.asarray(np.round(watts), np.float32)
+def _slow(draws: Draws, layout: _Layout) -> Samples:
+    """Red noise (n,) of about unit sd, nearly all of it below 5 Hz; lag-1 correlation 0.997."""
+    total = np.zeros(len(layout.hole), np.float32)
+    longest = float(layout.time_s.max(initial=0.0))
+    for spacing_s, weight in ((0.3, 0.4), (1.5, 1.15)):
+        per_hole = int(longest / spacing_s) + 2
+        knots = draws.rng.standard_normal(len(draws) * per_hole, np.float32)
+        at = layout.time_s * np.float32(1 / spacing_s)
+        left = np.minimum(at.astype(np.intp), per_hole - 2)
+        at -= left
+        left += layout.of_hole(np.arange(len(draws)) * per_hole)
+        low = knots.take(left)
+        left += 1
+        total += np.float32(weight) * (low + at * (knots.take(left) - low))
+    return total
+
+
+def _end_stop(
+    draws: Draws, course: Course, layout: _Layout, *,
+    position: Samples, torque: Samples, thrust: Samples,
+) -> None:  # fmt: skip
+    """Add what an end far past the stack shows: the collar rubs, then the stop is met."""
+    end = np.where(course.runs, course.end_mm, 0).max(1)
+    meets = (end > course.stack.exit_mm + 2.5) & draws.happens(0.7)
+    to_go = layout.drawn(end) - position
+    where = np.flatnonzero(layout.of_hole(meets) & (to_go < 3.0))
+    of, near = layout.hole[where], to_go[where]
+    rub_mm, rub_a = draws.uniform(0.3, 2.5), 10 ** draws.uniform(-1.0, 1.0)
+    torque[where] += (rub_a[of] * np.clip(1 - near / rub_mm[of], 0, 1)).astype(np.float32)
+    stop_mm, stop_a = draws.uniform(0.01, 0.1), 10 ** draws.uniform(-1.3, 0.4)
+    thrust[where] += (stop_a[of] * np.exp(-near / stop_mm[of])).astype(np.float32)
+
+
+def _stick(
+    draws: Draws, layout: _Layout, signal: Samples, *, share: Array, quantum: tuple[float, float]
+) -> None:
+    """Let a signal rest on plateaus and jump between them, as friction does; true on average."""
+    where = np.flatnonzero(layout.of_hole(draws.happens(share)))
+    size, phase = draws.uniform(*quantum), draws.uniform(-0.5, 0.5)
+    edge = draws.uniform(0.1, 0.6)  # how much of a plateau's height the jump takes to build up
+    if not where.size:
+        return
+    of = layout.hole[where]
+    height, offset = size.astype(np.float32)[of], phase.astype(np.float32)[of]
+    turns = signal[where] / height + offset
+    whole = np.floor(turns)
+    jump = (turns - whole - np.float32(0.5)) / edge.astype(np.float32)[of] + np.float32(0.5)
+    signal[where] = height * (whole + np.clip(jump, 0, 1) - offset)
+
+
+def _spoil(draws: Draws, faults: Faults, layout: _Layout, torque: Samples, thrust: Samples) -> None:
+    """Channels that are dead, stuck from some moment on, or hit by spikes."""
+    torque[layout.of_hole(faults.dead_torque)] = 0
+    thrust[layout.of_hole(faults.dead_thrust)] = 0
+    starts, ends = layout.starts[:-1], layout.starts[1:]
+    for stuck, signal in ((faults.stuck_torque, torque), (faults.stuck_thrust, thrust)):
+        since = starts + (draws.uniform(0, 1) * (ends - starts)).astype(np.intp)
+        for row in np.flatnonzero(stuck):
+            signal[since[row] : ends[row]] = signal[since[row]]
+    hit = np.flatnonzero(layout.of_hole(faults.spikes))
+    hit = hit[draws.rng.random(hit.size) < _SPIKE_SHARE]
+    torque[hit] += draws.rng.normal(0, 10, hit.size).astype(np.float32)
+    hit = np.roll(hit, 1)
+    thrust[hit] += draws.rng.normal(0, 0.5, hit.size).astype(np.float32)
+
+
+def _quantise(signal: Samples, quantum: float) -> Samples:
+    """The signal in the machine's own steps, as the gateway rounds them."""
+    turns = np.rint(signal.astype(np.float64) / quantum)
+    return np.round(turns * quantum, 3).astype(np.float32)

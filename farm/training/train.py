@@ -1,96 +1,212 @@
-"""Training of the depth network, from simulated holes alone."""
+"""Training of the depth network, from simulated holes, alone or with a site's recorded ones."""
 
 from __future__ import annotations
 
 import math
+import resource
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 - the name everybody knows it by
 from torch.utils.data import DataLoader
 
-from farm.models.depthnet import DepthNet, read_out, save_weights
-from farm.training.dataset import HoleStream
+from farm.errors import ModelError
+from farm.models.network import DepthNet
+from farm.models.package import WEIGHTS, open_package
+from farm.models.weights import load_network
+from farm.training.checkpoint import load_checkpoint, save_checkpoint
+from farm.training.dataset import BatchStream, Examples, Recipe
+from farm.training.loss import losses
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
-BATCH = 64
-_LEARNING_RATE = 3e-3
-_WARM_UP_SHARE = 0.03  # of the time, for the learning rate to rise
-_TARGET_SD_BINS = 1.5  # the heat map to aim for: 0.075 mm, about what repeats on real machines
-_DISTANCE_WEIGHT = 0.1  # of the read-out's error, against the heat map's cross-entropy
-_REPORT_S = 15.0
+    from torch.optim import Optimizer
 
-Progress = Callable[[str], None]
+    from farm.training.recorded import LabelledHole
+
+CHECKPOINT = "checkpoint.safetensors"
+
+_WARM_UP_SHARE = 0.03  # of the steps, for the learning rate to rise
+_WEIGHT_DECAY = 1e-3
+_SAVE_EVERY_S = 60.0
+_SMOOTH = 0.98  # of the losses that are shown: about the last fifty steps
 
 
-def train(*, minutes: float, seed: int, out: Path, progress: Progress) -> None:
-    """Train a new network and write its weights.
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to train: equal plans give equal weights, but for the order of floating-point sums.
 
-    The seed fixes the holes and the first weights. How many steps fit into the time depends on the
-    machine, so the steps done are written into the file as well.
+    Attributes:
+        holes: how many to learn from, in all.
+        seed: of everything random.
+        batch: holes in each step.
+        learning_rate: its highest.
+        threads: of torch.
+        start: folder of the model whose weights to begin with; "" for none.
+        data_share: of each batch that is taken from recorded holes, where there are any.
+        half: run the convolutions in bfloat16, half as dear again where the processor knows it.
+    """
+
+    holes: int
+    seed: int = 1
+    batch: int = 64
+    learning_rate: float = 3e-3
+    threads: int = 1
+    start: str = ""
+    data_share: float = 0.5
+    half: bool = False
+
+    @property
+    def steps(self) -> int:
+        """How many updates that makes."""
+        return max(1, self.holes // self.batch)
+
+
+class Progress(Protocol):
+    """Is told how far a run is."""
+
+    def __call__(self, done: int, losses: dict[str, float], /) -> None:
+        """After each step: holes done in all, and the smoothed losses."""
+        ...
+
+
+@dataclass(slots=True)
+class Trained:
+    """A finished run: the network, and what it cost."""
+
+    net: DepthNet
+    told: dict[str, Any]
+
+
+def train(
+    plan: Plan, *, folder: Path, progress: Progress, resume: bool = False,
+    recorded: tuple[LabelledHole, ...] = (),
+) -> Trained:  # fmt: skip
+    """Train a network.
 
     Args:
-        minutes: how long to train.
-        seed: of everything random.
-        out: the weights file to write.
-        progress: is given a line now and then.
+        plan: what to train.
+        folder: where the run's state is kept while it lasts.
+        progress: is told how far it is.
+        resume: go on from the state in the folder.
+        recorded: a site's own holes with their labels, mixed into the batches.
+
+    Raises:
+        ModelError: there is nothing to resume, or it is of another plan; or `plan.start` is no
+            model.
     """
-    torch.manual_seed(seed)
-    net = DepthNet().train()
-    optimiser = torch.optim.AdamW(net.parameters(), lr=_LEARNING_RATE, weight_decay=1e-4)
-    loader = DataLoader(HoleStream(seed), batch_size=BATCH, num_workers=1, prefetch_factor=4)
-    started = reported = time.monotonic()
-    step, loss = 0, torch.zeros(())
-    for channels, target, used in loader:
-        share = min(1.0, (time.monotonic() - started) / (60 * minutes))
-        optimiser.param_groups[0]["lr"] = _LEARNING_RATE * _schedule(share)
-        loss = _step(net, optimiser, channels, target, used)
-        step += 1
-        if time.monotonic() - reported >= _REPORT_S:
-            reported = time.monotonic()
-            progress(f"{share:4.0%}  step {step}  holes {step * BATCH}  loss {loss.item():.3f}")
-        if share >= 1:
-            break
-    save_weights(net, out, {"seed": seed, "steps": step, "batch": BATCH, "minutes": minutes})
-    progress(f"wrote {out}: seed {seed}, {step * BATCH} holes, loss {loss.item():.3f}")
+    torch.set_num_threads(plan.threads)
+    torch.manual_seed(plan.seed)
+    net = _first_network(plan).train()
+    optimiser = torch.optim.AdamW(
+        net.parameters(), lr=plan.learning_rate, weight_decay=_WEIGHT_DECAY
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    state = folder / CHECKPOINT
+    done, spent_s = _resume(state, net, optimiser, plan) if resume else (0, 0.0)
+    shown: dict[str, float] = {}
+    saved_s = time.monotonic()
+    try:
+        for step, batch in _batches(plan, done, recorded):
+            _set_rate(optimiser, plan, step)
+            parts = _update(net, optimiser, batch, half=plan.half)
+            keep = _SMOOTH if shown else 0.0
+            shown = {k: keep * shown.get(k, 0.0) + (1 - keep) * v for k, v in parts.items()}
+            done = step + 1
+            progress(done * plan.batch, shown)
+            if time.monotonic() - saved_s > _SAVE_EVERY_S:
+                saved_s = time.monotonic()
+                _save(state, net, optimiser, plan, done=done, cpu_s=spent_s + _cpu_s())
+    except KeyboardInterrupt:
+        _save(state, net, optimiser, plan, done=done, cpu_s=spent_s + _cpu_s())
+        raise
+    state.unlink(missing_ok=True)
+    cost = {
+        "cpu_s": round(spent_s + _cpu_s()),
+        "losses": {k: round(v, 4) for k, v in shown.items()},
+    }
+    told = asdict(plan) | {"recorded_holes": len(recorded)} | cost
+    # A path of the machine that it was made on means nothing elsewhere.
+    told["start"] = Path(plan.start).name
+    return Trained(net.eval(), told)
 
 
-def _schedule(share: float) -> float:
-    """The learning rate's share at this share of the time: a short rise, then a cosine to zero."""
-    if share < _WARM_UP_SHARE:
-        return share / _WARM_UP_SHARE
-    return 0.5 * (1 + math.cos(math.pi * (share - _WARM_UP_SHARE) / (1 - _WARM_UP_SHARE)))
+def has_fast_half() -> bool:
+    """Whether this processor computes in bfloat16 itself; elsewhere it would be slower."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
-def _step(
-    net: DepthNet, optimiser: torch.optim.Optimizer, channels: Tensor, target: Tensor, used: Tensor
-) -> Tensor:
-    """One update on a batch: its loss."""
+def _first_network(plan: Plan) -> DepthNet:
+    if not plan.start:
+        return DepthNet()
+    package = open_package(Path(plan.start))
+    return load_network(package.read(WEIGHTS), package.folder / WEIGHTS)
+
+
+def _resume(state: Path, net: DepthNet, optimiser: Optimizer, plan: Plan) -> tuple[int, float]:
+    """Steps done, and CPU seconds spent, by the run that is gone on with."""
+    told = load_checkpoint(state, net, optimiser)
+    if told["plan"] != asdict(plan):
+        changed = [k for k, v in asdict(plan).items() if told["plan"].get(k) != v]
+        raise ModelError(
+            f"{state} is of a run with another {', '.join(changed)}: give it the same, "
+            "or remove the file to start anew"
+        )
+    return int(told["done"]), float(told["cpu_s"])
+
+
+def _save(
+    state: Path, net: DepthNet, optimiser: Optimizer, plan: Plan, *, done: int, cpu_s: float
+) -> None:
+    told = {"plan": asdict(plan), "done": done, "cpu_s": cpu_s}
+    save_checkpoint(state, net, optimiser, told)
+
+
+def _batches(
+    plan: Plan, done: int, recorded: tuple[LabelledHole, ...]
+) -> Iterator[tuple[int, Examples]]:
+    """The steps that are left, each with its batch; made by a process beside this one."""
+    recipe = Recipe(plan.seed, plan.batch, first=done, data_share=plan.data_share)
+    loader: DataLoader[Examples] = DataLoader(
+        BatchStream(recipe, recorded), batch_size=None, num_workers=1, prefetch_factor=6
+    )
+    return zip(range(done, plan.steps), loader, strict=False)
+
+
+def _set_rate(optimiser: Optimizer, plan: Plan, step: int) -> None:
+    """A short rise, then a cosine to zero."""
+    share = step / plan.steps
+    rise = share / _WARM_UP_SHARE
+    fall = 0.5 * (1 + math.cos(math.pi * (share - _WARM_UP_SHARE) / (1 - _WARM_UP_SHARE)))
+    optimiser.param_groups[0]["lr"] = plan.learning_rate * (rise if rise < 1 else fall)
+
+
+def _update(
+    net: DepthNet, optimiser: Optimizer, batch: Examples, *, half: bool
+) -> dict[str, float]:
+    """One step on a batch: the parts of its loss."""
     optimiser.zero_grad(set_to_none=True)
-    loss = depth_loss(net(channels), target, used)
-    loss.backward()  # type: ignore[no-untyped-call]
+    estimate = net.estimate(batch.channels, batch.position_mm, batch.used, half=half)
+    parts = losses(estimate, batch)
+    torch.stack(tuple(parts.values())).sum().backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
     optimiser.step()
-    return loss.detach()
+    return {name: float(part.detach()) for name, part in parts.items()}
 
 
-def depth_loss(logits: Tensor, target: Tensor, used: Tensor) -> Tensor:
-    """Cross-entropy with a narrow bell around the truth, and the read-out's distance from it.
+def _cpu_s() -> float:
+    """Seconds of CPU that this process and the ones it started have used so far.
 
-    Args:
-        logits: (b, 3, N_BINS).
-        target: (b, 3) keypoints in bins; negative where there is none.
-        used: (b,) bins that each hole fills.
+    A child counts once it has ended: the loader's is added when the run does.
     """
-    known = target >= 0
-    index = torch.arange(logits.shape[-1]) + 0.5
-    bell = -0.5 * ((index - target[..., None]) / _TARGET_SD_BINS) ** 2
-    heat = -(bell.softmax(-1) * logits.log_softmax(-1)).sum(-1)
-    distance = F.smooth_l1_loss(read_out(logits, used), target, reduction="none", beta=1.0)
-    # A wrong peak is the cross-entropy's business: beyond a millimetre the distance says no more.
-    return (heat + _DISTANCE_WEIGHT * distance.clamp(max=20))[known].mean()
+    return sum(
+        usage.ru_utime + usage.ru_stime
+        for usage in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    )

@@ -43,7 +43,10 @@ def run(*, name: str, control_endpoint: str, by_hand: bool) -> ExitCode:
         started_s = time.monotonic()
         limit_threads(config.workers.threads)
         adapter = load_adapter(config)
-        model = load_model(config.model, config.mqtt.processing.model_id, config.model_settings)
+        processing = config.mqtt.processing
+        model = load_model(
+            config.model, processing.model_id, config.model_settings, processing.models_dir
+        )
         if torch := sys.modules.get("torch"):
             torch.set_num_threads(config.workers.threads)
         model.warm_up()

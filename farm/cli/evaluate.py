@@ -1,0 +1,178 @@
+"""`farm evaluate`: how good models are on simulated and recorded holes, as tables and plots."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from farm.cli.progress import counting_progress
+from farm.errors import FarmError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from farm.models.model import Model
+    from farm.training.evaluate import Score, Verdict
+    from farm.training.recorded import LabelledHole
+
+_DEFAULT_MODELS = ("4", "1")
+
+
+@click.command()
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    help="A registered model's number, or a model's folder; may be repeated.  [default: 4 and 1]",
+)
+@click.option(
+    "--models-dir", type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Where models of your own are, each in a folder named by its number.",
+)  # fmt: skip
+@click.option("--runtime", default="", help="Of depth networks: frozen, eager, bf16, int8 …")
+@click.option(
+    "--holes",
+    type=click.IntRange(min=0),
+    default=300,
+    show_default=True,
+    help="Simulated test holes of each family; 0 for none.",
+)
+@click.option(
+    "--data", type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of recorded holes with an index.csv of labels.",
+)  # fmt: skip
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path),
+    help="Folder to write plots to: errors, calibration, realism, worst holes.",
+)  # fmt: skip
+@click.option("--worst", type=click.IntRange(min=0), default=6, show_default=True,
+              help="Worst holes to draw.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Scores as JSON.")
+def command(
+    *, models: tuple[str, ...], models_dir: Path | None, runtime: str, holes: int,
+    data: Path | None, out: Path | None, worst: int, as_json: bool,
+) -> None:  # fmt: skip
+    """Score models on holes with known keypoints, family by family.
+
+    Simulated test holes come from a seed that no training may use, bad holes among them. Recorded
+    holes need an index.csv of labels beside their folders (see `farm train --help`).
+
+    \b
+    Examples:
+      farm evaluate                                   the shipped network beside the rule
+      farm evaluate --model 4 --runtime int8          another runtime of it
+      farm evaluate --data holes/ --holes 0           on your own recorded holes alone
+      farm evaluate --data holes/ --out report/       with plots
+    """
+    from farm.training.evaluate import judge, score, simulated_holes  # noqa: PLC0415
+    from farm.training.recorded import read_labelled  # noqa: PLC0415
+
+    if not holes and data is None:
+        raise click.UsageError("there is nothing to evaluate on: give --data, or --holes above 0")
+    sets: dict[str, Sequence[LabelledHole]] = {}
+    if holes:
+        sets["simulated"] = simulated_holes(holes)
+    if data:
+        sets["recorded"] = read_labelled(data)
+    chosen = {name: _load(name, models_dir, runtime) for name in models or _DEFAULT_MODELS}
+    verdicts: dict[str, dict[str, list[Verdict]]] = {}
+    total = len(chosen) * sum(map(len, sets.values()))
+    with counting_progress("evaluating", total) as progress:
+        for title, found in sets.items():
+            verdicts[title] = {
+                _label(name, model): judge(model, found, progress) for name, model in chosen.items()
+            }
+    scores = {
+        title: [s for name, found in of_set.items() for s in score(name, found)]
+        for title, of_set in verdicts.items()
+    }
+    if as_json:
+        _print_json(scores)
+    else:
+        for title, rows in scores.items():
+            _print_table(title, rows)
+    if out:
+        for path in _write_pages(out, sets, verdicts, worst):
+            click.echo(f"wrote {path}", err=as_json)
+
+
+def _load(name: str, models_dir: Path | None, runtime: str) -> Model:
+    """A model by number, or by its folder."""
+    from farm.models.registry import find_package, kind_of, load_model  # noqa: PLC0415
+
+    if name.isdecimal():
+        settings: dict[str, Any] = {}
+        if runtime and kind_of(find_package(int(name), models_dir)) == "depthnet":
+            settings["runtime"] = runtime
+        return load_model("", int(name), settings, models_dir)
+    if not Path(name).is_dir():
+        raise FarmError(f"--model {name} is neither a number nor a folder")
+    settings = {"weights": name} | ({"runtime": runtime} if runtime else {})
+    return load_model("depthnet", 4, settings)
+
+
+def _label(name: str, model: Model) -> str:
+    return f"{model.version} ({name})"
+
+
+def _print_json(scores: dict[str, list[Score]]) -> None:
+    import json  # noqa: PLC0415
+
+    from farm.training.card import metrics  # noqa: PLC0415
+
+    told: dict[str, dict[str, Any]] = {}
+    for title, rows in scores.items():
+        of_set = told.setdefault(title, {})
+        for name in dict.fromkeys(row.model for row in rows):
+            of_set[name] = metrics([row for row in rows if row.model == name])
+    click.echo(json.dumps(told, indent=1))
+
+
+def _print_table(title: str, scores: Sequence[Score]) -> None:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    from farm.training.card import cells  # noqa: PLC0415
+    from farm.training.evaluate import ALL, QUANTITIES  # noqa: PLC0415
+
+    table = Table(title=f"{title} holes: absolute error in mm, median / 95 %", title_justify="left")
+    for head in ("family", "model", "holes", *QUANTITIES, "in 68 %", "in 95 %", "wrong", "refused"):
+        table.add_column(head, justify="left" if head in ("family", "model") else "right")
+    families = dict.fromkeys(score.family for score in scores)
+    for family in families:
+        for row in (s for s in scores if s.family == family):
+            table.add_row(*cells(row), style="bold" if family == ALL else "")
+        table.add_section()
+    Console().print(table)
+    click.echo("wrong: off by over 1 mm, or a layer too many or too few, with high quality")
+
+
+def _write_pages(
+    out: Path, sets: dict[str, Sequence[LabelledHole]],
+    verdicts: dict[str, dict[str, list[Verdict]]], worst: int,
+) -> list[Path]:  # fmt: skip
+    """Write the plots; returns their paths."""
+    from farm.training import report  # noqa: PLC0415
+    from farm.training.statistics import by_family  # noqa: PLC0415
+
+    out.mkdir(parents=True, exist_ok=True)
+    pages = {f"errors-{title}": report.error_page(of_set) for title, of_set in verdicts.items()}
+    first = {title: next(iter(of_set.values())) for title, of_set in verdicts.items()}
+    if "simulated" in first:
+        pages["calibration"] = report.calibration_page(
+            first["simulated"], first.get("recorded", ())
+        )
+    if len(sets) == 2:
+        pages["realism"] = report.realism_page(
+            by_family(report.under_simulated_names(sets["recorded"])), by_family(sets["simulated"])
+        )
+    if worst:
+        for title, found in first.items():
+            pages[f"worst-{title}"] = report.worst_page(found, worst)
+    paths = []
+    for name, figure in pages.items():
+        paths.append(out / f"{name}.png")
+        figure.savefig(paths[-1])
+    return paths

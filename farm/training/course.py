@@ -72,7 +72,7 @@ def drill(draws: Draws, stack: Stack, faults: Faults, *, thrust_leads: bool = Tr
     feed = np.clip(feed, 0.1, 7.0)
     plan = _Plan(draws, stack, faults, role)
     restart = _Restart(draws, feed, plan.backoff_mm)
-    _hide(stack, plan, restart)
+    hidden = _hide(stack, plan, restart)
     profile = draw_profile(
         draws,
         stack,
@@ -100,6 +100,7 @@ def drill(draws: Draws, stack: Stack, faults: Faults, *, thrust_leads: bool = Tr
     reached, over = draws.of("start_mm"), np.zeros(b, bool)
     for step in range(MAX_STEPS):
         reached, over = _run_step(course, plan, restart, step, reached=reached, over=over)
+    _hide_tip(course, role, hidden)
     return course
 
 
@@ -180,10 +181,10 @@ class _Restart:
         self.width_mm = np.maximum(rng.uniform(0.12, 0.4, shape), slow)
 
 
-def _hide(stack: Stack, plan: _Plan, restart: _Restart) -> None:
+def _hide(stack: Stack, plan: _Plan, restart: _Restart) -> Mask:
     """Move a metal that is met while the drive restarts to where the torque returns.
 
-    Nothing can be seen of it earlier: the torque's onset is the return itself.
+    Nothing can be seen of it earlier: the torque's onset is the return itself. Returns (b,) where.
     """
     rows = np.arange(len(stack.present))
     metal_step = np.argmax(plan.role == Role.METAL, axis=1)
@@ -195,6 +196,16 @@ def _hide(stack: Stack, plan: _Plan, restart: _Restart) -> None:
         & (start < resume + _HIDDEN_SHARE * restart.width_mm[rows, metal_step])
     )  # fmt: skip
     stack.start_mm[:, METAL] = np.where(hidden, resume, start)
+    return np.asarray(hidden)
+
+
+def _hide_tip(course: Course, role: Array, hidden: Mask) -> None:
+    """Where the metal is met unseen, thrust can't rise before the drive is back either."""
+    rows = np.flatnonzero(hidden)
+    step = np.argmax(role[rows] == Role.METAL, axis=1)
+    back = course.resume_mm[rows, step] - course.resume_lead_mm[rows, step]
+    tip = course.profile.tip_mm
+    tip[rows, 1] = np.maximum(tip[rows, 1], back)
 
 
 def _run_step(

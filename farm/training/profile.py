@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from farm.training.ramps import (
     STEP_MM,
@@ -26,10 +25,11 @@ from farm.training.ramps import (
 from farm.training.stack import FIRST, LAYERS, Stack
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from farm.training.draws import Array, Draws, Mask
 
 _STAGED_SHARE = 0.18  # of holes whose torque falls in two stages
-_TOUCH_LEAD_MM = 0.25  # thrust that is farther ahead at the entry is a weak touch of the tip
 
 COLUMNS = 6
 TORQUE_FIRST, TORQUE_METAL, TORQUE_IDLE, THRUST_FIRST, THRUST_METAL, THRUST_IDLE = range(COLUMNS)
@@ -81,17 +81,21 @@ def draw_profile(
     curves = np.zeros((len(draws), points, COLUMNS), np.float32)
     at = np.arange(points, dtype=np.float32) * np.float32(STEP_MM)
     staged = draws.happens(_STAGED_SHARE)
-    _add_torque(draws, stack, at, curves, staged=staged)
-    tip = _add_thrust(draws, stack, at, curves, lead_mm=thrust_leads * _draw_lead(draws, staged))
+    no_lead = np.zeros((len(draws), 3))
+    torque = _Loads(first_ramp(draws), metal_ramp(draws), exit_ramp(draws, staged), no_lead)
+    _add_torque(draws, stack, at, curves, loads=torque, staged=staged)
+    touch = thrust_leads & draws.happens(draws.given("touch_share"))
+    lead = thrust_leads * _draw_lead(draws, stack, torque, staged=staged, touch=touch)
+    tip = _add_thrust(draws, stack, at, curves, lead_mm=lead, touch=touch)
     curves *= drills[:, None, None]
     _add_idle(draws, stack, at, curves)
     return Profile(curves, tip)
 
 
-def _add_torque(draws: Draws, stack: Stack, at: Curves, curves: Curves, *, staged: Mask) -> None:
+def _add_torque(
+    draws: Draws, stack: Stack, at: Curves, curves: Curves, *, loads: _Loads, staged: Mask
+) -> None:
     """The torque of all layers."""
-    no_lead = np.zeros((len(draws), 3))
-    loads = _Loads(first_ramp(draws), metal_ramp(draws), exit_ramp(draws, staged), no_lead)
     left = _sag(draws, stack, at, staged=staged, steepest=0.5 / loads.leave.depth_mm[:, 2])
     for layer in range(LAYERS):
         slope = (-0.05, 0.25) if layer == FIRST else (-0.3, 0.15)
@@ -105,9 +109,10 @@ def _add_torque(draws: Draws, stack: Stack, at: Curves, curves: Curves, *, stage
         curves[:, :, TORQUE_FIRST if layer == FIRST else TORQUE_METAL] += level
 
 
-def _add_thrust(draws: Draws, stack: Stack, at: Curves, curves: Curves, *, lead_mm: Array) -> Array:
+def _add_thrust(
+    draws: Draws, stack: Stack, at: Curves, curves: Curves, *, lead_mm: Array, touch: Mask
+) -> Array:
     """The thrust of all layers, ahead of torque; returns the tip's keypoints (b, 3)."""
-    touch = lead_mm[:, 0] > _TOUCH_LEAD_MM
     d50, out = draws.uniform(0.2, 0.7), draws.uniform(0.45, 1.0)
     loads = _Loads(
         touch_ramp(draws, touch, lead_mm[:, 0]),
@@ -129,16 +134,21 @@ def _add_thrust(draws: Draws, stack: Stack, at: Curves, curves: Curves, *, lead_
     return np.asarray(keypoints - lead_mm)
 
 
-def _draw_lead(draws: Draws, staged: Mask) -> Array:
-    """(b, 3) by how much thrust is ahead of torque at entry, transition and exit."""
-    touch = draws.happens(draws.given("touch_share"))
-    soon, late = draws.uniform(0.02, _TOUCH_LEAD_MM), draws.uniform(_TOUCH_LEAD_MM + 0.01, 0.65)
-    entry = np.where(touch, late, soon)
-    transition = draws.uniform(0.03, 0.4)
-    # In one hole of five, and where torque falls in two stages, thrust sags well before the exit.
-    sags = staged | draws.happens(0.2)
-    exit_ = np.where(sags, draws.uniform(0.55, 1.25), draws.uniform(0.25, 0.65))
-    return np.stack((entry, transition, exit_), 1)
+def _draw_lead(draws: Draws, stack: Stack, torque: _Loads, *, staged: Mask, touch: Mask) -> Array:
+    """(b, 3) by how much thrust is ahead of torque at entry, transition and exit.
+
+    Thrust changes as the tip comes and goes; torque, which grows with the radius that cuts, begins
+    to bend then and has its hinge about a foot's radius later.
+    """
+    first = np.where(stack.present[:, FIRST], torque.entry.foot_mm, torque.deeper.foot_mm)
+    feet = np.stack((first, torque.deeper.foot_mm, torque.leave.foot_mm), 1)
+    lead = feet * draws.uniform(0.6, 1.15, 3) + draws.uniform(0.0, 0.12, 3)
+    # A tip that touches weakly waits for the cut to begin.
+    lead[:, 0] = np.where(touch, draws.uniform(0.2, 0.65), lead[:, 0])
+    # In one hole of six, and where torque falls in two stages, thrust sags well before the exit.
+    sags = staged | draws.happens(0.16)
+    lead[:, 2] = np.where(sags, draws.uniform(0.55, 1.25), lead[:, 2])
+    return lead
 
 
 def _load(stack: Stack, at: Curves, layer: int, loads: _Loads) -> Curves:

@@ -90,7 +90,7 @@ class Program:
     exit_tail_share: Range = (0.02, 0.2)  # of the torque that the tail still holds
     entry_foot_mm: Range = (0.02, 0.25)  # half the length over which the ramp's foot is rounded
     metal_foot_mm: Range = (0.05, 0.45)
-    exit_foot_mm: Range = (0.15, 0.95)
+    exit_foot_mm: Range = (0.25, 0.95)
     touch_share: float = 0.35  # of holes whose tip touches weakly, well before the torque rises
     metal_noise: Range = (0.01, 0.05)  # slow noise, as a share of the metal torque
     peck: Range = (0.0, 0.0)  # amplitude of the micropeck, as a share of the metal torque
@@ -117,7 +117,7 @@ PROGRAMS: Mapping[str, Program] = MappingProxyType(
             stroke_share=0.9,
             torque_max_a=(13.0, 15.0),
             cfrp_d50_mm=(0.25, 0.9),
-            exit_foot_mm=(0.2, 1.0),
+            exit_foot_mm=(0.25, 1.0),
         ),
         "MQL": Program(
             steps=(
@@ -140,7 +140,7 @@ PROGRAMS: Mapping[str, Program] = MappingProxyType(
             exit_d50_mm=(0.65, 0.95),
             exit_tail_mm=(1.35, 1.7),
             exit_tail_share=(0.05, 0.2),
-            exit_foot_mm=(0.15, 0.6),
+            exit_foot_mm=(0.25, 0.65),
             touch_share=0.8,
             metal_noise=(0.004, 0.03),
             peck=(0.18, 0.22),
@@ -186,7 +186,7 @@ PROGRAMS: Mapping[str, Program] = MappingProxyType(
             stroke_before_mm=(0.3, 2.2),
             metal_d50_mm=(0.55, 1.15),
             metal_d90_mm=(1.2, 2.0),
-            exit_foot_mm=(0.2, 1.0),
+            exit_foot_mm=(0.25, 1.0),
             metal_noise=(0.01, 0.06),
         ),
         "V6-V7": Program(
@@ -287,7 +287,7 @@ _WIDE = Program(
     exit_d10_mm=(0.9, 2.2),
     exit_tail_mm=(1.2, 3.6),
     exit_tail_share=(0.0, 0.35),
-    exit_foot_mm=(0.1, 1.0),
+    exit_foot_mm=(0.15, 1.0),
     metal_noise=(0.005, 0.08),
     sticky_share=0.25,
 )

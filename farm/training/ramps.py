@@ -48,7 +48,7 @@ def draw_ramp(draws: Draws, d50: Array, d90: Array, foot: Array) -> Ramp:
     d90 = np.maximum(d90, 1.25 * d50)
     full = d90 + (d90 - d50) * draws.uniform(0.25, 0.9)
     depth = np.stack((0 * d50, 0.5 * d50, d50, 0.5 * (d50 + d90), d90, full), 1)
-    low, high = draws.uniform(0.19, 0.3), draws.uniform(0.66, 0.78)
+    low, high = draws.uniform(0.21, 0.29), draws.uniform(0.66, 0.78)
     one = np.ones(len(draws))
     return Ramp(depth, np.stack((0 * one, low, 0.5 * one, high, 0.9 * one, one), 1), foot)
 
@@ -78,7 +78,7 @@ def exit_ramp(draws: Draws, staged: Mask) -> Ramp:
     knee = d50 + (d10 - d50) * (0.5 - held) / 0.4
     tail = np.maximum(draws.of("exit_tail_mm"), knee + 0.1)
     depth = np.stack((0 * d50, 0.5 * d50, d50, 0.5 * (d50 + knee), knee, tail), 1)
-    low, bend = draws.uniform(0.21, 0.28), draws.uniform(0.45, 0.55)
+    low, bend = draws.uniform(0.235, 0.275), draws.uniform(0.45, 0.55)
     one = np.ones(len(draws))
     share = np.stack((0 * one, low, 0.5 * one, 0.5 + bend * (0.5 - held), 1 - held, one), 1)
     foot = draws.of("exit_foot_mm")

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -43,9 +44,7 @@ _CHILD: Final = "farm.training.runtime_child"
 _CHILD_TIMEOUT_S: Final = 600.0  # compiling may take minutes on a slow machine
 _MIN_ROUNDS: Final = 8
 _WARM_CALLS: Final = 2
-_ONE_THREAD: Final = dict.fromkeys(
-    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"
-)
+_THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _KEYPOINTS: Final = 3
 
 
@@ -147,9 +146,10 @@ def measure(
 def _in_fresh_process(package: Package, name: str, device: str) -> RuntimeCost:
     """Load time and memory, or why there is no such runtime here."""
     command = [sys.executable, "-m", _CHILD, str(package.folder), name, device]
+    environment = os.environ | dict.fromkeys(_THREAD_VARIABLES, "1")
     try:
         done = subprocess.run(
-            command, env=os.environ | _ONE_THREAD, capture_output=True, text=True, check=False,
+            command, env=environment, capture_output=True, text=True, check=False,
             timeout=_CHILD_TIMEOUT_S,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
@@ -182,7 +182,7 @@ def _speeds(
 ) -> dict[str, float]:
     """Median ms a hole of each runtime at one batch size, and under "" of the preparation."""
     batches = [inputs[i : i + b] for i in range(0, len(inputs) - b + 1, b)]
-    grids = [resample(Traces.of(holes)) for holes in batches]
+    grids = [_prepare(holes) for holes in batches]
     for name, run in runtimes.items():
         progress(f"warming {name} up for batches of {b}")
         for _ in range(_WARM_CALLS):
@@ -192,10 +192,14 @@ def _speeds(
     for number in range(rounds):
         progress(f"batches of {b}: round {number + 1} of {rounds}")
         which = number % len(batches)
-        took[""].append(_time_s(lambda i=which: resample(Traces.of(batches[i]))))
+        took[""].append(_time_s(partial(_prepare, batches[which])))
         for name, run in runtimes.items():
-            took[name].append(_time_s(lambda i=which, call=run: call(grids[i])))
+            took[name].append(_time_s(partial(run, grids[which])))
     return {name: float(np.median(times)) * 1e3 / b for name, times in took.items()}
+
+
+def _prepare(holes: Sequence[Hole]) -> Grids:
+    return resample(Traces.of(holes))
 
 
 def _time_s(call: Callable[[], object]) -> float:
@@ -208,7 +212,7 @@ def _losses(
     runtimes: Mapping[str, Runtime], inputs: Sequence[Hole], truth: Array
 ) -> dict[str, Loss]:
     """What each runtime loses against the reference one, over the keypoints that exist."""
-    grids = resample(Traces.of(inputs))
+    grids = _prepare(inputs)
     there = np.isfinite(truth)
     points = {name: _keypoints(run, grids)[there] for name, run in runtimes.items()}
     errors = {name: float(np.median(np.abs(p - truth[there]))) for name, p in points.items()}

@@ -24,7 +24,10 @@ COMMANDS = {
     "worker": "Run one worker, under the supervisor or by hand.",
     "broker": "Run the broker process alone (what `farm start` supervises).",
     "simulate": "Write simulated holes as message files.",
-    "train": "Train the built-in depth network on simulated traces.",
+    "train": "Train the depth network, on simulated holes and your own.",
+    "models": "List, show and verify the models.",
+    "plot": "Draw a hole with its keypoints.",
+    "evaluate": "Score models on simulated and recorded holes, with plots.",
 }
 
 

@@ -11,7 +11,7 @@ from farm.errors import FarmError
 from farm.simulation.archive import INDEX_FILE, write_archive
 from farm.simulation.drilled import SAMPLE_RECIPES, Recipe, samples, series
 from farm.simulation.gateway import STYLES
-from farm.training.programs import PROGRAMS
+from farm.training.programs import FAMILIES, PROGRAMS
 
 
 @click.command()
@@ -19,9 +19,9 @@ from farm.training.programs import PROGRAMS
 @click.option(
     "--program",
     "programs",
-    type=click.Choice(list(PROGRAMS)),
+    type=click.Choice(list(FAMILIES)),
     multiple=True,
-    help="Drilling program; may be given several times.  [default: all in turn]",
+    help="Drilling program; may be given several times.  [default: all but the wide ones in turn]",
 )
 @click.option(
     "--style",
@@ -31,6 +31,13 @@ from farm.training.programs import PROGRAMS
     help="Gateway style; may be given several times.  [default: all in turn]",
 )
 @click.option("--single-step", is_flag=True, help="Drill only the first cutting step.")
+@click.option(
+    "--faults",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    help="Bad holes among them: 1 for the share of a bad day, about one in four.",
+)
 @click.option("--count", type=click.IntRange(1), default=10, show_default=True, help="Holes.")
 @click.option(
     "--seed", type=click.IntRange(0), default=1, show_default=True, help="Same seed, same bytes."
@@ -44,6 +51,7 @@ def command(
     programs: tuple[str, ...],
     styles: tuple[str, ...],
     single_step: bool,
+    faults: float,
     count: int,
     seed: int,
     want_samples: bool,
@@ -53,11 +61,12 @@ def command(
     \b
     Examples:
       farm simulate holes --program MDB --style 2025-06 --count 20
+      farm simulate bad --faults 3 --count 50      aborted, in air, with dead channels …
       farm simulate samples --samples
       farm replay holes --rate 5                   publish them
     """
     recipes = [
-        Recipe(program, style, single_step)
+        Recipe(program, style, single_step, faults)
         for program in programs or PROGRAMS
         for style in styles or STYLES
     ]

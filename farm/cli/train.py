@@ -97,6 +97,9 @@ def command(
             f"stopped; the same command with --resume goes on where it was (state in {out})"
         ) from None
     click.echo(f"trained in {trained.told['cpu_s']} s of CPU; scaling sigmas and scoring")
-    package = publish(trained, out, name=name, test_holes=test_holes)
+    package = publish(
+        trained, out, name=name, test_holes=test_holes,
+        calibration_holes=min(20_000, max(1_000, holes // 50)),
+    )  # fmt: skip
     click.echo((package.folder / "CARD.md").read_text(encoding="utf-8"))
     click.echo(f"wrote {package.folder}: use it with model_settings: {{weights: {package.folder}}}")

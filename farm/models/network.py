@@ -29,6 +29,7 @@ _WIDTHS = (32, 48, 64)  # features at each depth of the U; the cells double betw
 _DILATIONS = (1, 2, 4, 8)  # at the bottom, where a cell is 0.4 mm: these see the whole hole
 _OUTSIDE = -1e4  # a logit that loses to any cell inside, yet finite: no softmax gives NaN
 _LOG_Z95 = math.log(1.96)  # of a normal distribution: half of its 95 % interval, in sd
+_LOG_SD_RANGE = (math.log(1e-3), math.log(100.0))  # in mm: no input makes a sigma overflow
 _HIDDEN = 48
 
 
@@ -141,6 +142,7 @@ class DepthNet(nn.Module):
         e = self.estimate(channels, position_mm, used)
         # Between the two quantiles, so that both of a normal distribution's intervals hold.
         log_sd = 0.5 * (e.log_spread[..., 0] + e.log_spread[..., 1] - _LOG_Z95) + self.calibration
+        log_sd = log_sd.clamp(*_LOG_SD_RANGE)
         return torch.cat(
             (e.point_mm, log_sd.exp(), e.exists.sigmoid(), e.quality.sigmoid()[:, None]), 1
         )

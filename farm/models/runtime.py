@@ -1,13 +1,14 @@
 """The ways to run the depth network: grids in, numbers out. All answer the same within their loss.
 
-Owns what differs between them: frozen TorchScript, torch.compile, bfloat16, a GPU, and int8 under
-ONNX Runtime, which needs no torch at all. docs/models.md has their speeds and losses side by side.
+Owns what differs between them: frozen TorchScript, torch.compile, bfloat16, a GPU, ONNX Runtime, and
+int8 under it, which needs no torch at all. docs/models.md has their speeds and losses side by side.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import warnings
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from farm.errors import ModelError
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from farm.models.grid import Grids
 
-RUNTIMES: Final = ("frozen", "eager", "compiled", "bf16", "int8")
+RUNTIMES: Final = ("frozen", "eager", "compiled", "bf16", "onnx", "int8")
 DEVICES: Final = ("auto", "cpu", "cuda")
 DEFAULT: Final = "frozen"
 
@@ -43,11 +44,21 @@ def load_runtime(package: Package, name: str, device: str) -> Runtime:
         raise ModelError(f"runtime {name!r} is unknown: choose one of {', '.join(RUNTIMES)}")
     if device not in DEVICES:
         raise ModelError(f"device {device!r} is unknown: choose one of {', '.join(DEVICES)}")
-    if name == "int8":
+    if name in ("onnx", "int8"):
         if device == "cuda":
-            raise ModelError("int8 runs on the CPU: choose device auto or cpu, or another runtime")
-        return OnnxRuntime(package.read(INT8))
+            raise ModelError(
+                f"{name} runs on the CPU: choose device auto or cpu, or another runtime"
+            )
+        return OnnxRuntime(package.read(INT8) if name == "int8" else _exported(package))
     return TorchRuntime(package, name, device)
+
+
+def _exported(package: Package) -> bytes:
+    """The package's weights as an fp32 ONNX network, made now: it would double what is shipped."""
+    from farm.models.weights import load_network  # noqa: PLC0415 - needs torch
+    from farm.training.quantise import export_onnx  # noqa: PLC0415
+
+    return export_onnx(load_network(package.read(WEIGHTS), package.folder / WEIGHTS))
 
 
 class OnnxRuntime:
@@ -90,17 +101,12 @@ class TorchRuntime:
 
         self._torch = torch
         self.device = _device(torch, device)
-        self._dtype = torch.bfloat16 if name == "bf16" else torch.float32
         net = load_network(package.read(WEIGHTS), package.folder / WEIGHTS).to(self.device)
         if name == "bf16":
             net.half_features()
         self._net: Any = net
         if name in ("frozen", "bf16"):
-            with torch.inference_mode():
-                traced = torch.jit.trace(  # type: ignore[no-untyped-call]
-                    net, net.example(2, self.device), check_trace=False
-                )
-                self._net = torch.jit.freeze(traced)
+            self._net = _frozen(torch, net, self.device)
         elif name == "compiled":
             self._net = torch.compile(net, dynamic=True)
 
@@ -114,6 +120,17 @@ class TorchRuntime:
             ]
             answer: NDArray[np.float32] = self._net(*inputs).float().cpu().numpy()
         return answer
+
+
+def _frozen(torch: Any, net: Any, device: Any) -> Any:
+    """The network as frozen TorchScript.
+
+    PyTorch calls it deprecated and advises torch.compile, which here is slower and needs a compiler
+    on the machine (docs/models.md has the figures): until it goes, it is used, without the advice.
+    """
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return torch.jit.freeze(torch.jit.trace(net, net.example(2, device), check_trace=False))
 
 
 def _device(torch: Any, wanted: str) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 
 from farm.simulation.gateway import STYLES, HoleMessages, messages
 from farm.simulation.restamp import HoleTemplate
-from farm.training.programs import PROGRAMS
+from farm.training.programs import FAMILIES, PROGRAMS
 from farm.training.simulator import SimulatedHole, simulate
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class Recipe:
     program: str
     style: str
     single_step: bool = False
+    faults: float = 0.0  # share of bad holes, against that of a bad day
 
     @property
     def label(self) -> str:
@@ -86,7 +87,10 @@ def drill(recipe: Recipe, *, seed: int, number: int = 1) -> DrilledHole:
     """
     style = STYLES[recipe.style]
     hole = simulate(
-        recipe.program, np.random.default_rng([seed, number]), single_step=recipe.single_step
+        recipe.program,
+        np.random.default_rng([seed, number]),
+        single_step=recipe.single_step,
+        faults=recipe.faults,
     )
     toolbox, tool = f"SIM-BOX-{recipe.style}", f"SIM-{recipe.program}"
     result_id = 100 + number
@@ -97,10 +101,10 @@ def drill(recipe: Recipe, *, seed: int, number: int = 1) -> DrilledHole:
         toolbox=toolbox,
         tool=tool,
         result_id=result_id,
-        head_id=f"E0040100{list(PROGRAMS).index(recipe.program):08X}",
-        machine_id=str(25_000_000 + list(PROGRAMS).index(recipe.program)),
+        head_id=f"E0040100{list(FAMILIES).index(recipe.program):08X}",
+        machine_id=str(25_000_000 + list(FAMILIES).index(recipe.program)),
         timestamp=FIRST_HOLE_AT + number * HOLES_EVERY,
-        recipe_id=list(PROGRAMS).index(recipe.program) + 1,
+        recipe_id=list(FAMILIES).index(recipe.program) + 1,
     )
     return DrilledHole(recipe, hole, written, toolbox, tool, result_id)
 

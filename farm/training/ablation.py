@@ -22,6 +22,7 @@ from farm.training.evaluate import TEST_SEED
 from farm.training.loss import losses
 from farm.training.programs import FAMILIES
 from farm.training.simulator import SimulatedBatch, simulate_batch
+from farm.training.train import has_fast_half
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -123,12 +124,12 @@ def run(variant: Variant, *, holes: int, seed: int) -> tuple[Array, Array]:
     network.READ_OUT_CELLS = variant.read_out
     net = DepthNet().train()
     optimiser = torch.optim.AdamW(net.parameters(), lr=_RATE, weight_decay=1e-3)
-    steps = max(1, holes // _BATCH)
+    steps, half = max(1, holes // _BATCH), has_fast_half()
     for step in range(steps):
         optimiser.param_groups[0]["lr"] = _RATE * min(1.0, 30 * step / steps, 1.02 - step / steps)
         batch = _batch(variant, seed, step)
         optimiser.zero_grad(set_to_none=True)
-        estimate = net.estimate(*batch[:3])
+        estimate = net.estimate(*batch[:3], half=half)
         if variant.at_truth:
             estimate = _read_at_truth(estimate, batch)
         torch.stack(tuple(losses(estimate, batch).values())).sum().backward()  # type: ignore[no-untyped-call]

@@ -20,12 +20,10 @@ if TYPE_CHECKING:
     from farm.models.network import DepthNet
     from farm.training.train import Trained
 
-_CALIBRATION_HOLES = 20_000
-
 
 def publish(
     trained: Trained, folder: Path, *, name: str, test_holes: int,
-    calibration_holes: int = _CALIBRATION_HOLES,
+    calibration_holes: int,
 ) -> Package:  # fmt: skip
     """Write a trained network as a model; for int8 as well, where the `export` extra is installed.
 

@@ -7,7 +7,10 @@ precision and save a fifth of the time. Needs the `export` extra.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import tempfile
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,16 +38,19 @@ def export_onnx(net: DepthNet) -> bytes:
     _require()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
-        torch.onnx.export(
-            net.eval(),
-            net.example(2, torch.device("cpu")),
-            path,
-            input_names=list(_INPUTS),
-            output_names=["answer"],
-            dynamic_axes={name: {0: "holes"} for name in (*_INPUTS, "answer")},
-            opset_version=_OPSET,
-            dynamo=False,
-        )
+        with warnings.catch_warnings():
+            # The newer exporter needs a package more, and writes the same graph.
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                net.eval(),
+                net.example(2, torch.device("cpu")),
+                path,
+                input_names=list(_INPUTS),
+                output_names=["answer"],
+                dynamic_axes={name: {0: "holes"} for name in (*_INPUTS, "answer")},
+                opset_version=_OPSET,
+                dynamo=False,
+            )
         return path.read_bytes()
 
 
@@ -71,19 +77,20 @@ def export_int8(net: DepthNet, *, batches: int = 16) -> bytes:
         quant_pre_process(plain, ready)
         names = [n.name for n in onnx.load(ready).graph.node if n.op_type in _QUANTISED]
         inner = [n for n in names if n.startswith(_INNER)]
-        quantize_static(
-            ready,
-            small,
-            _Holes(batches),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=list(_QUANTISED),
-            nodes_to_quantize=inner,
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.Percentile,
-            extra_options={"CalibPercentile": 99.999},
-        )
+        with contextlib.redirect_stdout(io.StringIO()):  # it tells its progress unasked
+            quantize_static(
+                ready,
+                small,
+                _Holes(batches),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=list(_QUANTISED),
+                nodes_to_quantize=inner,
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                calibrate_method=CalibrationMethod.Percentile,
+                extra_options={"CalibPercentile": 99.999},
+            )
         return small.read_bytes()
 
 

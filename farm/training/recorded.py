@@ -69,7 +69,9 @@ def read_labelled(folder: Path) -> tuple[LabelledHole, ...]:
         try:
             hole = reader.read_hole(parts)
         except ReadError as error:
-            raise FarmError(f"{folder / recorded.name}: {error}") from error
+            raise FarmError(
+                f"{folder / recorded.name}: {error}: mend it, or take its row out of {INDEX_FILE}"
+            ) from error
         family, keypoints, usable = row
         found.append(LabelledHole(recorded.name, family, hole, keypoints, usable=usable))
     if not found:

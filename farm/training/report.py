@@ -105,7 +105,8 @@ def _draw_sigma(axis: Axes, simulated: Sequence[Verdict], recorded: Sequence[Ver
     axis.plot(limits, limits, "k:", linewidth=0.8)
     axis.set(xlabel="sigma, mm", ylabel="68 % of errors below, mm (x: recorded holes)",
              title="error against sigma")  # fmt: skip
-    axis.legend(fontsize=8)
+    if axis.get_legend_handles_labels()[0]:  # too few holes make no curve
+        axis.legend(fontsize=8)
 
 
 def _draw_quality(axis: Axes, verdicts: Sequence[Verdict]) -> None:

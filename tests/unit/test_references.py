@@ -11,6 +11,7 @@ from farm.cli import root
 from farm.config import Config
 from farm.config.references import check_references
 from farm.errors import ConfigError
+from farm.models.depthnet import BUILT_IN
 
 
 def problems(settings):
@@ -83,7 +84,7 @@ def test_every_file_that_is_not_there_is_told_at_once(tmp_path):
         *(f"mqtt.broker.{key}" for key in keys),
         "model_settings.weights",
     ]
-    assert all(f"{gone} can't be read: No such file" in line for line in told)
+    assert all("can't be read: No such file" in line and gone in line for line in told)
 
 
 def test_files_that_are_there_or_will_not_be_read_are_fine(tmp_path):
@@ -92,7 +93,7 @@ def test_files_that_are_there_or_will_not_be_read_are_fine(tmp_path):
     broker = {"password_file": str(here), "tls": {"ca_file": "/nowhere"}}  # TLS is off
     own = {"model": "farm.errors:Own", "model_settings": {"weights": "a-name-in-a-registry"}}
     assert problems({"mqtt": {"broker": broker}, **own}) == []
-    assert problems({"model_settings": {"weights": str(here)}}) == []
+    assert problems({"model_settings": {"weights": str(BUILT_IN)}}) == []
 
 
 @pytest.mark.parametrize("weights", [5, ["a"], "a\0b"])
@@ -117,7 +118,8 @@ def test_each_command_that_runs_a_farm_refuses_it_before_it_touches_anything(tmp
     ("text", "words"),
     [
         ("mqtt: {processing: {model_id: 0}}\n", "0 is not allowed: must be at least 1"),
-        ("mqtt: {processing: {model_id: 5}}\n", "5 is not allowed: must be at most 4"),
+        ("mqtt: {processing: {model_id: 5}}\n", "there is no built-in model 5: choose one of 1, 2"),
+        ("mqtt: {processing: {model_id: 5, models_dir: /nowhere}}\n", "and none in /nowhere"),
         ("model: nope\n", "package.module:Class"),
         ("traffic: {adapter: 'a.b:'}\n", "package.module:Class"),
     ],

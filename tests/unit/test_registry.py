@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import sys
 import types
 
@@ -9,7 +11,8 @@ import pytest
 
 from farm.errors import ConfigError, ModelError
 from farm.models.depthnet import DepthModel
-from farm.models.registry import MODEL_IDS, load_model
+from farm.models.package import MANIFEST
+from farm.models.registry import LIBRARY, load_model, registered
 from farm.models.rule import GradientRule
 
 
@@ -46,10 +49,15 @@ def own_module(monkeypatch):
     monkeypatch.setitem(sys.modules, "own_models", module)
 
 
-@pytest.mark.parametrize("model_id", MODEL_IDS)
+@pytest.mark.parametrize("model_id", [2, 3, 4])
 def test_the_replaced_systems_ids_select_the_network(model_id):
     # Prevents a configuration that worked for years from being refused.
     assert isinstance(load_model("", model_id, {}), DepthModel)
+
+
+def test_the_rule_has_an_id():
+    # Prevents a baseline that nobody can compare with.
+    assert isinstance(load_model("", 1, {}), GradientRule)
 
 
 @pytest.mark.parametrize("model_id", [0, 5, -1])
@@ -57,6 +65,28 @@ def test_another_id_is_refused_with_what_is_allowed(model_id):
     # Prevents a typing error from silently choosing a model.
     with pytest.raises(ModelError, match="1, 2, 3, 4"):
         load_model("", model_id, {})
+
+
+def test_a_sites_own_models_are_found_by_their_numbers_and_win(tmp_path):
+    # Prevents a retrained model that can only be named by a path.
+    shutil.copytree(LIBRARY / "4", tmp_path / "7")
+    shutil.copytree(LIBRARY / "1", tmp_path / "4")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "8").mkdir()
+    assert list(registered(tmp_path)) == [1, 4, 7]
+    assert isinstance(load_model("", 7, {}, tmp_path), DepthModel)
+    assert isinstance(load_model("", 4, {}, tmp_path), GradientRule)
+    assert isinstance(load_model("depthnet", 4, {}, tmp_path), DepthModel), "a name means ours"
+
+
+def test_a_manifest_can_not_choose_what_code_is_run(tmp_path):
+    # Prevents a folder of data from naming a class to import.
+    folder = shutil.copytree(LIBRARY / "1", tmp_path / "9")
+    told = json.loads((folder / MANIFEST).read_text())
+    told["architecture"]["kind"] = "os:system"
+    (folder / MANIFEST).write_text(json.dumps(told))
+    with pytest.raises(ModelError, match="of the kind 'os:system'"):
+        load_model("", 9, {}, tmp_path)
 
 
 def test_names_select_the_built_in_models_whatever_the_id():

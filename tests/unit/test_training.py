@@ -1,22 +1,35 @@
-"""Training and evaluation: they run, they learn, and they say what they measured."""
+"""Training and evaluation: they learn, go on where they stopped, and say what they measured."""
 
 from __future__ import annotations
 
-import itertools
+import csv
+import json
+import math
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 
-from farm.cli.train import command
-from farm.errors import ConfigError
-from farm.models.depthnet import DepthModel, DepthNet
-from farm.models.grid import BIN_MM
+from farm.cli import root
+from farm.drilling.hole import Hole
+from farm.errors import ConfigError, FarmError, ModelError
+from farm.models.depthnet import DepthModel
+from farm.models.grid import N_CELLS
 from farm.models.model import Insufficient, depth_answer
-from farm.training.dataset import NO_TRANSITION, HoleStream
-from farm.training.evaluate import ALL, TEST_SEED, draw_holes, errors_mm, evaluate, table
-from farm.training.train import depth_loss, train
+from farm.models.network import POINTS, DepthNet, Estimate
+from farm.models.package import open_package
+from farm.simulation.archive import INDEX_FILE, write_archive
+from farm.simulation.drilled import Recipe as Drilling
+from farm.simulation.drilled import series
+from farm.training.calibrate import calibrate
+from farm.training.checkpoint import load_checkpoint
+from farm.training.dataset import Examples, Recipe, make_batch
+from farm.training.evaluate import ALL, TEST_SEED, judge, score, simulated_holes
+from farm.training.loss import is_good, losses
+from farm.training.publish import publish
+from farm.training.recorded import LabelledHole, read_labelled
+from farm.training.train import CHECKPOINT, Plan, Trained, train
 
 
 @pytest.fixture(autouse=True)
@@ -28,15 +41,233 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+@pytest.fixture
+def archive(tmp_path):
+    """Six recorded holes with their labels."""
+    folder = tmp_path / "holes"
+    write_archive(folder, series([Drilling("V6-V7", "2025-03")], count=6, seed=1))
+    return folder
+
+
+def no_progress(_done, _losses):
+    pass
+
+
+def test_a_few_steps_on_one_batch_lower_its_loss():
+    # Prevents a loss whose gradient does not reach the network.
+    torch.manual_seed(0)
+    batch = make_batch(Recipe(3, 8), 0)
+    net = DepthNet().train()
+    optimiser = torch.optim.AdamW(net.parameters(), lr=3e-3)
+    seen = []
+    for _ in range(12):
+        optimiser.zero_grad()
+        parts = losses(net.estimate(batch.channels, batch.position_mm, batch.used), batch)
+        total = torch.stack(tuple(parts.values())).sum()
+        total.backward()
+        optimiser.step()
+        seen.append(total.item())
+    assert seen[-1] < 0.8 * seen[0]
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in net.parameters())
+
+
+def test_batches_repeat_by_seed_and_number():
+    # Prevents training runs that can't be repeated or gone on with.
+    one, two, other = (
+        make_batch(Recipe(5, 6), 7),
+        make_batch(Recipe(5, 6), 7),
+        make_batch(Recipe(5, 6), 8),
+    )
+    for a, b in zip(one, two, strict=True):
+        torch.testing.assert_close(a, b, equal_nan=True)
+    assert not torch.equal(one.channels, other.channels)
+
+
+def test_targets_lie_on_the_path_of_the_drill():
+    # Prevents targets beside the grid, that no heat map could ever hold.
+    batch = make_batch(Recipe(5, 64, faults=0), 0)
+    last = torch.where(batch.used > 0, batch.position_mm, 0).amax(1, keepdim=True)
+    known = ~batch.point_mm.isnan()
+    assert known[:, [0, 2]].all()
+    assert ((batch.point_mm < last) | ~known).all()
+    assert (batch.point_mm[known] > -0.5).all()
+    assert batch.exists[:, 1].mean() < 0.95, "single-material holes occur"
+
+
+def estimate_for(examples, point_mm, exists=20.0):
+    b = len(examples.point_mm)
+    return Estimate(
+        logits=torch.zeros(b, POINTS, N_CELLS),
+        point_mm=point_mm,
+        log_spread=torch.zeros(b, POINTS, 2),
+        exists=torch.full((b, 3), exists),
+        quality=torch.zeros(b),
+    )
+
+
+def test_what_is_unknown_costs_nothing():
+    # Prevents single-material holes from teaching a transition at 0 mm, and unclear ends anything.
+    batch = make_batch(Recipe(5, 4, faults=0), 0)
+    batch.point_mm[:, 1] = math.nan
+    batch.exists[:, 1] = math.nan
+    guess = batch.point_mm.nan_to_num(5.0)
+    moved = guess.clone()
+    moved[:, 1] = 25.0
+    for name, part in losses(estimate_for(batch, guess), batch).items():
+        torch.testing.assert_close(losses(estimate_for(batch, moved), batch)[name], part)
+
+
+def test_quality_is_learnt_from_what_is_right():
+    # Prevents a quality of something else than all keypoints within half a millimetre.
+    batch = make_batch(Recipe(5, 4, faults=0), 1)
+    exact = batch.point_mm.nan_to_num(0.0)
+    guess = exact.clone()
+    guess[0, 0] += 0.6
+    guess[1, 2] += 0.4
+    wanted = torch.tensor([0.0, 1.0, 1.0, 1.0])
+    told = estimate_for(batch, guess)
+    told.exists = torch.where(batch.exists > 0, 5.0, -5.0)
+    torch.testing.assert_close(is_good(told, batch), wanted)
+    told.exists[2, 2] *= -1
+    assert is_good(told, batch)[2] == 0, "an exit denied is wrong too"
+
+
+def test_spread_is_pulled_to_the_quantiles_of_the_errors():
+    # Prevents a sigma that is calibrated to something else.
+    errors = torch.distributions.HalfNormal(0.1).sample((4000, 1)).expand(-1, POINTS)
+    examples = Examples(*[torch.zeros(0)] * 5)
+    spread = torch.zeros(POINTS, 2, requires_grad=True)
+    optimiser = torch.optim.Adam([spread], lr=0.05)
+    from farm.training.loss import _pinball
+
+    for _ in range(300):
+        optimiser.zero_grad()
+        _pinball(errors, spread.expand(4000, -1, -1)).mean().backward()
+        optimiser.step()
+    assert examples is not None
+    found = spread.detach().exp()[0]
+    assert found[0] == pytest.approx(0.1, rel=0.1)
+    assert found[1] == pytest.approx(0.196, rel=0.12)
+
+
+def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path):
+    # Prevents a resumed run that has learnt something else, or begins anew without a word.
+    plan = Plan(holes=160, batch=16, seed=3)
+    whole = train(plan, folder=tmp_path / "whole", progress=no_progress)
+
+    def stop(done, _losses):
+        if done == 80:
+            raise KeyboardInterrupt
+
+    folder = tmp_path / "parts"
+    with pytest.raises(KeyboardInterrupt):
+        train(plan, folder=folder, progress=stop)
+    seen = []
+    resumed = train(plan, folder=folder, resume=True, progress=lambda done, _l: seen.append(done))
+    assert seen[0] == 80 + 16 or seen[0] == 80
+    assert seen[-1] == 160
+    for name, value in whole.net.state_dict().items():
+        torch.testing.assert_close(resumed.net.state_dict()[name], value, atol=2e-3, rtol=1e-2)
+    assert not (folder / CHECKPOINT).exists(), "what is finished can't be resumed"
+    assert resumed.told["cpu_s"] > 0
+
+
+def test_resuming_what_is_not_there_or_is_another_plan_is_told(tmp_path):
+    # Prevents hours of training that mix two plans.
+    plan = Plan(holes=64, batch=16)
+    with pytest.raises(ModelError, match="can't go on"):
+        train(plan, folder=tmp_path, progress=no_progress, resume=True)
+
+    def stop(_done, _losses):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(plan, folder=tmp_path, progress=stop)
+    with pytest.raises(ModelError, match="another learning_rate"):
+        train(Plan(holes=64, batch=16, learning_rate=0.1), folder=tmp_path, progress=no_progress,
+              resume=True)  # fmt: skip
+    (tmp_path / CHECKPOINT).write_bytes(b"junk")
+    net = DepthNet()
+    with pytest.raises(ModelError, match="remove it to start anew"):
+        load_checkpoint(tmp_path / CHECKPOINT, net, torch.optim.AdamW(net.parameters()))
+
+
+def test_calibration_scales_sigmas_so_that_intervals_hold(monkeypatch):
+    # Prevents intervals that hold by luck: a network that is too sure must be corrected.
+    from farm.training import calibrate as module
+
+    rng = np.random.default_rng(0)
+    scaled = np.abs(1.5 * rng.standard_normal((5000, POINTS))).astype(np.float32)
+    monkeypatch.setattr(module, "_scaled_errors", lambda _net, _holes: scaled)
+    net = DepthNet()
+    assert calibrate(net, holes=1) == pytest.approx([1.5] * POINTS, rel=0.07)
+    assert net.calibration.exp().tolist() == pytest.approx([1.5] * POINTS, rel=0.07)
+
+
+def test_a_published_network_is_a_model_that_loads(tmp_path):
+    # Prevents a `farm train` that runs for hours and leaves a folder no worker can hold.
+    trained = Trained(DepthNet().eval(), {"holes": 64, "seed": 9})
+    publish(trained, tmp_path / "7", name="own-1", test_holes=2, calibration_holes=64)
+    package = open_package(tmp_path / "7")
+    assert package.manifest.training["seed"] == 9
+    assert package.manifest.metrics["all"]["holes"] > 0
+    assert package.verify()
+    assert "# own-1" in (tmp_path / "7" / "CARD.md").read_text()
+    for runtime in ("frozen", "int8"):
+        assert DepthModel({"weights": str(tmp_path / "7"), "runtime": runtime}).version == "own-1"
+
+
+def test_recorded_holes_are_read_with_their_labels(archive):
+    # Prevents labels that end up at another hole.
+    found = read_labelled(archive)
+    with (archive / INDEX_FILE).open(newline="") as file:
+        rows = {row["hole"]: row for row in csv.DictReader(file)}
+    assert len(found) == 6
+    for one in found:
+        assert one.keypoints_mm[0] == pytest.approx(float(rows[one.name]["entry_mm"]))
+        assert one.family == "V6-V7"
+        assert len(one.hole) == int(rows[one.name]["samples"])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "can't read the labels"),
+        ("hole,entry_mm\n01,5\n", ":2: "),
+        ("hole,entry_mm,transition_mm,exit_mm\n01-V6-V7-2025-03,five,6,7\n", "'five'"),
+        ("hole,entry_mm,transition_mm,exit_mm\nother,5,6,7\n", "names none of the holes"),
+        ("entry_mm,transition_mm,exit_mm\n5,6,7\n", "hole"),
+    ],
+)
+def test_labels_that_can_not_be_used_say_why(archive, text, words):
+    # Prevents a training on wrong labels, or a traceback of csv's.
+    (archive / INDEX_FILE).unlink()
+    if text is not None:
+        (archive / INDEX_FILE).write_text(text)
+    with pytest.raises(FarmError, match=words):
+        read_labelled(archive)
+
+
+def test_recorded_holes_are_learnt_from(archive):
+    # Prevents --data from being read and left unused.
+    recorded = read_labelled(archive)
+    batch = make_batch(Recipe(1, 8, data_share=0.5), 0, recorded)
+    assert len(batch.channels) == 8
+    assert batch.point_mm[4:, 3:].isnan().all(), "nobody labelled the tip of recorded holes"
+    whole = make_batch(Recipe(1, 8, data_share=1.0), 0, recorded)
+    truths = {round(h.keypoints_mm[0] - float(h.hole.position_mm[0]), 3) for h in recorded}
+    assert {round(float(k), 3) for k in whole.point_mm[:, 0]} <= truths
+
+
 class Oracle:
     """Knows the truth of the holes and answers it, shifted; refuses every seventh hole."""
 
     version, content_hash = "oracle-1", "0"
 
-    def __init__(self, holes, shift_mm=0.0):
+    def __init__(self, holes, shift_mm=0.0, sigma_mm=None, quality=None):
         self.truth = {id(h.hole): h.keypoints_mm for h in holes}
         self.order = {id(h.hole): i for i, h in enumerate(holes)}
-        self.shift_mm = shift_mm
+        self.shift_mm, self.sigma_mm, self.quality = shift_mm, sigma_mm, quality
 
     def warm_up(self):
         pass
@@ -47,91 +278,121 @@ class Oracle:
     def _answer(self, hole):
         if self.order[id(hole)] % 7 == 0:
             return Insufficient("none today")
-        return depth_answer([(k or 0.0) + self.shift_mm for k in self.truth[id(hole)]])
+        known = [k for k in self.truth[id(hole)] if not math.isnan(k)]
+        sigma = None if self.sigma_mm is None else [self.sigma_mm] * len(known)
+        return depth_answer(
+            [k + self.shift_mm for k in known], sigma_mm=sigma, quality=self.quality
+        )
 
 
-def test_a_few_steps_on_one_batch_lower_its_loss():
-    # Prevents a loss whose gradient does not reach the network.
-    torch.manual_seed(0)
-    examples = list(itertools.islice(HoleStream(3), 8))
-    channels, target, used = (torch.stack(column) for column in zip(*examples, strict=True))
-    net = DepthNet().train()
-    optimiser = torch.optim.AdamW(net.parameters(), lr=3e-3)
-    losses = []
-    for _ in range(12):
-        optimiser.zero_grad()
-        loss = depth_loss(net(channels), target, used)
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
-    assert losses[-1] < 0.8 * losses[0]
+@pytest.fixture(scope="module")
+def good_holes():
+    return simulated_holes(4, faults=0)
 
 
-def test_the_stream_repeats_by_seed_and_stays_on_the_grid():
-    # Prevents targets beside the grid, and training runs that can't be repeated.
-    one, two = (list(itertools.islice(HoleStream(5), 20)) for _ in range(2))
-    for (channels, target, used), (again, *_) in zip(one, two, strict=True):
-        torch.testing.assert_close(channels, again)
-        known = target[target != NO_TRANSITION]
-        assert (known > 0).all()
-        assert (known < used + 1).all()
-        assert (known.diff() > 1 / BIN_MM).all(), "no layer is thinner than a millimetre"
-    assert any(NO_TRANSITION in target for _, target, _ in one), "single-material holes occur"
-
-
-def test_training_writes_weights_that_load(tmp_path):
-    # Prevents a `farm train` that runs for hours and leaves a file no worker can hold.
-    out, lines = tmp_path / "deep" / "w.pt", []
-    train(minutes=0.005, seed=4, out=out, progress=lines.append)
-    assert DepthModel({"weights": out}).version == "depthnet-1"
-    saved = torch.load(out, weights_only=True)
-    assert saved["seed"] == 4
-    assert saved["steps"] >= 1
-    assert str(out) in lines[-1]
-
-
-def test_errors_are_answer_minus_truth_and_leave_out_what_has_none():
+def test_errors_are_answer_minus_truth_and_leave_out_what_has_none(good_holes):
     # Prevents a table that hides refusals as zeros or counts transitions that don't exist.
-    holes = draw_holes(3)
-    errors = errors_mm(Oracle(holes, shift_mm=0.5), holes)
+    verdicts = judge(Oracle(good_holes, shift_mm=0.5), good_holes)
+    errors = np.array([v.error_mm for v in verdicts])
     assert np.isnan(errors[::7]).all()
-    np.testing.assert_allclose(errors[np.isfinite(errors)], 0.5)
-    single = [i for i, h in enumerate(holes) if h.keypoints_mm[1] is None]
+    answered = np.delete(errors, np.s_[::7], axis=0)
+    np.testing.assert_allclose(answered[:, [0, 2]], 0.5)
+    np.testing.assert_allclose(answered[:, 3], 0.0, atol=1e-9)
+    assert [v.is_refused for v in verdicts].count(True) == -(-len(good_holes) // 7)
+    single = [i for i, h in enumerate(good_holes) if math.isnan(h.keypoints_mm[1])]
+    assert single
     assert np.isnan(errors[single, 1]).all()
 
 
-def test_scores_are_by_family_and_over_all():
+def test_scores_are_by_family_and_over_all(good_holes):
     # Prevents a family from vanishing in the average.
-    holes = draw_holes(3)
-    models = {"exact": Oracle(holes), "off": Oracle(holes, shift_mm=-0.25)}
-    scores = evaluate(models, holes)
-    assert {s.program for s in scores} == {h.program for h in holes} | {ALL}
-    overall = {s.model: s for s in scores if s.program == ALL}
-    assert overall["off"].median_mm == pytest.approx((0.25,) * 3)
-    assert overall["exact"].p95_mm == pytest.approx((0,) * 3)
-    assert overall["exact"].holes == len(holes) - 3, "refused holes are not counted"
-    text = table(scores)
-    assert "0.25 / 0.25" in text
-    assert "-" in next(line for line in text.splitlines() if line.startswith("AL"))
+    scores = score("off", judge(Oracle(good_holes, shift_mm=-0.25, sigma_mm=0.2), good_holes))
+    assert [s.family for s in scores] == [*dict.fromkeys(h.family for h in good_holes), ALL]
+    overall = scores[-1]
+    np.testing.assert_allclose(overall.median_mm, (0.25, 0.25, 0.25, 0.0), atol=1e-9)
+    np.testing.assert_allclose(overall.coverage, (0.0, 1.0))
+    assert overall.refused == -(-len(good_holes) // 7)
+
+
+def wrong_share(hole, answer, quality):
+    class One:
+        version, content_hash = "one-1", "0"
+
+        def infer(self, inputs):
+            return [depth_answer(answer, quality=quality) for _ in inputs]
+
+    found = score("one", judge(One(), [hole]))[-1]
+    return found.wrong, found.wrong_with_confidence
+
+
+def test_wrong_is_off_by_a_millimetre_a_layer_or_a_bad_hole():
+    # Prevents mistakes that a table of medians would never show.
+    samples = Hole(*[np.ones(20, np.float32)] * 3, np.ones(20, np.int16), ())
+    nan = math.nan
+    two = LabelledHole("a", "f", samples, (5.0, 10.0, 15.0))
+    one = LabelledHole("b", "f", samples, (5.0, nan, 15.0))
+    bad = LabelledHole("c", "f", samples, (5.0, nan, nan), usable=False)
+    assert wrong_share(two, [5.0, 10.9, 15.0], 0.95) == (0, 0)
+    assert wrong_share(two, [5.0, 11.1, 15.0], 0.95) == (1, 1)
+    assert wrong_share(two, [5.0, 11.1, 15.0], 0.5) == (1, 0)
+    assert wrong_share(two, [5.0, 15.0], 0.95) == (1, 1)
+    assert wrong_share(one, [5.0, 10.0, 15.0], 0.95) == (1, 1)
+    assert wrong_share(one, [5.0, 15.0], 0.95) == (0, 0)
+    assert wrong_share(bad, [5.0, 10.0, 15.0], 0.95) == (1, 1)
+    assert wrong_share(two, [5.0, 11.1, 15.0], None) == (1, 1), "who says nothing stands by it"
 
 
 def test_the_test_holes_are_the_same_for_everybody():
     # Prevents two tables that can't be compared.
-    one, two = draw_holes(1), draw_holes(1)
-    assert [h.keypoints_mm for h in one] == [h.keypoints_mm for h in two]
+    one, two = simulated_holes(1), simulated_holes(1)
+    assert [str(h.keypoints_mm) for h in one] == [str(h.keypoints_mm) for h in two]
 
 
 def test_the_test_seed_is_refused_for_training():
     # Prevents a network that has seen its test holes.
-    result = CliRunner().invoke(command, ["--seed", str(TEST_SEED)])
+    result = CliRunner().invoke(root, ["train", "--seed", str(TEST_SEED)])
     assert isinstance(result.exception, ConfigError)
 
 
-def test_evaluating_only_prints_the_table_and_writes_nothing(tmp_path, monkeypatch):
-    # Prevents --evaluate-only from overwriting weights.
-    monkeypatch.chdir(tmp_path)
-    result = CliRunner().invoke(command, ["--evaluate-only", "--holes", "2"])
+def test_train_evaluate_and_load_by_number(tmp_path, archive):
+    # Prevents commands that don't fit each other: what train writes, evaluate and workers read.
+    out = tmp_path / "models" / "7"
+    trained = CliRunner().invoke(
+        root,
+        ["train", "--holes", "128", "--out", str(out), "--test-holes", "1", "--data", str(archive),
+         "--start", "4", "--name", "mine-1"],
+    )  # fmt: skip
+    assert trained.exit_code == 0, trained.output
+    assert "mine-1" in trained.output
+    told = open_package(out).manifest.training
+    assert (told["recorded_holes"], told["start"]) == (6, "4")
+    result = CliRunner().invoke(
+        root,
+        ["evaluate", "--models-dir", str(out.parent), "--model", "7", "--model", "1", "--holes", "2",
+         "--data", str(archive), "--out", str(tmp_path / "report"), "--json"],
+    )  # fmt: skip
     assert result.exit_code == 0, result.output
-    assert "depthnet" in result.output
-    assert "rule" in result.output
-    assert not list(tmp_path.iterdir())
+    scores = json.loads(result.stdout)
+    assert set(scores) == {"simulated", "recorded"}
+    assert set(scores["recorded"]) == {"mine-1 (7)", "rule-1 (1)"}
+    assert scores["recorded"]["mine-1 (7)"]["V6-V7"]["holes"] == 6
+    pages = {path.name for path in (tmp_path / "report").iterdir()}
+    assert pages == {
+        "errors-simulated.png", "errors-recorded.png", "calibration.png", "realism.png",
+        "worst-simulated.png", "worst-recorded.png",
+    }  # fmt: skip
+    assert all(path.stat().st_size > 10_000 for path in (tmp_path / "report").iterdir())
+
+
+def test_evaluate_prints_a_table(monkeypatch):
+    # Prevents a table without the baseline to compare with.
+    monkeypatch.setenv("COLUMNS", "160")
+    result = CliRunner().invoke(root, ["evaluate", "--holes", "1"])
+    assert result.exit_code == 0, result.output
+    for word in ("depthnet-2 (4)", "rule-1 (1)", "transition", "wide-3", "all"):
+        assert word in result.output
+
+
+def test_evaluating_nothing_is_a_usage_error():
+    # Prevents an empty table that looks like an answer.
+    assert CliRunner().invoke(root, ["evaluate", "--holes", "0"]).exit_code == 2

@@ -1,0 +1,90 @@
+"""The runtimes: all answer alike, within the loss that the docs give them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from farm.errors import ModelError
+from farm.models import runtime as runtimes
+from farm.models.depthnet import BUILT_IN
+from farm.models.grid import resample
+from farm.models.network import KEYPOINTS
+from farm.models.package import open_package
+from farm.models.runtime import load_runtime
+from farm.training.programs import PROGRAMS
+from farm.training.simulator import simulate_batch
+
+# Of the keypoints' positions in mm: median and largest difference from fp32, over 70 holes.
+LOSS = {"frozen": (1e-4, 1e-3), "onnx": (1e-4, 1e-2), "bf16": (0.02, 1.0), "int8": (0.02, 1.0)}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def grids():
+    family = np.arange(70) % len(PROGRAMS)
+    return resample(simulate_batch(family, np.random.default_rng(4), faults=0).traces)
+
+
+@pytest.fixture(scope="module")
+def package():
+    return open_package(BUILT_IN)
+
+
+@pytest.fixture(scope="module")
+def expected(package, grids):
+    return load_runtime(package, "eager", "cpu")(grids)
+
+
+@pytest.mark.parametrize("name", LOSS)
+def test_a_runtime_answers_as_the_network_does(name, package, grids, expected):
+    # Prevents a runtime that is fast and wrong.
+    found = load_runtime(package, name, "cpu")(grids)
+    assert found.shape == expected.shape
+    assert found.dtype == np.float32
+    exists = expected[:, 12 : 12 + KEYPOINTS] > 0.5
+    off = np.abs(found - expected)[:, :KEYPOINTS][exists]
+    median, largest = LOSS[name]
+    assert np.median(off) <= median
+    assert np.quantile(off, 0.98) <= largest
+    assert ((found[:, 12:15] > 0.5) == exists).mean() > 0.97
+
+
+def test_int8_runs_without_torch():
+    # Prevents an edge box with ONNX Runtime alone from needing PyTorch's gigabyte.
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from farm.models.registry import load_model\n"
+        "model = load_model('', 4, {'runtime': 'int8'})\n"
+        "model.warm_up()\n"
+        "print(model.content_hash)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == open_package(BUILT_IN).short_hash("network.int8.onnx")
+
+
+def test_int8_without_onnxruntime_says_what_to_install(monkeypatch, package):
+    # Prevents a bare ImportError in a worker's log.
+    monkeypatch.setattr(runtimes.importlib.util, "find_spec", lambda _name: None)
+    with pytest.raises(ModelError, match=r"farm\[onnx\]"):
+        load_runtime(package, "int8", "cpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_told(package):
+    # Prevents a silent fall back to a CPU that is ten times slower.
+    with pytest.raises(ModelError, match="device cuda"):
+        load_runtime(package, "eager", "cuda")
+    assert load_runtime(package, "eager", "auto").device.type == "cpu"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import numpy as np
 
 from farm.cli.progress import counting_progress
 from farm.errors import FarmError
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from farm.training.recorded import LabelledHole
 
 _DEFAULT_MODELS = ("4", "1")
+_LEGEND = """\
+1sd, 2sd: share of keypoints within 1 and 1.96 sigma (68 % and 95 % are right)
+wrong: off by over 1 mm, or a layer too many or too few, with high quality
+none: good holes without an answer"""
 
 
 @click.command()
@@ -92,7 +97,8 @@ def command(
         _print_json(scores)
     else:
         for title, rows in scores.items():
-            _print_table(title, rows)
+            _print_tables(title, rows)
+        click.echo(_LEGEND)
     if out:
         for path in _write_pages(out, sets, verdicts, worst):
             click.echo(f"wrote {path}", err=as_json)
@@ -130,23 +136,39 @@ def _print_json(scores: dict[str, list[Score]]) -> None:
     click.echo(json.dumps(told, indent=1))
 
 
-def _print_table(title: str, scores: Sequence[Score]) -> None:
+def _print_tables(title: str, scores: Sequence[Score]) -> None:
+    """One table a model; each fits 80 columns."""
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    from farm.training.card import cells  # noqa: PLC0415
     from farm.training.evaluate import ALL, QUANTITIES  # noqa: PLC0415
 
-    table = Table(title=f"{title} holes: absolute error in mm, median / 95 %", title_justify="left")
-    for head in ("family", "model", "holes", *QUANTITIES, "in 68 %", "in 95 %", "wrong", "refused"):
-        table.add_column(head, justify="left" if head in ("family", "model") else "right")
-    families = dict.fromkeys(score.family for score in scores)
-    for family in families:
-        for row in (s for s in scores if s.family == family):
-            table.add_row(*cells(row), style="bold" if family == ALL else "")
-        table.add_section()
-    Console().print(table)
-    click.echo("wrong: off by over 1 mm, or a layer too many or too few, with high quality")
+    for name in dict.fromkeys(score.model for score in scores):
+        table = Table(box=None, padding=(0, 1, 0, 0), title_justify="left", title_style="bold")
+        table.title = f"{name} on {title} holes: |error| in mm, median/95 %"
+        for head in ("family", "holes", *QUANTITIES, "1sd", "2sd", "wrong", "none"):
+            table.add_column(head, justify="left" if head == "family" else "right", no_wrap=True)
+        for row in (s for s in scores if s.model == name):
+            table.add_row(*_row(row), style="bold" if row.family == ALL else "")
+        Console().print(table)
+        click.echo()
+
+
+def _row(score: Score) -> list[str]:
+    pairs = [
+        "-" if np.isnan(median) else f"{_short(median)}/{_short(p95)}"
+        for median, p95 in zip(score.median_mm, score.p95_mm, strict=True)
+    ]
+    shares = ["-" if np.isnan(share) else f"{share:.0%}" for share in score.coverage]
+    wrong = f"{score.wrong_with_confidence:.1%}"
+    return [score.family, str(score.holes), *pairs, *shares, wrong, str(score.refused)]
+
+
+def _short(value_mm: float) -> str:
+    """Three digits that matter: .023, 1.04, 12.3."""
+    if value_mm < 1:
+        return f"{value_mm:.3f}".removeprefix("0")
+    return f"{value_mm:.2f}" if value_mm < 10 else f"{value_mm:.1f}"
 
 
 def _write_pages(

@@ -141,7 +141,9 @@ def _print_table(report: RuntimeReport, *, markdown: bool) -> None:
     prepared = [f"{report.prepare_ms[b]:.3f}" for b in sizes]
     rows = [_row(cost, sizes) for cost in report.runtimes]
     rows.append(["resampling", "-", "-", *prepared, *["-"] * 4])
-    notes = [f"{c.name} is not to be had here: {c.reason}" for c in report.runtimes if c.reason]
+    raw = ", ".join(f"{ms:.3f} ms of {n} samples" for n, ms in report.from_json_ms.items())
+    notes = [f"from raw messages to the grid, one hole at a time: {raw}"]
+    notes += [f"{c.name} is not to be had here: {c.reason}" for c in report.runtimes if c.reason]
     if markdown:
         lines = ["| " + " | ".join(row).replace("\n", " ") + " |" for row in (head, *rows)]
         lines.insert(1, "|---" + "|---:" * (len(head) - 1) + "|")

@@ -1,7 +1,7 @@
 """The ways to run the depth network: grids in, numbers out. All answer the same within their loss.
 
-Owns what differs between them: frozen TorchScript, torch.compile, bfloat16, a GPU, ONNX Runtime, and
-int8 under it, which needs no torch at all. docs/models.md has their speeds and losses side by side.
+Owns what differs between them: frozen TorchScript, torch.compile, bfloat16, a GPU, ONNX Runtime,
+and int8 under it, which needs no torch at all. docs/models.md has their figures side by side.
 """
 
 from __future__ import annotations

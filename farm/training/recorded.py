@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 KEYPOINTS: Final = ("entry", "transition", "exit")
 _COLUMNS: Final = (("entry_mm",), ("transition_mm",), ("exit_mm", "exit_tip_mm"))
-_NOT_USABLE: Final = frozenset(("no", "false", "0"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,5 +126,5 @@ def _label(row: dict[str, str]) -> tuple[str, tuple[float, float, float], bool]:
     if None in cells:
         raise KeyError("a column is missing")
     entry, transition, exit_ = (float(c) if c and c.strip() else math.nan for c in cells)
-    usable = (row.get("usable") or "yes").strip().lower() not in _NOT_USABLE
+    usable = (row.get("usable") or "yes").lower().split()[:1] != ["no"]
     return row.get("program") or "recorded", (entry, transition, exit_), usable

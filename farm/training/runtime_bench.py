@@ -18,9 +18,12 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from farm.config import DataIdsConfig, LimitsConfig
+from farm.drilling.opcua import RESULT, TRACE, OpcUaReader
 from farm.models.grid import Grids, resample
 from farm.models.runtime import Runtime, load_runtime
 from farm.models.traces import Traces
+from farm.simulation.drilled import Recipe, series
 from farm.training.programs import FAMILIES
 from farm.training.simulator import simulate_batch, unpack
 
@@ -46,6 +49,9 @@ _MIN_ROUNDS: Final = 8
 _WARM_CALLS: Final = 2
 _THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _KEYPOINTS: Final = 3
+_JSON_SAMPLES: Final = (1050, 8000)  # the median trace, and one of the longest
+_JSON_ROUNDS: Final = 60
+_SCOUTS: Final = tuple(Recipe(program, "2025-06") for program in ("V8", "AL", "MQL"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +99,13 @@ class RuntimeReport:
     Attributes:
         holes: how many there were.
         prepare_ms: of the resampling that comes before any runtime, for each hole, by batch size.
+        from_json_ms: from the raw messages to the grid, one hole at a time, by its samples.
         runtimes: one each.
     """
 
     holes: int
     prepare_ms: Mapping[int, float]
+    from_json_ms: Mapping[int, float]
     runtimes: tuple[RuntimeCost, ...]
 
 
@@ -140,7 +148,9 @@ def measure(
         )
         for name in names
     )  # fmt: skip
-    return RuntimeReport(len(inputs), {b: speeds[b][""] for b in batches}, found)
+    progress("reading raw messages")
+    prepare_ms = {b: speeds[b][""] for b in batches}
+    return RuntimeReport(len(inputs), prepare_ms, _from_json_ms(), found)
 
 
 def _in_fresh_process(package: Package, name: str, device: str) -> RuntimeCost:
@@ -196,6 +206,28 @@ def _speeds(
         for name, run in runtimes.items():
             took[name].append(_time_s(partial(run, grids[which])))
     return {name: float(np.median(times)) * 1e3 / b for name, times in took.items()}
+
+
+def _from_json_ms() -> dict[int, float]:
+    """Median ms from raw messages to the grid, of holes of about the wanted sizes, in turn."""
+    reader = OpcUaReader(DataIdsConfig(), LimitsConfig())
+    scouts = list(series(_SCOUTS, count=4 * len(_SCOUTS), seed=SEED))
+
+    def nearest(samples: int) -> dict[str, bytes]:
+        best = min(scouts, key=lambda hole: abs(len(hole.truth.hole) - samples))
+        return {RESULT: best.messages.result, TRACE: best.messages.trace}
+
+    chosen = [nearest(samples) for samples in _JSON_SAMPLES]
+    took: list[list[float]] = [[] for _ in chosen]
+    for _ in range(_JSON_ROUNDS):
+        for times, parts in zip(took, chosen, strict=True):
+            times.append(_time_s(partial(_prepare_raw, reader, parts)))
+    sizes = [len(reader.read_hole(parts)) for parts in chosen]
+    return {n: float(np.median(times)) * 1e3 for n, times in zip(sizes, took, strict=True)}
+
+
+def _prepare_raw(reader: OpcUaReader, parts: Mapping[str, bytes]) -> Grids:
+    return _prepare([reader.read_hole(parts)])
 
 
 def _prepare(holes: Sequence[Hole]) -> Grids:

@@ -144,7 +144,7 @@ def test_the_command_fits_the_terminal(archive, columns):
     assert done.exit_code == 0, done.output
     assert max(map(len, done.output.splitlines())) <= columns
     assert len(done.output.splitlines()) < 30
-    assert "01-MDB-2025-03, model rule-1" in done.output
+    assert "01-MDB-2025-03, model rule-2" in done.output
     assert "reference" in done.output
 
 

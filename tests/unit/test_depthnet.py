@@ -140,7 +140,7 @@ def inside_metal(simulated):
         (1024, "Aborted: step 3 was stopped by an abort"),
         (128, "stop button"),
         (512, "tool broke"),
-        (64, "No exit found: the recording ends before the drill is through (step 3 ended on stroke)"),
+        (64, "the recording ends before the drill is through (step 3 ended on stroke)"),
         (None, "No exit found"),
     ],
 )  # fmt: skip

@@ -7,6 +7,8 @@ import json
 import shutil
 
 import pytest
+import torch
+from safetensors.torch import save
 
 from farm.errors import ModelError
 from farm.models.depthnet import BUILT_IN, DepthModel
@@ -50,9 +52,9 @@ def test_the_shipped_weights_are_small():
 @pytest.mark.parametrize(
     "spoil",
     [
-        lambda p: b"",
+        lambda _: b"",
         lambda p: p[: len(p) // 2],
-        lambda p: b"not a weights file at all" * 40,
+        lambda _: b"not a weights file at all" * 40,
         lambda p: p[:400_000] + bytes([p[400_000] ^ 1]) + p[400_001:],
     ],
     ids=["empty", "cut", "other", "one bit"],
@@ -75,9 +77,6 @@ def test_weights_that_are_vouched_for_but_no_safetensors_are_refused(tmp_path, c
 
 def test_weights_of_another_network_are_refused(tmp_path):
     # Prevents half-loaded networks after an upgrade.
-    import torch
-    from safetensors.torch import save
-
     payload = save({"stem.weight": torch.zeros(3)})
     write_package(tmp_path, {WEIGHTS: payload}, Manifest("x", {"kind": "depthnet"}, {}))
     with pytest.raises(ModelError, match="do not fit"):

@@ -14,7 +14,7 @@ import click
 from farm import log
 from farm.broker.process import BrokerProcess
 from farm.cli.options import config_option, load, state_dir_option
-from farm.config.references import check_references
+from farm.references import check_references
 from farm.state_dir import client_id, endpoints, lock, resolve_state_dir
 from farm.supervisor.parent import die_with_parent
 

@@ -10,8 +10,8 @@ import click
 
 from farm.cli.options import config_option, load, state_dir_option
 from farm.config.load import DEFAULT
-from farm.config.references import check_references
 from farm.config.show import schema, shown
+from farm.references import check_references
 
 if TYPE_CHECKING:
     from pathlib import Path

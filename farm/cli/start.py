@@ -10,7 +10,7 @@ import click
 
 from farm import log
 from farm.cli.options import config_option, load, state_dir_option
-from farm.config.references import check_references
+from farm.references import check_references
 from farm.state_dir import endpoints, lock, resolve_state_dir
 from farm.supervisor.process import Supervisor
 

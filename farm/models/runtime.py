@@ -55,8 +55,8 @@ def load_runtime(package: Package, name: str, device: str) -> Runtime:
 
 def _exported(package: Package) -> bytes:
     """The package's weights as an fp32 ONNX network, made now: it would double what is shipped."""
+    from farm.models.onnx_export import export_onnx  # noqa: PLC0415
     from farm.models.weights import load_network  # noqa: PLC0415 - needs torch
-    from farm.training.quantise import export_onnx  # noqa: PLC0415
 
     return export_onnx(load_network(package.read(WEIGHTS), package.folder / WEIGHTS))
 

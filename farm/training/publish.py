@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from farm.models.depthnet import DepthModel
+from farm.models.onnx_export import can_export
 from farm.models.package import CARD, INT8, WEIGHTS, Manifest, Package, write_package
 from farm.models.weights import dump_network
 from farm.training.calibrate import calibrate
 from farm.training.card import metrics, write_card
 from farm.training.evaluate import judge, score, simulated_holes
-from farm.training.quantise import can_export, export_int8
+from farm.training.quantise import export_int8
 
 if TYPE_CHECKING:
     from pathlib import Path

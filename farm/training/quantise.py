@@ -10,13 +10,10 @@ from __future__ import annotations
 import contextlib
 import io
 import tempfile
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from farm.errors import FarmError
+from farm.models.onnx_export import INPUTS, export_onnx, require_export
 from farm.training.calibrate import CALIBRATION_SEED
 from farm.training.dataset import Recipe, make_batch
 
@@ -27,31 +24,8 @@ if TYPE_CHECKING:
     from farm.models.network import DepthNet
 
 _BATCH = 32
-_OPSET = 17
 _QUANTISED = ("Conv", "ConvTranspose", "Add")
 _INNER = ("/down.", "/bottom/", "/up.", "/merge.1")  # the full-rate ends stay in fp32
-_INPUTS = ("channels", "position_mm", "used")
-
-
-def export_onnx(net: DepthNet) -> bytes:
-    """The network in fp32, for batches of any size."""
-    _require()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "network.onnx"
-        with warnings.catch_warnings():
-            # The newer exporter needs a package more, and writes the same graph.
-            warnings.simplefilter("ignore")
-            torch.onnx.export(
-                net.eval(),
-                net.example(2, torch.device("cpu")),
-                path,
-                input_names=list(_INPUTS),
-                output_names=["answer"],
-                dynamic_axes={name: {0: "holes"} for name in (*_INPUTS, "answer")},
-                opset_version=_OPSET,
-                dynamo=False,
-            )
-        return path.read_bytes()
 
 
 def export_int8(net: DepthNet, *, batches: int = 16) -> bytes:
@@ -61,7 +35,7 @@ def export_int8(net: DepthNet, *, batches: int = 16) -> bytes:
         net: trained and calibrated.
         batches: of simulated holes from which the ranges of activations are taken.
     """
-    _require()
+    require_export()
     import onnx  # noqa: PLC0415 - an extra
     from onnxruntime.quantization import (  # noqa: PLC0415
         CalibrationMethod,
@@ -107,23 +81,4 @@ class _Holes:
         self._left -= 1
         batch = make_batch(Recipe(CALIBRATION_SEED, _BATCH), 10_000 + self._left)
         arrays: tuple[Any, ...] = (batch.channels, batch.position_mm, batch.used)
-        return {name: a.numpy() for name, a in zip(_INPUTS, arrays, strict=True)}
-
-
-def can_export() -> bool:
-    """Whether the `export` extra is installed."""
-    try:
-        _require()
-    except FarmError:
-        return False
-    return True
-
-
-def _require() -> None:
-    try:
-        import onnx  # noqa: F401, PLC0415
-        import onnxruntime  # noqa: F401, PLC0415
-    except ImportError as error:
-        raise FarmError(
-            f"{error.name} is missing: pip install 'farm[export]' to write ONNX files"
-        ) from error
+        return {name: a.numpy() for name, a in zip(INPUTS, arrays, strict=True)}

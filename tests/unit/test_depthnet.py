@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from farm.drilling.hole import Hole, Step
 from farm.errors import ModelError
@@ -18,16 +17,9 @@ from farm.training.evaluate import ALL, judge, score, simulated_holes
 from farm.training.programs import PROGRAMS
 from farm.training.simulator import simulate, simulate_batch, unpack
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 PER_FAMILY = 24
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    # Threads that wait for each other on a busy machine turn 1 s into 20.
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

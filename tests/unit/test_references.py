@@ -9,9 +9,9 @@ from click.testing import CliRunner
 
 from farm.cli import root
 from farm.config import Config
-from farm.config.references import check_references
 from farm.errors import ConfigError
 from farm.models.depthnet import BUILT_IN
+from farm.references import check_references
 
 
 def problems(settings):

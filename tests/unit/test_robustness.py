@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +15,8 @@ from farm.models.model import Insufficient
 from farm.training.programs import PROGRAMS
 from farm.training.simulator import simulate
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 MOVED_MM = 0.1
 SETTINGS = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 holes = st.builds(
@@ -23,14 +24,6 @@ holes = st.builds(
     st.sampled_from(sorted(PROGRAMS)),
     st.integers(0, 10_000),
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

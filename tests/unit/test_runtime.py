@@ -19,16 +19,10 @@ from farm.models.runtime import load_runtime
 from farm.training.programs import PROGRAMS
 from farm.training.simulator import simulate_batch
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 # Of the keypoints' positions in mm: median and largest difference from fp32, over 70 holes.
 LOSS = {"frozen": (1e-4, 1e-3), "onnx": (1e-4, 1e-2), "bf16": (0.02, 1.0), "int8": (0.02, 1.0)}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

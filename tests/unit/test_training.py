@@ -32,14 +32,7 @@ from farm.training.publish import publish
 from farm.training.recorded import LabelledHole, read_labelled
 from farm.training.train import CHECKPOINT, Plan, Trained, train
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    # Threads that wait for each other on a busy machine turn 1 s into 20.
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 _LINE_EVERY_S = 30.0
+_WIDE = 140  # columns from which a loss is shown with its parts
 
 
 @contextmanager
@@ -26,9 +27,10 @@ def training_progress(holes: int) -> Iterator[Callable[[int, dict[str, float]], 
     bar = _bar("{task.fields[told]}")
     with bar:
         task = bar.add_task("training", total=holes, told="")
+        parts = bar.console.width >= _WIDE
 
         def step(done: int, losses: dict[str, float]) -> None:
-            bar.update(task, completed=done, told=_told(losses))
+            bar.update(task, completed=done, told=_told(losses, parts=parts))
 
         yield step
 
@@ -86,7 +88,8 @@ class _Lines:
         )
 
 
-def _told(losses: dict[str, float]) -> str:
-    return f"loss {sum(losses.values()):.3f}  " + " ".join(
-        f"{name} {value:.3f}" for name, value in losses.items()
-    )
+def _told(losses: dict[str, float], *, parts: bool = True) -> str:
+    told = f"loss {sum(losses.values()):.3f}"
+    if not parts:
+        return told
+    return f"{told}  " + " ".join(f"{name} {value:.3f}" for name, value in losses.items())

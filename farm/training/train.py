@@ -152,6 +152,8 @@ def _first_network(plan: Plan) -> DepthNet:
 
 def _resume(state: Path, net: DepthNet, optimiser: Optimizer, plan: Plan) -> tuple[int, float]:
     """Steps done, and CPU seconds spent, by the run that is gone on with."""
+    if not state.exists():
+        raise ModelError(f"there is no stopped run in {state.parent}: start it without --resume")
     told = load_checkpoint(state, net, optimiser)
     if told["plan"] != asdict(plan):
         changed = [k for k, v in asdict(plan).items() if told["plan"].get(k) != v]

@@ -18,7 +18,9 @@ from farm.training.simulator import simulate
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 MOVED_MM = 0.1
-SETTINGS = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# The same examples each time: that a network is steady is measured, not proved, and a rare hole may
+# well move by more.
+SETTINGS = settings(max_examples=40, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 holes = st.builds(
     lambda name, seed: simulate(name, np.random.default_rng(seed)),
     st.sampled_from(sorted(PROGRAMS)),

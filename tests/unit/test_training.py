@@ -165,7 +165,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path):
 def test_resuming_what_is_not_there_or_is_another_plan_is_told(tmp_path):
     # Prevents hours of training that mix two plans.
     plan = Plan(holes=64, batch=16)
-    with pytest.raises(ModelError, match="can't go on"):
+    with pytest.raises(ModelError, match="no stopped run"):
         train(plan, folder=tmp_path, progress=no_progress, resume=True)
 
     def stop(_done, _losses):

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from farm.errors import ConfigError, ModelError
+from farm.models.depthnet import read_settings
 from farm.models.package import MANIFEST
-from farm.models.registry import find_package
+from farm.models.registry import find_package, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +34,7 @@ def check_references(config: Config) -> None:
     found = [_class_problem("traffic.adapter", config.traffic.adapter)]
     if config.model not in _BUILT_IN:
         found.append(_class_problem("model", config.model))
-    found.append(_model_problem(config))
+    found += [_model_problem(config), _settings_problem(config)]
     found += [_file_problem(key, value) for key, value in _files(config)]
     if problems := [f"  {problem}" for problem in found if problem]:
         raise ConfigError("\n".join(["the configuration is not usable:", *problems]))
@@ -81,14 +82,29 @@ def _files(config: Config) -> Iterator[tuple[str, object]]:
 
 
 def _model_problem(config: Config) -> str:
-    """Why the registered model can't be found; "" when it can, or when another is named."""
+    """Why the registered model can't be found; "" when it can, or isn't wanted."""
     if config.model:
         return ""
     processing = config.mqtt.processing
     try:
-        find_package(processing.model_id, processing.models_dir)
+        kind_of(find_package(processing.model_id, processing.models_dir))
     except ModelError as error:
         return f"mqtt.processing.model_id: {error}"
+    return ""
+
+
+def _settings_problem(config: Config) -> str:
+    """Why the depth network can't take its settings; "" when it can, or isn't wanted."""
+    processing = config.mqtt.processing
+    try:
+        kind = config.model or kind_of(find_package(processing.model_id, processing.models_dir))
+        if kind == "depthnet":
+            read_settings(
+                config.model_settings | {"weights": None}
+            )  # its folder is asked for apart
+    except ModelError as error:
+        told = str(error)
+        return told if told.startswith("model_settings") else ""  # the other was told already
     return ""
 
 

@@ -17,7 +17,7 @@ from farm.errors import ModelError
 from farm.models.grid import BIN_MM, resample
 from farm.models.model import Insufficient, depth_answer
 from farm.models.package import INT8, WEIGHTS, open_package
-from farm.models.runtime import DEFAULT, load_runtime
+from farm.models.runtime import DEFAULT, check_runtime, load_runtime
 from farm.models.traces import Traces
 
 if TYPE_CHECKING:
@@ -65,13 +65,51 @@ class _Estimate:
     quality: float
 
 
+@dataclass(frozen=True, slots=True)
+class DepthSettings:
+    """What `model_settings` may say to the depth network.
+
+    Attributes:
+        weights: a model's folder, as written by `farm train`.
+        runtime: one of `farm.models.runtime.RUNTIMES`.
+        device: one of `farm.models.runtime.DEVICES`.
+        min_quality: answers of less are given as insufficient; 0: none are.
+    """
+
+    weights: Path = BUILT_IN
+    runtime: str = DEFAULT
+    device: str = "auto"
+    min_quality: float = 0.0
+
+
+def read_settings(settings: Mapping[str, Any]) -> DepthSettings:
+    """The settings, checked without loading anything.
+
+    Raises:
+        ModelError: one is unknown, or can't be.
+    """
+    unknown = sorted(set(settings) - set(_SETTINGS))
+    if unknown:
+        known = ", ".join(_SETTINGS)
+        raise ModelError(f"model_settings: {unknown[0]!r} is unknown; depthnet knows: {known}")
+    chosen = DepthSettings(
+        weights=Path(settings.get("weights") or BUILT_IN),
+        runtime=str(settings.get("runtime") or DEFAULT),
+        device=str(settings.get("device") or "auto"),
+        min_quality=_share(settings.get("min_quality", 0.0)),
+    )
+    try:
+        check_runtime(chosen.runtime, chosen.device)
+    except ModelError as error:
+        raise ModelError(f"model_settings: {error}") from error
+    return chosen
+
+
 class DepthModel:
     """The `Model` that workers hold: DepthNet with its weights.
 
     Args:
-        settings: `weights` names another model's folder, as written by `farm train`; `runtime` and
-            `device` are those of `farm.models.runtime`; answers of less than `min_quality` are
-            given as insufficient (0: none are).
+        settings: see `DepthSettings`.
 
     Raises:
         ModelError: a setting is unknown or can't be, or the weights are missing, corrupt or of
@@ -79,16 +117,12 @@ class DepthModel:
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        unknown = sorted(set(settings) - set(_SETTINGS))
-        if unknown:
-            known = ", ".join(_SETTINGS)
-            raise ModelError(f"model_settings: {unknown[0]!r} is unknown; depthnet knows: {known}")
-        self._min_quality = _share(settings.get("min_quality", 0.0))
-        runtime = str(settings.get("runtime") or DEFAULT)
-        package = open_package(Path(settings.get("weights") or BUILT_IN))
-        self._runtime = load_runtime(package, runtime, str(settings.get("device") or "auto"))
+        chosen = read_settings(settings)
+        self._min_quality = chosen.min_quality
+        package = open_package(chosen.weights)
+        self._runtime = load_runtime(package, chosen.runtime, chosen.device)
         self.version = package.manifest.name
-        self.content_hash = package.short_hash(INT8 if runtime == "int8" else WEIGHTS)
+        self.content_hash = package.short_hash(INT8 if chosen.runtime == "int8" else WEIGHTS)
 
     def warm_up(self) -> None:
         """Run batches of 1 and 2 on a made-up hole: a runtime picks its kernels on first use."""

@@ -33,6 +33,20 @@ class Runtime(Protocol):
         ...
 
 
+def check_runtime(name: str, device: str) -> None:
+    """Make sure that there are such a runtime and device, without loading anything.
+
+    Raises:
+        ModelError: there are not.
+    """
+    if name not in RUNTIMES:
+        raise ModelError(f"runtime {name!r} is unknown: choose one of {', '.join(RUNTIMES)}")
+    if device not in DEVICES:
+        raise ModelError(f"device {device!r} is unknown: choose one of {', '.join(DEVICES)}")
+    if name in ("onnx", "int8") and device == "cuda":
+        raise ModelError(f"{name} runs on the CPU: choose device auto or cpu, or another runtime")
+
+
 def load_runtime(package: Package, name: str, device: str) -> Runtime:
     """The package's network under a runtime.
 
@@ -40,16 +54,11 @@ def load_runtime(package: Package, name: str, device: str) -> Runtime:
         ModelError: the runtime or device is unknown or not to be had here, or the package's files
             are corrupt or of another network.
     """
-    if name not in RUNTIMES:
-        raise ModelError(f"runtime {name!r} is unknown: choose one of {', '.join(RUNTIMES)}")
-    if device not in DEVICES:
-        raise ModelError(f"device {device!r} is unknown: choose one of {', '.join(DEVICES)}")
-    if name in ("onnx", "int8"):
-        if device == "cuda":
-            raise ModelError(
-                f"{name} runs on the CPU: choose device auto or cpu, or another runtime"
-            )
-        return OnnxRuntime(package.read(INT8) if name == "int8" else _exported(package))
+    check_runtime(name, device)
+    if name == "int8":
+        return OnnxRuntime(package.read(INT8))
+    if name == "onnx":
+        return OnnxRuntime(_exported(package))
     return TorchRuntime(package, name, device)
 
 

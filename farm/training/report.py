@@ -130,7 +130,10 @@ def realism_page(
     rows = -(-len(STATISTICS) // columns)
     figure = _figure(4 * columns, 2.3 * rows)
     families = [family for family in simulated if family in real]
-    for axis, name in zip(figure.subplots(rows, columns).flat, STATISTICS, strict=False):
+    grid = list(figure.subplots(rows, columns).flat)
+    for empty in grid[len(STATISTICS) :]:
+        empty.set_axis_off()
+    for axis, name in zip(grid, STATISTICS, strict=False):
         boxes = [simulated[family].get(name, []) for family in families]
         axis.boxplot(boxes, whis=(1, 99), showfliers=False, widths=0.6)
         for at, family in enumerate(families, start=1):

@@ -121,6 +121,9 @@ def test_each_command_that_runs_a_farm_refuses_it_before_it_touches_anything(tmp
         ("mqtt: {processing: {model_id: 5}}\n", "there is no built-in model 5: choose one of 1, 2"),
         ("mqtt: {processing: {model_id: 5, models_dir: /nowhere}}\n", "and none in /nowhere"),
         ("model: nope\n", "package.module:Class"),
+        ("model_settings: {runtim: int8}\n", "model_settings: 'runtim' is unknown"),
+        ("model_settings: {runtime: fast}\n", "model_settings: runtime 'fast' is unknown"),
+        ("model_settings: {min_quality: 7}\n", "model_settings: min_quality is 7"),
         ("traffic: {adapter: 'a.b:'}\n", "package.module:Class"),
     ],
 )

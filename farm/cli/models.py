@@ -18,10 +18,10 @@ from farm.models.package import CARD, INT8, WEIGHTS, Package, open_package
 from farm.models.registry import (
     ALIASES,
     DEFAULT_ID,
-    LIBRARY,
     find_package,
     kind_of,
     load_model,
+    model_folders,
 )
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def list_models(find_dir: FindDir, *, as_json: bool) -> None:
       farm models list
       farm models --models-dir models list --json
     """
-    rows = [_row(number, folder) for number, folder in _folders(find_dir()).items()]
+    rows = [_row(number, folder) for number, folder in model_folders(find_dir()).items()]
     if as_json:
         click.echo(json.dumps(rows, indent=1))
         return
@@ -130,7 +130,7 @@ def verify(find_dir: FindDir, model_ids: tuple[int, ...], *, hashes_only: bool) 
       farm models verify 4 --hashes-only           without loading PyTorch
     """
     models_dir, failed = find_dir(), False
-    for number in model_ids or _folders(models_dir):
+    for number in model_ids or model_folders(models_dir):
         try:
             told = _verify(number, models_dir, hashes_only=hashes_only)
         except ModelError as error:
@@ -145,15 +145,6 @@ command.add_command(bench)
 
 def _models_dir(given: Path | None, config_path: Path | None) -> Path | None:
     return given or load(config_path).config.mqtt.processing.models_dir
-
-
-def _folders(models_dir: Path | None) -> dict[int, Path]:
-    """Every folder named by a number, whole or not; a site's own win over built-in ones."""
-    found: dict[int, Path] = {}
-    for root in (LIBRARY, models_dir):
-        if root is not None and root.is_dir():
-            found |= {int(each.name): each for each in root.iterdir() if each.name.isdecimal()}
-    return dict(sorted(found.items()))
 
 
 def _row(number: int, folder: Path) -> dict[str, Any]:
@@ -257,7 +248,7 @@ def _verify(number: int, models_dir: Path | None, *, hashes_only: bool) -> str:
     Raises:
         ModelError: something was not.
     """
-    folder = _folders(models_dir).get(number)
+    folder = model_folders(models_dir).get(number)
     # A folder without manifest would be passed over by the registry: here it is an error.
     package = open_package(folder) if folder else find_package(number, models_dir)
     files = package.verify()

@@ -14,6 +14,7 @@ import numpy as np
 
 from farm.drilling.hole import Hole, Step
 from farm.errors import ModelError
+from farm.models.answer import EXISTS, QUALITY, SIGMA, TIP, TORQUE
 from farm.models.grid import BIN_MM, resample
 from farm.models.model import Insufficient, depth_answer
 from farm.models.package import INT8, WEIGHTS, open_package
@@ -31,15 +32,21 @@ MIN_SAMPLES: Final = 18
 """The shortest hole that a machine was seen to publish; less is a fragment."""
 
 MAX_SPAN_MM: Final = 1000.0
-"""No drill travels farther; positions that do are no positions."""
+"""No drill travels farther; positions that do, or lie farther off, are no positions."""
 
 TOTAL_MM: Final = (1.5, 25.0)
-"""Thickness of the whole stack that was trained for; beyond it an answer is not to be trusted."""
+"""Thickness of the whole stack: known programs drill 8 to 22 mm. What is beyond was simulated, and
+nothing real was ever there to compare with."""
+
+RATES_HZ: Final = (40.0, 250.0)
+"""Sample rates that were trained for; every unit seen has 100."""
 
 DOUBTFUL: Final = 0.3
-"""The highest quality of an answer beyond what was trained for."""
+"""The highest quality of an answer that is beyond these, or that the torque does not bear out."""
 
 _IDLE_A = 0.5  # a drill whose torque never leaves this met nothing
+_RISE_A = 0.15  # that a torque rises at least by between air and material
+_FALL_SHARE = 0.9  # of the last torque: what is left behind an exit must be less
 _STOPPED = {128: "by the stop button", 512: "since the tool broke", 1024: "by an abort"}
 _ENDED = {1: "torque maximum", 8: "thrust limit", 64: "stroke", 2048: "torque minimum",
           8192: "maximum stroke"}  # fmt: skip
@@ -146,18 +153,17 @@ class DepthModel:
         """The network's numbers, in one batch."""
         grids = resample(Traces.of(holes))
         columns = self._runtime(grids).astype(np.float64)
-        point_mm = columns[:, :6] + grids.origin_mm[:, None]
-        # Bins wider than those trained with: the hole is longer than any known program's.
+        # Wider bins than a known program's: the hole is longer than any.
         known = np.where(grids.bin_mm > 1.001 * BIN_MM, DOUBTFUL, 1.0)
         return [
             _Estimate(
-                point_mm[i, :3],
-                point_mm[i, 3:],
-                columns[i, 6:9],
-                columns[i, 12:15],
-                float(min(columns[i, 15], known[i])),
+                point_mm=origin_mm + row[TORQUE],
+                tip_mm=origin_mm + row[TIP],
+                sigma_mm=row[SIGMA],
+                exists=row[EXISTS],
+                quality=float(min(row[QUALITY], most)),
             )
-            for i in range(len(holes))
+            for row, origin_mm, most in zip(columns, grids.origin_mm, known, strict=True)
         ]
 
     def _answer(self, hole: Hole, estimate: _Estimate) -> Insufficient | Mapping[str, Any]:
@@ -170,7 +176,7 @@ class DepthModel:
         chosen = [0, 1, 2] if transition else [0, 2]
         keypoints = np.maximum.accumulate(estimate.point_mm[chosen])
         quality = estimate.quality
-        if not TOTAL_MM[0] <= keypoints[-1] - keypoints[0] <= TOTAL_MM[1]:
+        if not _is_borne_out(hole, float(keypoints[0]), float(keypoints[-1])):
             quality = min(quality, DOUBTFUL)
         if quality < self._min_quality:
             return Insufficient(
@@ -183,6 +189,29 @@ class DepthModel:
             quality=quality,
             tip_mm=estimate.tip_mm[chosen].tolist(),
         )
+
+
+def _is_borne_out(hole: Hole, entry_mm: float, exit_mm: float) -> bool:
+    """Whether an answer lies within what is known, and the torque itself shows both its ends.
+
+    A second opinion, since the network can't doubt what it was never shown: a dead or stuck torque
+    channel does not rise behind the entry, or does not fall behind the exit.
+    """
+    if not TOTAL_MM[0] <= exit_mm - entry_mm <= TOTAL_MM[1]:
+        return False
+    if not RATES_HZ[0] <= hole.sample_rate_hz <= RATES_HZ[1]:
+        return False
+    reached = np.maximum.accumulate(hole.position_mm)
+
+    def torque_a(low_mm: float, high_mm: float) -> float:
+        """Its mean while the drill first came from here to there; NaN where it never was."""
+        first, last = np.searchsorted(reached, (low_mm, high_mm))
+        return float(hole.torque_a[first:last].mean()) if last > first else float("nan")
+
+    before, inside = torque_a(entry_mm - 1.5, entry_mm - 0.3), torque_a(entry_mm + 0.5, exit_mm)
+    last, behind = torque_a(exit_mm - 1.0, exit_mm - 0.2), torque_a(exit_mm + 0.6, exit_mm + 2.5)
+    # Asked this way round for NaN: where nothing was recorded, nothing contradicts.
+    return not (inside - before < _RISE_A or behind > _FALL_SHARE * last)
 
 
 def _share(value: object) -> float:
@@ -201,7 +230,7 @@ def _refusal(hole: Hole) -> Insufficient | None:
     one_step = hole.step_number.min() == hole.step_number.max()
     if one_step and len(hole.steps) <= 1:
         return Insufficient("Not enough steps to estimate depth")
-    if float(np.ptp(hole.position_mm)) > MAX_SPAN_MM:
+    if float(np.ptp(hole.position_mm)) > MAX_SPAN_MM or hole.position_mm[0] > 100 * MAX_SPAN_MM:
         return Insufficient(f"The positions span more than {MAX_SPAN_MM:g} mm: no drill's do")
     return None
 
@@ -214,16 +243,20 @@ def _no_entry(hole: Hole) -> str:
 
 def _no_exit(hole: Hole) -> str:
     last = _last_step(hole)
-    code = last.stop_code if last else None
+    code = (last.stop_code if last else None) or 0
     for bit, why in _STOPPED.items():
-        if last and code is not None and code & bit:
+        if last and code & bit:
             return f"Aborted: step {last.number} was stopped {why} before the drill was through"
-    ended = _ENDED.get(code) if code is not None else None
+    ended = ", ".join(word for bit, word in _ENDED.items() if code & bit)
     told = f" (step {last.number} ended on {ended})" if last and ended else ""
     return f"No exit found: the recording ends before the drill is through{told}"
 
 
 def _last_step(hole: Hole) -> Step | None:
     """The machine's report of the step that the last sample belongs to."""
+    if not hole.steps:
+        return None
+    if hole.step_number.min() == hole.step_number.max():  # the samples have lost their numbers
+        return hole.steps[-1]
     number = int(hole.step_number[-1])
     return next((s for s in reversed(hole.steps) if s.number == number), None)

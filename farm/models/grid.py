@@ -31,12 +31,14 @@ CELL_BINS = 2
 N_CELLS = N_BINS // CELL_BINS
 
 MAX_STEPS = 32
-"""A program has up to 8; more changes than this are no steps, and are ignored."""
+"""A program has up to 8; where there are more than this, they are no steps, and are ignored."""
 
 _BACKED_OFF_MM = 0.01  # farther behind the deepest point, the tip cuts nothing
 _TORQUE_KNEE_A = 0.1  # asinh is linear below this, logarithmic above: both ramps stay visible
 _THRUST_KNEE_A = 0.02
+_SPIKE_MM = 0.5  # off both its neighbours, a sample is wrong: the fastest feed makes 0.15 at 50 Hz
 _PACE_BINS = 8  # on either side, over which the feed is taken
+_RATES_HZ = (1.0, 1e5)  # what is outside is a broken number
 _LARGEST_A = 1e4  # no motor current: what is beyond is a broken number
 
 
@@ -64,7 +66,7 @@ def resample(traces: Traces) -> Grids:
     b, starts = len(traces), traces.starts
     first = _step_starts(traces)
     lengths = np.diff(np.append(first, starts[-1]))
-    position = traces.position_mm.astype(np.float64)
+    position, origin = _from_first(traces)
     begin = position[first]
     # One running maximum for all steps: each is lifted above all that came before.
     lift = np.arange(len(first)) * (np.ptp(position) + 1.0)
@@ -84,13 +86,36 @@ def resample(traces: Traces) -> Grids:
     _fill(channels, traces, steps, bins=bins, along=along, cutting=cutting)
     cells = _cells(steps, b)
     used = (cells[1] > 0).astype(np.float32)
-    return Grids(channels, cells[0], used, position[starts[:-1]], steps.bin_mm)
+    return Grids(channels, cells[0], used, origin, steps.bin_mm)
+
+
+def _from_first(traces: Traces) -> tuple[Array, Array]:
+    """Positions (n,) from each hole's first sample, without single samples that are far off.
+
+    They give way to a median of three: one wrong sample would make all that come after it look pulled back. Counted
+    from its own first sample, no hole depends on where its neighbours are. Returns (b,) where the
+    first samples lie, too.
+    """
+    raw, starts = traces.position_mm.astype(np.float64), traces.starts
+    before, after = np.roll(raw, 1), np.roll(raw, -1)
+    first, last = starts[:-1], starts[1:] - 1
+    # At a hole's ends, the two samples on the other side.
+    before[first] = raw[np.minimum(first + 2, last)]
+    after[last] = raw[np.maximum(last - 2, first)]
+    low, high = np.minimum(before, after), np.maximum(before, after)
+    median = np.clip(raw, low, high)
+    position = np.where(np.abs(raw - median) > _SPIKE_MM, median, raw)
+    origin = position[first]
+    position -= np.repeat(origin, np.diff(starts))
+    return position, origin
 
 
 def _step_starts(traces: Traces) -> Index:
     """Where a step or a hole begins, among all samples."""
     starts = traces.starts
     changes = np.flatnonzero(np.diff(traces.step_number)) + 1
+    if len(traces) > 1:  # where one hole follows another is no change
+        changes = np.setdiff1d(changes, starts)
     if len(changes) == 0:
         return starts[:-1]
     hole = np.searchsorted(starts, changes, side="right") - 1
@@ -105,7 +130,7 @@ class _Steps:
 
     Attributes:
         hole: which hole it belongs to.
-        begin_mm: position of its first sample.
+        begin_mm: position of its first sample, from the hole's.
         advance_mm: how far beyond that it gets.
         first_bin: its first bin, within its hole.
         bins: how many it has.
@@ -136,11 +161,10 @@ def _cells(steps: _Steps, b: int) -> tuple[FloatArray, Array]:
     # The last cell of a step is not full: its samples' middle is its centre.
     left = within * width
     into = 0.5 * (left + np.minimum(left + width, np.maximum(steps.advance_mm[step], left)))
-    origin = steps.begin_mm[np.searchsorted(steps.hole, np.arange(b))]
     position = np.zeros((b, N_CELLS), np.float32)
     used = np.zeros((b, N_CELLS))
     at = (hole, (steps.first_bin // CELL_BINS)[step] + within)
-    position[at] = steps.begin_mm[step] + into - origin[hole]
+    position[at] = steps.begin_mm[step] + into
     used[at] = 1
     return position, used
 
@@ -196,5 +220,5 @@ def _pace(count: NDArray[np.intp], rate_hz: Array, bin_mm: Array) -> Array:
     np.cumsum(count, axis=1, out=sums[:, _PACE_BINS + 1 : _PACE_BINS + 1 + N_BINS])
     sums[:, _PACE_BINS + 1 + N_BINS :] = sums[:, _PACE_BINS + N_BINS, None]
     around = sums[:, 2 * _PACE_BINS + 1 :] - sums[:, : -2 * _PACE_BINS - 1]
-    length = (2 * _PACE_BINS + 1) * bin_mm * rate_hz
+    length = (2 * _PACE_BINS + 1) * bin_mm * np.clip(rate_hz, *_RATES_HZ)
     return np.asarray(np.log10(around / length[:, None] + 0.01))

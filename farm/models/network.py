@@ -9,18 +9,12 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import Final
 
 import torch
 from torch import Tensor, nn
 
+from farm.models.answer import KEYPOINTS, POINTS
 from farm.models.grid import CHANNELS, N_BINS, N_CELLS
-
-KEYPOINTS: Final = 3  # entry, transition, exit
-POINTS: Final = 2 * KEYPOINTS  # of torque, then of the tip (thrust)
-
-COLUMNS: Final = 2 * POINTS + KEYPOINTS + 1
-"""What `DepthNet.forward` answers a hole: see there."""
 
 READ_OUT_CELLS = 5
 """The heat map's centre of mass is taken so far on either side of its peak: within 0.5 mm."""
@@ -133,12 +127,7 @@ class DepthNet(nn.Module):
         return Estimate(logits, point_mm, spread, verdict[:, :KEYPOINTS], verdict[:, KEYPOINTS])
 
     def forward(self, channels: Tensor, position_mm: Tensor, used: Tensor) -> Tensor:
-        """Grids of b holes to (b, COLUMNS).
-
-        Returns:
-            POINTS positions in mm from the hole's first sample, POINTS standard deviations in mm,
-            KEYPOINTS probabilities that the keypoint exists, and the quality, a probability.
-        """
+        """Grids of b holes to their answers (b, COLUMNS), as `farm.models.answer` names them."""
         e = self.estimate(channels, position_mm, used)
         # Between the two quantiles, so that both of a normal distribution's intervals hold.
         log_sd = 0.5 * (e.log_spread[..., 0] + e.log_spread[..., 1] - _LOG_Z95) + self.calibration

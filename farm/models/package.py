@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+
 from farm.errors import ModelError
 
 MANIFEST = "manifest.json"
@@ -22,9 +24,11 @@ FORMAT = 1
 """Of the manifest; a newer one is refused."""
 
 _MAX_MANIFEST_BYTES = 1_000_000
+_SHA256_CHARS = 64
 _HASH_CHARS = 16  # of a sha256: enough to tell weights apart, short enough to publish
 
 
+@with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """What a package says of itself.
@@ -48,6 +52,9 @@ class Manifest:
     licence: str = "Apache-2.0"
     made: str = ""
     format: int = FORMAT
+
+
+_MANIFEST = TypeAdapter(Manifest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +110,20 @@ def open_package(folder: Path) -> Package:
         raise ModelError(f"{path} is too large to be a manifest: {_cure(folder)}")
     try:
         told = json.loads(payload)
-        manifest = Manifest(**told)
-        hashes = all(isinstance(v, str) and len(v) == 64 for v in manifest.sha256.values())
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{path} is no manifest ({error}): {_cure(folder)}") from error
-    if manifest.format != FORMAT:
-        raise ModelError(f"{path} has format {manifest.format!r}, not {FORMAT}: update farm")
+    found = told.get("format", FORMAT) if isinstance(told, dict) else FORMAT
+    if found != FORMAT:  # asked before anything else, of which a newer one may have more
+        raise ModelError(f"{path} has format {found!r}, not {FORMAT}: update farm")
+    try:
+        manifest = _MANIFEST.validate_json(payload, strict=True)
+    except ValidationError as error:
+        cause = error.errors()[0]
+        where = ".".join(map(str, cause["loc"])) or "the whole"
+        raise ModelError(
+            f"{path} is no manifest ({where}: {cause['msg']}): {_cure(folder)}"
+        ) from error
+    hashes = all(len(v) == _SHA256_CHARS for v in manifest.sha256.values())
     if not hashes or any(Path(name).name != name for name in manifest.sha256):
         raise ModelError(f"{path} names files or hashes that can't be: {_cure(folder)}")
     return Package(folder, manifest)

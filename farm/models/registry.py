@@ -34,21 +34,15 @@ _NAMES = {"depthnet": 4, "rule": 1}
 _PROTOCOL = ("version", "content_hash", "warm_up", "infer")
 
 
-def registered(models_dir: Path | None = None) -> dict[int, Package]:
-    """Every model there is, by id; a site's own win over built-in ones.
-
-    Raises:
-        ModelError: a manifest can't be used.
-    """
-    folders: dict[int, Path] = {}
+def model_folders(models_dir: Path | None = None) -> dict[int, Path]:
+    """Every folder named by a number, usable or not; a site's own win over built-in ones."""
+    found: dict[int, Path] = {}
     for root in (LIBRARY, models_dir):
         if root is not None and root.is_dir():
-            folders |= {
-                int(path.name): path
-                for path in root.iterdir()
-                if path.name.isdecimal() and (path / MANIFEST).is_file()
-            }
-    return {model_id: open_package(folders[model_id]) for model_id in sorted(folders)}
+            # 07 is not 7: who asks for 7 would not find it.
+            named = {str(int(p.name)): p for p in root.iterdir() if p.name.isdecimal()}
+            found |= {int(name): path for name, path in named.items() if path.name == name}
+    return dict(sorted(found.items()))
 
 
 def find_package(model_id: int, models_dir: Path | None = None) -> Package:
@@ -57,13 +51,12 @@ def find_package(model_id: int, models_dir: Path | None = None) -> Package:
     Raises:
         ModelError: there is none, or its manifest can't be used.
     """
-    for root in (models_dir, LIBRARY):
-        for number in (model_id, ALIASES.get(model_id)):
-            if root is not None and number is not None:
-                folder = root / str(number)
-                if (folder / MANIFEST).is_file():
-                    return open_package(folder)
-    allowed = ", ".join(map(str, sorted({*registered(models_dir), *ALIASES})))
+    folders = model_folders(models_dir)
+    # An alias gives way to a model that has really been given its number.
+    folder = folders.get(model_id) or folders.get(ALIASES.get(model_id, model_id))
+    if folder is not None:
+        return open_package(folder)
+    allowed = ", ".join(map(str, sorted({*folders, *ALIASES})))
     where = f" and none in {models_dir}" if models_dir else ""
     raise ModelError(
         f"there is no built-in model {model_id}{where}: choose one of {allowed}, name a class as "
@@ -106,7 +99,8 @@ def load_model(
         package = find_package(_NAMES.get(spec, model_id), models_dir if not spec else None)
         kind = kind_of(package)
         if kind == "depthnet":
-            settings = {"weights": str(package.folder), **settings}
+            # A key without a value keeps its default, here the model that was asked for.
+            settings = {**settings, "weights": settings.get("weights") or str(package.folder)}
         spec, found = spec or kind, load_class(_KINDS[kind], "model")
     else:
         found = load_class(spec, "model")

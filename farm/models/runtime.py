@@ -29,7 +29,7 @@ class Runtime(Protocol):
     """A network that is ready to run."""
 
     def __call__(self, grids: Grids) -> NDArray[np.float32]:
-        """(b, COLUMNS) as `farm.models.network.DepthNet.forward` says."""
+        """(b, COLUMNS), as `farm.models.answer` names them."""
         ...
 
 
@@ -82,7 +82,7 @@ class OnnxRuntime:
         import onnxruntime  # noqa: PLC0415 - an extra, and 0.1 s to import
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "1"))
+        options.intra_op_num_threads = _threads()
         options.inter_op_num_threads = 1
         try:
             self._session = onnxruntime.InferenceSession(
@@ -98,6 +98,12 @@ class OnnxRuntime:
         }  # fmt: skip
         answer: NDArray[np.float32] = self._session.run(None, inputs)[0]
         return answer
+
+
+def _threads() -> int:
+    """As many as OpenMP is told; a list such as "4,2" is by level, and the first counts."""
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(first) if first.isdecimal() and int(first) > 0 else 1
 
 
 class TorchRuntime:

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 from farm.models import network
+from farm.models.answer import KEYPOINTS, SIGMA, TORQUE
 from farm.models.grid import N_CELLS
-from farm.models.network import KEYPOINTS, POINTS, DepthNet, Estimate
+from farm.models.network import DepthNet, Estimate
 from farm.training import dataset
 from farm.training.dataset import Examples
 from farm.training.evaluate import TEST_SEED
@@ -168,12 +169,12 @@ def _test(net: DepthNet, variant: Variant) -> tuple[Array, Array]:
             batch = simulate_batch([family] * _TEST_PER_FAMILY, rng, faults=0)
             examples = variant.blind(dataset.examples(variant.change(batch), rng))
             columns = net(*examples[:3])
-            answer, truth = columns[:, :KEYPOINTS], examples.point_mm[:, :KEYPOINTS]
+            answer, truth = columns[:, TORQUE], examples.point_mm[:, :KEYPOINTS]
             scale = torch.ones_like(truth)
             if variant.change is by_time:
                 scale = torch.from_numpy(_mm_per_even_mm(batch)).float()
             error = (answer - truth).abs() * scale
-            found.append((error, error / columns[:, POINTS : POINTS + KEYPOINTS] / scale))
+            found.append((error, error / columns[:, SIGMA] / scale))
     mm, sd = (torch.cat(columns).numpy().astype(np.float64) for columns in zip(*found, strict=True))
     return mm, sd
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from farm.models.network import POINTS
+from farm.models.answer import POINTS
 from farm.training.dataset import Recipe, make_batch
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the name everybody knows it by
 
-from farm.models.network import KEYPOINTS, Estimate
+from farm.models.answer import KEYPOINTS
+from farm.models.network import Estimate
 
 if TYPE_CHECKING:
     from farm.training.dataset import Examples

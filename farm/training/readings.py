@@ -254,11 +254,10 @@ def _spoil(draws: Draws, faults: Faults, layout: _Layout, torque: Samples, thrus
         since = starts + (draws.uniform(0, 1) * (ends - starts)).astype(np.intp)
         for row in np.flatnonzero(stuck):
             signal[since[row] : ends[row]] = signal[since[row]]
-    hit = np.flatnonzero(layout.of_hole(faults.spikes))
-    hit = hit[draws.rng.random(hit.size) < _SPIKE_SHARE]
-    torque[hit] += draws.rng.normal(0, 10, hit.size).astype(np.float32)
-    hit = np.roll(hit, 1)
-    thrust[hit] += draws.rng.normal(0, 0.5, hit.size).astype(np.float32)
+    may = np.flatnonzero(layout.of_hole(faults.spikes))
+    for signal, size_a in ((torque, 10.0), (thrust, 0.5)):
+        hit = may[draws.rng.random(may.size) < _SPIKE_SHARE]
+        signal[hit] += draws.rng.normal(0, size_a, hit.size).astype(np.float32)
 
 
 def _quantise(signal: Samples, quantum: float) -> Samples:

@@ -20,6 +20,7 @@ import numpy as np
 
 from farm.config import DataIdsConfig, LimitsConfig
 from farm.drilling.opcua import RESULT, TRACE, OpcUaReader
+from farm.models.answer import TORQUE
 from farm.models.grid import Grids, resample
 from farm.models.runtime import Runtime, load_runtime
 from farm.models.traces import Traces
@@ -48,7 +49,6 @@ _CHILD_TIMEOUT_S: Final = 600.0  # compiling may take minutes on a slow machine
 _MIN_ROUNDS: Final = 8
 _WARM_CALLS: Final = 2
 _THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-_KEYPOINTS: Final = 3
 _JSON_SAMPLES: Final = (1050, 8000)  # the median trace, and one of the longest
 _JSON_ROUNDS: Final = 60
 _SCOUTS: Final = tuple(Recipe(program, "2025-06") for program in ("V8", "AL", "MQL"))
@@ -262,4 +262,4 @@ def _losses(
 
 def _keypoints(run: Runtime, grids: Grids) -> Array:
     """(b, 3) torque keypoints in mm of |position|."""
-    return run(grids)[:, :_KEYPOINTS].astype(np.float64) + grids.origin_mm[:, None]
+    return run(grids)[:, TORQUE].astype(np.float64) + grids.origin_mm[:, None]

@@ -9,7 +9,8 @@ import pytest
 
 from farm.drilling.hole import Hole, Step
 from farm.errors import ModelError
-from farm.models.depthnet import BUILT_IN, DOUBTFUL, TOTAL_MM, DepthModel
+from farm.models.answer import COLUMNS, SIGMA, TIP, TORQUE
+from farm.models.depthnet import BUILT_IN, DOUBTFUL, DepthModel
 from farm.models.model import Insufficient, Model
 from farm.models.package import WEIGHTS, open_package
 from farm.models.rule import GradientRule
@@ -62,8 +63,8 @@ def test_it_beats_the_rule_many_times_over(known):
     holes, verdicts = known
     net = next(s for s in score("net", verdicts) if s.family == ALL)
     rule = next(s for s in score("rule", judge(GradientRule({}), holes)) if s.family == ALL)
-    assert (net.median_mm < 0.25 * rule.median_mm).all()
-    assert (net.p95_mm < 0.5 * rule.p95_mm).all()
+    assert (net.median_mm < 0.5 * rule.median_mm).all()
+    assert (net.p95_mm < 0.3 * rule.p95_mm).all()
 
 
 def test_its_sigmas_hold(known):
@@ -118,6 +119,14 @@ def cut(hole, keep, *, code=None):
         steps = (*steps[:-1], replace(steps[-1], stop_code=code))
     columns = ("position_mm", "torque_a", "thrust_a", "step_number")
     return replace(hole, steps=steps, **{name: getattr(hole, name)[:keep] for name in columns})
+
+
+def test_an_abort_is_told_though_the_samples_lost_their_step_numbers(model):
+    # Prevents the reason of another step: the machine's report still has the last one.
+    simulated = simulate("V1-V5", np.random.default_rng(3))
+    hole = cut(simulated.hole, inside_metal(simulated), code=1024 | 64)
+    answer = model.infer([replace(hole, step_number=np.full(len(hole), 2, np.int16))])[0]
+    assert answer.reason.startswith("Aborted: step 3 was stopped by an abort")
 
 
 def inside_metal(simulated):
@@ -182,14 +191,56 @@ def test_stop_codes_and_no_load_values_change_no_depth(model):
     assert model.infer([replace(hole, steps=odd)]) == model.infer([hole])
 
 
-def test_a_stack_beyond_what_was_trained_is_never_answered_with_confidence(model):
-    # Prevents a confident depth of an unknown program: 28 mm of something, 50 mm deep.
-    position = np.linspace(3, 50, 1000)
-    torque = 11.0 * ((position > 6.5) & (position < 35)) + 0.02 * np.sin(position)
-    answer = model.infer([made(position, torque)])[0]
-    depth_mm = 28.5
-    assert depth_mm > TOTAL_MM[1]
-    assert isinstance(answer, Insufficient) or answer["quality"] <= DOUBTFUL
+class Sure:
+    """A runtime that is sure of one and the same answer, whatever it sees."""
+
+    def __init__(self, keypoints_mm):
+        self.keypoints_mm = np.array(keypoints_mm)
+
+    def __call__(self, grids):
+        row = np.ones(COLUMNS, np.float32)
+        columns = np.tile(row, (len(grids.origin_mm), 1))
+        columns[:, TORQUE] = columns[:, TIP] = self.keypoints_mm - grids.origin_mm[:, None]
+        columns[:, SIGMA] = 0.05
+        return columns
+
+
+BLOCK = np.linspace(1, 30, 2900)  # position_mm of a hole at 0.01 mm a sample
+
+
+def block(entry_mm=6.0, exit_mm=18.0, level_a=9.0, **changes):
+    """A plain hole: torque between two positions."""
+    torque = level_a * ((entry_mm < BLOCK) & (exit_mm > BLOCK))
+    return replace(made(BLOCK, torque), **changes)
+
+
+STUCK = np.where(BLOCK < 12, block().torque_a, 9.0).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("hole", "keypoints_mm", "is_sure"),
+    [
+        (block(), [6, 10, 18], True),
+        (block(exit_mm=29), [6, 10, 29], True),
+        (block(exit_mm=28.9), [2, 10, 28.9], False),
+        (block(), [6, 10, 12], False),
+        (block(), [10, 14, 18], False),
+        (block(level_a=0.0), [6, 10, 18], False),
+        (block(torque_a=STUCK), [6, 10, 18], False),
+        (block(sample_rate_hz=1000.0), [6, 10, 18], False),
+        (block(sample_rate_hz=50.0), [6, 10, 18], True),
+    ],
+    ids=["plain", "recorded just to the exit", "too thick", "no fall there", "no rise there",
+         "dead torque", "stuck torque", "odd rate", "half rate"],
+)  # fmt: skip
+def test_what_the_torque_does_not_bear_out_is_doubtful(model, hole, keypoints_mm, is_sure):
+    # Prevents confidence in an answer to something the network was never shown.
+    runtime, model._runtime = model._runtime, Sure(keypoints_mm)
+    try:
+        quality = model.infer([hole])[0]["quality"]
+    finally:
+        model._runtime = runtime
+    assert quality == (1.0 if is_sure else DOUBTFUL)
 
 
 def test_uncertain_answers_can_be_refused(known):
@@ -212,6 +263,7 @@ ODD = {
     "huge": made(np.linspace(0, 3e38, 100), np.linspace(-3e38, 3e38, 100)),
     "huge torque": made(np.linspace(0, 30, 100), np.linspace(-3e38, 3e38, 100)),
     "negative torque": made(np.linspace(1, 20, 900), np.linspace(0, -9, 900)),
+    "very far away": made(np.full(500, 1e30)),
     "every sample a step": made(np.linspace(1, 20, 900), steps=np.arange(900)),
 }
 

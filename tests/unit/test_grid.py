@@ -78,6 +78,37 @@ def test_a_sparse_sample_is_placed_where_it_was_taken():
     np.testing.assert_allclose(amperes(grid)[inside], centres[inside], atol=0.005)
 
 
+@pytest.mark.parametrize("at", [0, 40, 150, 219])
+@pytest.mark.parametrize("off_mm", [5.0, -5.0, 1e6])
+def test_one_wrong_position_spoils_no_others(at, off_mm):
+    # Prevents all that follows a spike from looking pulled back: depths off by millimetres.
+    position = np.arange(1.0, 12.0, 0.05)
+    spiked = position.copy()
+    spiked[at] += off_mm
+    clean = grid_of(made(position, position, np.ones(220)))
+    grid = grid_of(made(spiked, position, np.ones(220)))
+    assert np.abs(amperes(grid) - amperes(clean))[:210].max() < 0.11, "two bins of a tenth"
+    np.testing.assert_allclose(grid.position_mm[0, :100], clean.position_mm[0, :100], atol=0.11)
+    assert grid.origin_mm[0] == pytest.approx(1.0, abs=0.11)
+
+
+def test_a_neighbour_far_away_changes_nothing():
+    # Prevents one garbage hole from taking the digits of a whole batch's positions.
+    hole = simulate("HAM", np.random.default_rng(2)).hole
+    far = made(np.full(500, 1e12))
+    np.testing.assert_array_equal(grid_of(far, hole).channels[1], grid_of(hole).channels[0])
+
+
+def test_thirty_two_steps_are_steps_and_more_are_none():
+    # Prevents a hole whose steps count alone, and not beside another.
+    smooth = np.linspace(1, 20, 990)
+    for count, marks in ((31, 31), (32, 32), (33, 1)):
+        hole = made(smooth, smooth, np.arange(990) * count // 990)
+        other = made(smooth, smooth, np.full(990, 7))
+        assert grid_of(hole).channels[0, 4].sum() == marks
+        assert grid_of(other, hole).channels[1, 4].sum() == marks
+
+
 def test_cells_know_their_position():
     # Prevents keypoints that are read out of a place the drill never was.
     hole = simulate("MQL", np.random.default_rng(4)).hole

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from farm.models.answer import COLUMNS, KEYPOINTS, POINTS
 from farm.models.grid import CHANNELS, N_BINS, N_CELLS
-from farm.models.network import COLUMNS, KEYPOINTS, POINTS, READ_OUT_CELLS, DepthNet, read_out
+from farm.models.network import READ_OUT_CELLS, DepthNet, read_out
 
 CELL_MM = 0.1
 

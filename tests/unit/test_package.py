@@ -95,6 +95,10 @@ def test_weights_of_another_network_are_refused(tmp_path):
         ('{"name": "x", "architecture": {}, "sha256": {"w": "short"}}', "can't be"),
         ('{"name": "x", "architecture": {}, "sha256": [1]}', "no manifest"),
         ('{"name": "x", "architecture": {}, "sha256": {}, "format": 99}', "update farm"),
+        ('{"format": 2, "news": 1}', "update farm"),
+        ('{"name": "x", "architecture": [1], "sha256": {}}', "architecture"),
+        ('{"name": "x", "architecture": {}, "sha256": {}, "made": 5}', "made"),
+        ('{"name": "x", "architecture": {}, "sha256": {}, "training": "x"}', "training"),
         ("[" * 100_000, "no manifest"),
     ],
 )  # fmt: skip

@@ -12,7 +12,7 @@ import pytest
 from farm.errors import ConfigError, ModelError
 from farm.models.depthnet import DepthModel
 from farm.models.package import MANIFEST
-from farm.models.registry import LIBRARY, load_model, registered
+from farm.models.registry import LIBRARY, load_model, model_folders
 from farm.models.rule import GradientRule
 
 
@@ -72,11 +72,20 @@ def test_a_sites_own_models_are_found_by_their_numbers_and_win(tmp_path):
     shutil.copytree(LIBRARY / "4", tmp_path / "7")
     shutil.copytree(LIBRARY / "1", tmp_path / "4")
     (tmp_path / "notes").mkdir()
-    (tmp_path / "8").mkdir()
-    assert list(registered(tmp_path)) == [1, 4, 7]
+    shutil.copytree(LIBRARY / "4", tmp_path / "08")
+    assert list(model_folders(tmp_path)) == [1, 4, 7], "08 is nobody's number"
     assert isinstance(load_model("", 7, {}, tmp_path), DepthModel)
     assert isinstance(load_model("", 4, {}, tmp_path), GradientRule)
     assert isinstance(load_model("depthnet", 4, {}, tmp_path), DepthModel), "a name means ours"
+
+
+@pytest.mark.parametrize("empty", [None, ""])
+def test_weights_without_a_value_are_those_of_the_id(tmp_path, empty):
+    # Prevents model 7 from being answered by the built-in one.
+    folder = shutil.copytree(LIBRARY / "4", tmp_path / "7")
+    told = json.loads((folder / MANIFEST).read_text()) | {"name": "own-7"}
+    (folder / MANIFEST).write_text(json.dumps(told))
+    assert load_model("", 7, {"weights": empty}, tmp_path).version == "own-7"
 
 
 def test_a_manifest_can_not_choose_what_code_is_run(tmp_path):

@@ -11,9 +11,9 @@ import torch
 
 from farm.errors import ModelError
 from farm.models import runtime as runtimes
+from farm.models.answer import EXISTS, TORQUE
 from farm.models.depthnet import BUILT_IN
 from farm.models.grid import resample
-from farm.models.network import KEYPOINTS
 from farm.models.package import open_package
 from farm.models.runtime import load_runtime
 from farm.training.programs import PROGRAMS
@@ -47,12 +47,12 @@ def test_a_runtime_answers_as_the_network_does(name, package, grids, expected):
     found = load_runtime(package, name, "cpu")(grids)
     assert found.shape == expected.shape
     assert found.dtype == np.float32
-    exists = expected[:, 12 : 12 + KEYPOINTS] > 0.5
-    off = np.abs(found - expected)[:, :KEYPOINTS][exists]
+    exists = expected[:, EXISTS] > 0.5
+    off = np.abs(found - expected)[:, TORQUE][exists]
     median, largest = LOSS[name]
     assert np.median(off) <= median
     assert np.quantile(off, 0.98) <= largest
-    assert ((found[:, 12:15] > 0.5) == exists).mean() > 0.97
+    assert ((found[:, EXISTS] > 0.5) == exists).mean() > 0.97
 
 
 def test_int8_runs_without_torch():

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 
 from farm.training.draws import Draws
-from farm.training.faults import draw_faults
+from farm.training.faults import Faults, draw_faults
 from farm.training.profile import THRUST_FIRST, THRUST_METAL, TORQUE_FIRST, TORQUE_METAL
 from farm.training.programs import FAMILIES, PROGRAMS, WIDE, Role, StopCode
 from farm.training.ramps import STEP_MM, Ramp, rise
@@ -226,6 +228,12 @@ def test_a_micropeck_is_seen_in_the_metal_only():
     assert cfrp.std() < 0.3
 
 
+def longest_run(values):
+    """How many samples in a row are equal, at most."""
+    changes = np.flatnonzero(np.diff(values, prepend=np.nan, append=np.nan))
+    return int(np.diff(changes).max())
+
+
 def test_each_fault_shows():
     # Prevents bad holes that are bad in name only, so that a model never learns to refuse them.
     holes = 2000
@@ -238,6 +246,22 @@ def test_each_fault_shows():
     starts, ends = batch.traces.starts[:-1], batch.traces.starts[1:]
     for row in np.flatnonzero(faults.dead_thrust & ~faults.spikes)[:5]:
         assert np.abs(batch.traces.thrust_a[starts[row] : ends[row]]).max() < 0.2
+    for row in np.flatnonzero(faults.dead_torque & ~faults.spikes)[:3]:
+        assert np.abs(batch.traces.torque_a[starts[row] : ends[row]]).max() < 0.1
+    for stuck, signal in (
+        (faults.stuck_torque, batch.traces.torque_a),
+        (faults.stuck_thrust, batch.traces.thrust_a),
+    ):
+        rows = np.flatnonzero(stuck & ~faults.spikes)
+        runs = [longest_run(signal[starts[r] : ends[r]]) / (ends[r] - starts[r]) for r in rows]
+        assert np.median(runs) > 0.3, "half of them are stuck for long"
+    spiked = [
+        np.abs(np.diff(batch.traces.torque_a[starts[r] : ends[r]])).max()
+        for r in np.flatnonzero(faults.spikes)
+    ]
+    assert np.median(spiked) > 5.0
+    for row in np.flatnonzero(faults.single_step)[:5]:
+        assert (batch.counts[row] > 0).sum() == 1
     for row in np.flatnonzero(faults.lost_steps)[:5]:
         assert len(set(batch.traces.step_number[starts[row] : ends[row]])) == 1
     rates = batch.traces.rate_hz
@@ -248,7 +272,7 @@ def test_each_fault_shows():
 def test_no_fault_is_drawn_at_strength_zero():
     # Prevents a sample archive with bad holes in it.
     faults = draw_faults(Draws(np.random.default_rng(0), [0] * 500), strength=0.0)
-    assert not any(getattr(faults, name).any() for name in ("air", "abort", "spikes", "other_rate"))
+    assert not any(getattr(faults, field.name).any() for field in fields(Faults))
 
 
 def test_a_recording_that_ends_at_a_keypoint_leaves_it_unclear():

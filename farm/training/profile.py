@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from farm.training.draws import Array, Draws, Mask
 
-_STAGED_SHARE = 0.18  # of holes whose torque falls in two stages
+_STAGED_SHARE = 0.07  # of holes whose torque falls in two stages
 
 COLUMNS = 6
 TORQUE_FIRST, TORQUE_METAL, TORQUE_IDLE, THRUST_FIRST, THRUST_METAL, THRUST_IDLE = range(COLUMNS)
@@ -142,12 +142,12 @@ def _draw_lead(draws: Draws, stack: Stack, torque: _Loads, *, staged: Mask, touc
     """
     first = np.where(stack.present[:, FIRST], torque.entry.foot_mm, torque.deeper.foot_mm)
     feet = np.stack((first, torque.deeper.foot_mm, torque.leave.foot_mm), 1)
-    lead = feet * draws.uniform(0.6, 1.15, 3) + draws.uniform(0.0, 0.12, 3)
+    lead = feet * draws.uniform(0.55, 1.0, 3) + draws.uniform(0.0, 0.12, 3)
     # A tip that touches weakly waits for the cut to begin.
     lead[:, 0] = np.where(touch, draws.uniform(0.2, 0.65), lead[:, 0])
-    # In one hole of six, and where torque falls in two stages, thrust sags well before the exit.
-    sags = staged | draws.happens(0.16)
-    lead[:, 2] = np.where(sags, draws.uniform(0.55, 1.25), lead[:, 2])
+    # In one hole of ten, and where torque falls in two stages, thrust sags well before the exit.
+    sags = staged | draws.happens(0.1)
+    lead[:, 2] = np.where(sags, draws.uniform(0.5, 1.2), lead[:, 2])
     return lead
 
 
@@ -185,8 +185,8 @@ def _sag(draws: Draws, stack: Stack, at: Curves, *, staged: Mask, steepest: Arra
     Where the fall is staged, this is its first stage, which is less steep than the fall itself:
     `steepest` (b,) is that one's slope, as a share per mm.
     """
-    length = np.where(staged, draws.uniform(0.4, 1.1), draws.uniform(0.3, 1.2))
-    slope = np.where(staged, draws.uniform(0.2, 0.6) * steepest, draws.uniform(0.0, 0.09))
+    length = np.where(staged, draws.uniform(0.3, 1.0), draws.uniform(0.3, 1.2))
+    slope = np.where(staged, draws.uniform(0.15, 0.5) * steepest, draws.uniform(0.0, 0.07))
     begin = (stack.exit_mm - length)[:, None].astype(np.float32)
     towards = (at - begin) * (1 / length)[:, None].astype(np.float32)
     lost = (length * slope)[:, None].astype(np.float32)

@@ -84,13 +84,13 @@ class Program:
     cfrp_d90_mm: Range = (1.0, 3.3)
     metal_d50_mm: Range = (0.55, 0.95)
     metal_d90_mm: Range = (1.2, 1.7)
-    exit_d50_mm: Range = (0.55, 0.95)
+    exit_d50_mm: Range = (0.6, 0.9)
     exit_d10_mm: Range = (1.1, 1.5)  # exit to a tenth of the torque
     exit_tail_mm: Range = (1.4, 2.2)  # exit to no torque at all
     exit_tail_share: Range = (0.02, 0.2)  # of the torque that the tail still holds
     entry_foot_mm: Range = (0.02, 0.25)  # half the length over which the ramp's foot is rounded
-    metal_foot_mm: Range = (0.05, 0.45)
-    exit_foot_mm: Range = (0.25, 0.95)
+    metal_foot_mm: Range = (0.03, 0.32)
+    exit_foot_mm: Range = (0.25, 0.85)
     touch_share: float = 0.35  # of holes whose tip touches weakly, well before the torque rises
     metal_noise: Range = (0.01, 0.05)  # slow noise, as a share of the metal torque
     peck: Range = (0.0, 0.0)  # amplitude of the micropeck, as a share of the metal torque
@@ -117,7 +117,7 @@ PROGRAMS: Mapping[str, Program] = MappingProxyType(
             stroke_share=0.9,
             torque_max_a=(13.0, 15.0),
             cfrp_d50_mm=(0.25, 0.9),
-            exit_foot_mm=(0.25, 1.0),
+            exit_foot_mm=(0.25, 0.85),
         ),
         "MQL": Program(
             steps=(
@@ -137,7 +137,7 @@ PROGRAMS: Mapping[str, Program] = MappingProxyType(
             cfrp_d90_mm=(1.1, 1.8),
             metal_d50_mm=(0.8, 1.1),
             metal_d90_mm=(1.3, 1.8),
-            exit_d50_mm=(0.65, 0.95),
+            exit_d50_mm=(0.65, 0.9),
             exit_tail_mm=(1.35, 1.7),
             exit_tail_share=(0.05, 0.2),
             exit_foot_mm=(0.25, 0.65),
@@ -167,7 +167,7 @@ PROGRAMS: Mapping[str, Program] = MappingProxyType(
             cfrp_d90_mm=(1.1, 1.6),
             metal_d50_mm=(0.5, 0.8),
             metal_d90_mm=(1.2, 1.7),
-            exit_foot_mm=(0.3, 1.0),
+            exit_foot_mm=(0.3, 0.85),
             metal_noise=(0.01, 0.04),
         ),
         "V1-V5": Program(
@@ -186,7 +186,7 @@ PROGRAMS: Mapping[str, Program] = MappingProxyType(
             stroke_before_mm=(0.3, 2.2),
             metal_d50_mm=(0.55, 1.15),
             metal_d90_mm=(1.2, 2.0),
-            exit_foot_mm=(0.25, 1.0),
+            exit_foot_mm=(0.25, 0.85),
             metal_noise=(0.01, 0.06),
         ),
         "V6-V7": Program(
@@ -209,7 +209,7 @@ PROGRAMS: Mapping[str, Program] = MappingProxyType(
             exit_d10_mm=(1.3, 2.2),
             exit_tail_mm=(2.2, 3.6),
             exit_tail_share=(0.1, 0.35),
-            exit_foot_mm=(0.5, 1.0),
+            exit_foot_mm=(0.4, 0.85),
             metal_noise=(0.01, 0.03),
         ),
         "V8": Program(
@@ -233,7 +233,7 @@ PROGRAMS: Mapping[str, Program] = MappingProxyType(
             exit_d10_mm=(1.2, 2.0),
             exit_tail_mm=(1.9, 3.4),
             exit_tail_share=(0.1, 0.33),
-            exit_foot_mm=(0.4, 1.0),
+            exit_foot_mm=(0.4, 0.85),
             metal_noise=(0.01, 0.03),
         ),
         "AL": Program(

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
+from farm.cli.model_option import label_of, load_named
+from farm.cli.options import config_option, load, make_folder, models_dir_option
 from farm.cli.progress import counting_progress
 from farm.errors import FarmError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from farm.models.model import Model
+    from farm.config import Config
     from farm.training.evaluate import Score, Verdict
     from farm.training.recorded import LabelledHole
 
@@ -30,12 +32,9 @@ none: good holes without an answer"""
     "--model",
     "models",
     multiple=True,
-    help="A registered model's number, or a model's folder; may be repeated.  [default: 4 and 1]",
+    help="A model's number, its folder, or `rule`; may be repeated.  [default: 4 and 1]",
 )
-@click.option(
-    "--models-dir", type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Where models of your own are, each in a folder named by its number.",
-)  # fmt: skip
+@models_dir_option
 @click.option("--runtime", default="", help="Of depth networks: frozen, eager, bf16, int8 …")
 @click.option(
     "--holes",
@@ -55,14 +54,17 @@ none: good holes without an answer"""
 @click.option("--worst", type=click.IntRange(min=0), default=6, show_default=True,
               help="Worst holes to draw.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Scores as JSON.")
+@config_option
 def command(
     *, models: tuple[str, ...], models_dir: Path | None, runtime: str, holes: int,
     data: Path | None, out: Path | None, worst: int, as_json: bool,
+    config_path: Path | None,
 ) -> None:  # fmt: skip
     """Score models on holes with known keypoints, family by family.
 
     Simulated test holes come from a seed that no training may use, bad holes among them. Recorded
-    holes need an index.csv of labels beside their folders (see `farm train --help`).
+    holes need an index.csv of labels beside their folders (see `farm train --help`); their messages
+    are read as the configuration says (mqtt.data_ids, limits).
 
     \b
     Examples:
@@ -71,24 +73,27 @@ def command(
       farm evaluate --data holes/ --holes 0           on your own recorded holes alone
       farm evaluate --data holes/ --out report/       with plots
     """
-    from farm.training.evaluate import judge, score, simulated_holes  # noqa: PLC0415
-    from farm.training.recorded import read_labelled  # noqa: PLC0415
+    from farm.drilling.plotting import require  # noqa: PLC0415 - brings NumPy
+    from farm.training.evaluate import judge, score  # noqa: PLC0415
 
     if not holes and data is None:
         raise click.UsageError("there is nothing to evaluate on: give --data, or --holes above 0")
-    sets: dict[str, Sequence[LabelledHole]] = {}
-    if holes:
-        sets["simulated"] = simulated_holes(holes)
-    if data:
-        sets["recorded"] = read_labelled(data)
-    chosen = {name: _load(name, models_dir, runtime) for name in models or _DEFAULT_MODELS}
-    verdicts: dict[str, dict[str, list[Verdict]]] = {}
+    config = load(config_path).config
+    if out:  # before minutes are spent on what could not be drawn
+        require("matplotlib")
+        make_folder(out)
+    folder = models_dir or config.mqtt.processing.models_dir
+    chosen = {}
+    for name in models or _DEFAULT_MODELS:
+        model = load_named(name, folder, runtime=runtime)
+        chosen[label_of(name, model, runtime=runtime)] = model
+    sets = _sets(holes, data, config)
     total = len(chosen) * sum(map(len, sets.values()))
     with counting_progress("evaluating", total) as progress:
-        for title, found in sets.items():
-            verdicts[title] = {
-                _label(name, model): judge(model, found, progress) for name, model in chosen.items()
-            }
+        verdicts = {
+            title: {label: judge(model, found, progress) for label, model in chosen.items()}
+            for title, found in sets.items()
+        }
     scores = {
         title: [s for name, found in of_set.items() for s in score(name, found)]
         for title, of_set in verdicts.items()
@@ -104,23 +109,17 @@ def command(
             click.echo(f"wrote {path}", err=as_json)
 
 
-def _load(name: str, models_dir: Path | None, runtime: str) -> Model:
-    """A model by number, or by its folder."""
-    from farm.models.registry import find_package, kind_of, load_model  # noqa: PLC0415
+def _sets(holes: int, data: Path | None, config: Config) -> dict[str, Sequence[LabelledHole]]:
+    """What to evaluate on, by its name."""
+    from farm.drilling.opcua import OpcUaReader  # noqa: PLC0415
+    from farm.training.evaluate import simulated_holes  # noqa: PLC0415
+    from farm.training.recorded import read_labelled  # noqa: PLC0415
 
-    if name.isdecimal():
-        settings: dict[str, Any] = {}
-        if runtime and kind_of(find_package(int(name), models_dir)) == "depthnet":
-            settings["runtime"] = runtime
-        return load_model("", int(name), settings, models_dir)
-    if not Path(name).is_dir():
-        raise FarmError(f"--model {name} is neither a number nor a folder")
-    settings = {"weights": name} | ({"runtime": runtime} if runtime else {})
-    return load_model("depthnet", 4, settings)
-
-
-def _label(name: str, model: Model) -> str:
-    return f"{model.version} ({name})"
+    sets: dict[str, Sequence[LabelledHole]] = {}
+    if data:
+        reader = OpcUaReader(config.mqtt.data_ids, config.limits)
+        sets["recorded"] = read_labelled(data, reader)
+    return ({"simulated": simulated_holes(holes)} if holes else {}) | sets
 
 
 def _print_json(scores: dict[str, list[Score]]) -> None:
@@ -133,7 +132,7 @@ def _print_json(scores: dict[str, list[Score]]) -> None:
         of_set = told.setdefault(title, {})
         for name in dict.fromkeys(row.model for row in rows):
             of_set[name] = metrics([row for row in rows if row.model == name])
-    click.echo(json.dumps(told, indent=1))
+    click.echo(json.dumps(told, indent=1, allow_nan=False))
 
 
 def _print_tables(title: str, scores: Sequence[Score]) -> None:
@@ -179,13 +178,11 @@ def _write_pages(
     from farm.training import report  # noqa: PLC0415
     from farm.training.statistics import by_family  # noqa: PLC0415
 
-    out.mkdir(parents=True, exist_ok=True)
     pages = {f"errors-{title}": report.error_page(of_set) for title, of_set in verdicts.items()}
     first = {title: next(iter(of_set.values())) for title, of_set in verdicts.items()}
-    if "simulated" in first:
-        pages["calibration"] = report.calibration_page(
-            first["simulated"], first.get("recorded", ())
-        )
+    pages["calibration"] = report.calibration_page(
+        first.get("simulated", ()), first.get("recorded", ())
+    )
     if len(sets) == 2:
         pages["realism"] = report.realism_page(
             by_family(report.under_simulated_names(sets["recorded"])), by_family(sets["simulated"])
@@ -196,5 +193,8 @@ def _write_pages(
     paths = []
     for name, figure in pages.items():
         paths.append(out / f"{name}.png")
-        figure.savefig(paths[-1])
+        try:
+            figure.savefig(paths[-1])
+        except OSError as error:
+            raise FarmError(f"can't write {paths[-1]}: {error.strerror}") from error
     return paths

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     FindDir = Callable[[], Path | None]
 
 _HASH_CHARS: Final = 16  # as it is published with each answer
+_CHIEF: Final = ("holes", "entry_mm", "transition_mm", "exit_mm", "depth_mm", "coverage")
 
 
 @click.group()
@@ -203,14 +204,15 @@ def _manifest_parts(package: Package) -> list[RenderableType]:
 
 
 def _metrics_table(metrics: Mapping[str, Any]) -> RenderableType:
-    """The metrics: a row for each family, a column for each number that one of them has.
+    """The metrics: a row for each family; of ours the chief ones, of others' models all.
 
-    Two digits each, so that it fits 80 columns; --json has them all.
+    Two digits each, so that it fits 80 columns; --json has all of them.
     """
     from rich.table import Table  # noqa: PLC0415
 
     rows = {f: m if isinstance(m, dict) else {"value": m} for f, m in metrics.items()}
-    columns = list(dict.fromkeys(name for row in rows.values() for name in row))
+    there = dict.fromkeys(name for row in rows.values() for name in row)
+    columns = [name for name in _CHIEF if name in there] or list(there)
     heads = [column.replace("_", "\n") for column in columns]
     table = Table("family", *heads, title="metrics", title_justify="left", box=None, pad_edge=False,
                   padding=(0, 1, 0, 0))  # fmt: skip

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from farm.config import Loaded, load_config
+from farm.errors import FarmError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +31,14 @@ state_dir_option = click.option(
     help="Folder of sockets and lock; one farm each.  [default: ~/.local/state/farm]",
 )
 
+models_dir_option = click.option(
+    "--models-dir",
+    metavar="DIR",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Where models of your own are, each in a folder named by its number.  "
+    "[default: mqtt.processing.models_dir of the configuration]",
+)
+
 
 def load(
     config_path: Path | None,
@@ -49,3 +58,17 @@ def load(
     """
     given = {"state_dir": state_dir, **(overrides or {})}
     return load_config(config_path, given, os.environ)
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of `--out`, before any work is done that could not be kept.
+
+    Raises:
+        FarmError: it can't be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FarmError(f"can't make --out {folder} ({error.strerror}): choose another") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise FarmError(f"can't write to --out {folder}: choose another, or mend its rights")

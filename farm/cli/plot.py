@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import math
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
 import click
 
-from farm.cli.options import config_option, load
-from farm.errors import FarmError, ReadError
+from farm.cli.model_option import load_named
+from farm.cli.options import config_option, load, models_dir_option
+from farm.errors import FarmError
 
 if TYPE_CHECKING:
     from farm.config import Config
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from farm.models.model import Model
 
 _TITLE_CHARS: Final = 120  # a line above an image
-_TRUTH_COLUMNS: Final = (("entry_mm",), ("transition_mm",), ("exit_mm", "exit_tip_mm"))
 
 
 @click.command()
@@ -38,11 +36,7 @@ _TRUTH_COLUMNS: Final = (("entry_mm",), ("transition_mm",), ("exit_mm", "exit_ti
     metavar="MODEL",
     help="A model's number, its folder, or `rule`.  [default: the configured one, which is 4]",
 )
-@click.option(
-    "--models-dir",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Where models of your own are, each in a folder named by its number.",
-)
+@models_dir_option
 @click.option(
     "--truth", "want_truth", is_flag=True, help="Draw the keypoints of index.csv beside HOLE too."
 )
@@ -113,41 +107,23 @@ def _choose(folder: Path, name: str | None) -> Path:
 
 
 def _read(folder: Path, config: Config) -> Hole:
-    from farm.drilling.opcua import RESULT, TRACE, OpcUaReader  # noqa: PLC0415
-    from farm.simulation.archive import read_archive  # noqa: PLC0415
+    from farm.drilling.opcua import OpcUaReader  # noqa: PLC0415
+    from farm.training.recorded import read_messages  # noqa: PLC0415
 
-    (recorded,) = read_archive(folder)
-    parts = {RESULT: recorded.messages.result, TRACE: recorded.messages.trace}
-    try:
-        return OpcUaReader(config.mqtt.data_ids, config.limits).read_hole(parts)
-    except ReadError as error:
-        raise FarmError(f"{folder}: {error}") from error
+    return read_messages(folder, OpcUaReader(config.mqtt.data_ids, config.limits))
 
 
 def _truth(folder: Path) -> tuple[float, ...] | None:
     """The reference keypoints of a hole in mm, NaN where it has none; None if nobody knows."""
     from farm.simulation.archive import INDEX_FILE  # noqa: PLC0415
+    from farm.training.recorded import read_index  # noqa: PLC0415
 
     index = folder.parent / INDEX_FILE
-    try:
-        with index.open(newline="", encoding="utf-8") as file:
-            row = next(
-                (row for row in csv.DictReader(file) if row.get("hole") == folder.name), None
-            )
-        if row is not None:
-            return tuple(_number(row, columns) for columns in _TRUTH_COLUMNS)
-    except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
-        raise FarmError(
-            f"can't read reference keypoints from {index} ({error}): it needs the columns"
-            " hole, entry_mm, transition_mm and exit_mm, numbers in mm or empty"
-        ) from error
-    click.echo(f"farm: {index} does not name {folder.name}: no reference keypoints", err=True)
-    return None
-
-
-def _number(row: dict[str, str], columns: tuple[str, ...]) -> float:
-    text = next((row[column] for column in columns if row.get(column)), "")
-    return float(text) if text.strip() else math.nan
+    label = read_index(index).get(folder.name)
+    if label is None:
+        click.echo(f"farm: {index} does not name {folder.name}: no reference keypoints", err=True)
+        return None
+    return label.keypoints_mm
 
 
 def _load(name: str | None, config: Config, models_dir: Path | None) -> Model:
@@ -156,15 +132,9 @@ def _load(name: str | None, config: Config, models_dir: Path | None) -> Model:
 
     processing = config.mqtt.processing
     folder = models_dir or processing.models_dir
-    if name is None:
-        return load_model(config.model, processing.model_id, config.model_settings, folder)
-    if name.isdecimal():
-        return load_model("", int(name), {}, folder)
-    if name != "rule" and Path(name).is_dir():
-        return load_model("depthnet", processing.model_id, {"weights": name})
-    if name != "rule":
-        raise FarmError(f"--model {name} is neither a number, nor a folder, nor `rule`")
-    return load_model(name, processing.model_id, {})
+    if name is not None:
+        return load_named(name, folder)
+    return load_model(config.model, processing.model_id, config.model_settings, folder)
 
 
 def _write(

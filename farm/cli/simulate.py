@@ -36,7 +36,7 @@ from farm.training.programs import FAMILIES, PROGRAMS
     type=click.FloatRange(min=0),
     default=0.0,
     show_default=True,
-    help="Bad holes among them: 1 for the share of a bad day, about one in four.",
+    help="Bad holes among them: 1 for the share of a bad day, about three in ten.",
 )
 @click.option("--count", type=click.IntRange(1), default=10, show_default=True, help="Holes.")
 @click.option(

@@ -24,6 +24,7 @@ except ImportError:  # an optional package: not every platform has a wheel of it
     Parser = None  # type: ignore[assignment,misc]
 
 MAX_LISTS: Final = 16  # a trace has 6; bounds the calls that a made-up message can cost
+MAX_TRIED: Final = 256  # keys that may begin a list: bounds what those cost that begin none
 # Keys of texts that no message can hold: a NUL in JSON takes an escape, and we cut none that has
 # one. By them a list that was cut is known again, whatever else is in the message.
 _MARKS: Final = tuple(f"\0{number}" for number in range(MAX_LISTS))
@@ -133,6 +134,8 @@ class CutMessage(NamedTuple):
 def cut(payload: bytes) -> CutMessage:
     """Cuts lists without texts, and with nothing nested, out of a message: up to `MAX_LISTS`.
 
+    Beyond `MAX_TRIED` lists of any kind, the rest of the message stays as it is.
+
     Raises:
         ReadError: it holds an escape, or a list that doesn't end.
     """
@@ -142,10 +145,14 @@ def cut(payload: bytes) -> CutMessage:
         raise ReadError("the message holds an escape")
     kept: list[bytes] = []
     lists: dict[str, bytes] = {}
-    kept_to = searched_to = 0
-    while len(lists) < MAX_LISTS and (found := _LIST_OF_VALUES.search(payload, searched_to)):
+    kept_to = searched_to = end = 0
+    for _ in range(MAX_TRIED):
+        found = _LIST_OF_VALUES.search(payload, searched_to)
+        if found is None or len(lists) == MAX_LISTS:
+            break
         start = searched_to = found.end()
-        end = payload.find(b"]", start)
+        if end < start:  # else the bracket found last is the next one still: no byte is read twice
+            end = payload.find(b"]", start)
         if end < 0:
             raise ReadError("a list does not end")
         if _is_plain(payload, start, end):
@@ -174,4 +181,5 @@ def is_nulls(raw: bytes) -> bool:
 
 def _is_plain(payload: bytes, start: int, end: int) -> bool:
     """Whether a list holds no text, and nothing nested that could pass a limit of depth."""
+    # Quotes first: no list can begin before the one that is found, so none is searched twice.
     return all(payload.find(odd, start, end) < 0 for odd in (b'"', b"[", b"{"))

@@ -36,7 +36,8 @@ MAX_STEPS = 32
 _BACKED_OFF_MM = 0.01  # farther behind the deepest point, the tip cuts nothing
 _TORQUE_KNEE_A = 0.1  # asinh is linear below this, logarithmic above: both ramps stay visible
 _THRUST_KNEE_A = 0.02
-_SPIKE_MM = 0.5  # off both its neighbours, a sample is wrong: the fastest feed makes 0.15 at 50 Hz
+# Farther off both its neighbours, a sample is wrong: the fastest feed makes 0.15 mm at 50 Hz.
+_SPIKE_MM = 0.5
 _PACE_BINS = 8  # on either side, over which the feed is taken
 _RATES_HZ = (1.0, 1e5)  # what is outside is a broken number
 _LARGEST_A = 1e4  # no motor current: what is beyond is a broken number
@@ -92,9 +93,9 @@ def resample(traces: Traces) -> Grids:
 def _from_first(traces: Traces) -> tuple[Array, Array]:
     """Positions (n,) from each hole's first sample, without single samples that are far off.
 
-    They give way to a median of three: one wrong sample would make all that come after it look pulled back. Counted
-    from its own first sample, no hole depends on where its neighbours are. Returns (b,) where the
-    first samples lie, too.
+    Those give way to a median of three: one of them would make all that come after it look pulled
+    back. Counted from its own first sample, no hole depends on where its neighbours are. Returns
+    (b,) where the first samples lie, too.
     """
     raw, starts = traces.position_mm.astype(np.float64), traces.starts
     before, after = np.roll(raw, 1), np.roll(raw, -1)

@@ -7,8 +7,11 @@ exactly as published; an archive is a folder of such folders.
 from __future__ import annotations
 
 import csv
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
 
 from farm.errors import FarmError, ReadError
 from farm.simulation.gateway import HoleMessages
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from farm.simulation.drilled import DrilledHole
+    from farm.training.simulator import SimulatedHole
 
 RESULT_FILE = "ResultManagement.json"
 TRACE_FILE = "Trace.json"
@@ -36,7 +40,12 @@ INDEX_COLUMNS = (
     "entry_mm",
     "transition_mm",
     "exit_mm",
+    "usable",
 )
+
+REACH_MM: Final = 0.5
+"""How far beyond the positions of a recording a keypoint of it may lie: noise, and the last step
+before the first sample."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +64,7 @@ def read_archive(folder: Path) -> list[RecordedHole]:
         FarmError: there is none, or a file of one is missing or no message of a gateway.
     """
     folders = [folder] if _looks_like_hole(folder) else sorted(folder.iterdir())
-    holes = [_read_hole(found) for found in folders if found.is_dir() and _looks_like_hole(found)]
+    holes = [read_hole(found) for found in folders if found.is_dir() and _looks_like_hole(found)]
     if not holes:
         raise FarmError(
             f"{folder}: no hole found: expected {RESULT_FILE} and {TRACE_FILE} in it"
@@ -83,11 +92,32 @@ def write_archive(folder: Path, holes: Iterable[DrilledHole]) -> list[str]:
     return [str(row[0]) for row in rows]
 
 
+def truth_of(simulated: SimulatedHole) -> tuple[float, float, float]:
+    """Entry, transition and exit in mm; NaN where there is none, or none that was recorded."""
+    position_mm = simulated.hole.position_mm
+    low, high = float(np.min(position_mm)) - REACH_MM, float(np.max(position_mm)) + REACH_MM
+    entry, transition, exit_ = (
+        math.nan if k is None or not low <= k <= high else k for k in simulated.keypoints_mm
+    )
+    return entry, transition, exit_
+
+
+def is_usable(simulated: SimulatedHole) -> bool:
+    """Whether a hole is a good one, with an entry and an exit and more than a single step."""
+    entry, _, exit_ = truth_of(simulated)
+    return math.isfinite(entry) and math.isfinite(exit_) and len(simulated.hole.steps) > 1
+
+
 def _looks_like_hole(folder: Path) -> bool:
     return (folder / RESULT_FILE).is_file() or (folder / TRACE_FILE).is_file()
 
 
-def _read_hole(folder: Path) -> RecordedHole:
+def read_hole(folder: Path) -> RecordedHole:
+    """The hole in a folder.
+
+    Raises:
+        FarmError: a file is missing or no message of a gateway.
+    """
     heads = folder / HEADS_FILE
     try:
         found = HoleMessages(
@@ -112,7 +142,7 @@ def _write_hole(folder: Path, messages: HoleMessages) -> None:
 
 def _index_row(name: str, hole: DrilledHole) -> list[str | int]:
     samples = hole.truth.hole
-    keypoints = ["" if k is None else f"{k:.4f}" for k in hole.truth.keypoints_mm]
+    keypoints = ["" if math.isnan(k) else f"{k:.4f}" for k in truth_of(hole.truth)]
     return [
         name,
         hole.recipe.program,
@@ -123,4 +153,5 @@ def _index_row(name: str, hole: DrilledHole) -> list[str | int]:
         hole.tool,
         hole.result_id,
         *keypoints,
+        "yes" if is_usable(hole.truth) else "no",
     ]

@@ -9,7 +9,7 @@ import numpy as np
 from farm.training.evaluate import QUANTITIES, Score
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from farm.models.package import Manifest
 
@@ -17,8 +17,8 @@ _USE = """\
 Estimates, from the position, torque and thrust of one drilled hole, where the torque begins to rise
 at the entry and at the metal, and to fall at the exit, in mm of |position|; for each a standard
 deviation; and a quality, its own probability that all of that is within 0.5 mm. Trained for stacks
-of one to three layers, 1.5 to 25 mm thick, drilled with feeds of 0.1 to 7 mm/s; beyond that its
-quality is capped. It does not look at stop codes, no-load values or the steps' numbers.
+of one to three layers, drilled with feeds of 0.1 to 7 mm/s at 45 to 210 samples a second. It does
+not look at stop codes or no-load values, and at step numbers only to see where they change.
 """
 
 
@@ -32,7 +32,7 @@ def write_card(manifest: Manifest, scores: Sequence[Score]) -> str:
         f"# {manifest.name}", "", _USE,
         f"Licence: {manifest.licence}. Made {manifest.made}, from {source}.", "",
         "## Training", "",
-        *(f"* {name}: {value}" for name, value in sorted(manifest.training.items())), "",
+        *(f"* {k}: {v}" for k, v in sorted(manifest.training.items()) if v not in ("", None)), "",
         "## Errors", "",
         "Absolute errors in mm on simulated test holes, median / 95 %, and the share of keypoints",
         "within the 68 % and 95 % intervals:", "",
@@ -62,17 +62,26 @@ def cells(score: Score) -> list[str]:
 
 
 def metrics(scores: Sequence[Score]) -> dict[str, Any]:
-    """The scores as the manifest keeps them: by family."""
-    return {
-        score.family: {
-            "holes": score.holes,
-            **{
-                f"{q}_mm": [round(float(m), 4), round(float(p), 4)]
-                for q, m, p in zip(QUANTITIES, score.median_mm, score.p95_mm, strict=True)
-                if np.isfinite(m)
-            },
-            "coverage": [round(float(c), 4) for c in score.coverage],
-            "wrong_with_confidence": round(score.wrong_with_confidence, 5),
-        }
-        for score in scores
+    """The scores as the manifest keeps them: by family, without what there is none of."""
+    return {score.family: _metrics(score) for score in scores}
+
+
+def _metrics(score: Score) -> dict[str, Any]:
+    found: dict[str, Any] = {"holes": score.holes}
+    for quantity, *pair in zip(QUANTITIES, score.median_mm, score.p95_mm, strict=True):
+        if np.isfinite(pair).all():
+            found[f"{quantity}_mm"] = [round(float(value), 4) for value in pair]
+    if np.isfinite(score.coverage).all():  # else the model tells no sigma
+        found["coverage"] = [round(float(share), 4) for share in score.coverage]
+    return found | {
+        "wrong_with_confidence": round(score.wrong_with_confidence, 5),
+        "wrong": round(score.wrong, 5),
+        "refused": score.refused,
+        "bias_mm": _by_quantity(score.bias_mm),
+        "spread_mm": _by_quantity(score.spread_mm),
     }
+
+
+def _by_quantity(values: Iterable[float]) -> dict[str, float]:
+    pairs = zip(QUANTITIES, values, strict=True)
+    return {name: round(float(value), 4) for name, value in pairs if np.isfinite(value)}

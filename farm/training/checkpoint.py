@@ -1,4 +1,4 @@
-"""A training run's state on disk, so that it can be stopped and taken up again.
+"""A training run's folder and its state there, so that it can be stopped and taken up again.
 
 safetensors, like the weights: nothing in it can carry code.
 """
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from farm.errors import ModelError
+from farm.errors import FarmError, ModelError
+from farm.models.package import MANIFEST
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,7 +20,35 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+CHECKPOINT = "checkpoint.safetensors"
+
 _NET, _OPTIMISER = "net.", "optimiser."
+
+
+def claim_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
+    """Make sure that nothing in the folder of a run is lost by mistake.
+
+    Args:
+        folder: of the run's state and of the model that comes of it.
+        resume: what is in it is gone on with.
+        overwrite: what is in it may go; a stopped run goes at once, a model when the new one comes.
+
+    Raises:
+        FarmError: it holds a run or a model.
+    """
+    if resume:
+        return
+    if overwrite:
+        (folder / CHECKPOINT).unlink(missing_ok=True)
+    elif (folder / CHECKPOINT).exists():
+        raise FarmError(
+            f"{folder} holds a stopped run: go on with it by --resume, choose another --out, "
+            "or give it up with --overwrite"
+        )
+    elif (folder / MANIFEST).exists():
+        raise FarmError(
+            f"{folder} holds a model: choose another --out, or replace it with --overwrite"
+        )
 
 
 def save_checkpoint(
@@ -52,7 +81,7 @@ def load_checkpoint(path: Path, net: nn.Module, optimiser: torch.optim.Optimizer
         optimiser.load_state_dict(optimiser.state_dict() | {"state": state})
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ModelError(
-            f"can't go on from {path} ({str(error)[:120]}): remove it to start anew"
+            f"can't go on from {path} ({str(error)[:120]}): start anew with --overwrite"
         ) from error
     assert isinstance(told, dict)
     return told

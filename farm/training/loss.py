@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the name everybody knows it by
 
 from farm.models.answer import KEYPOINTS
-from farm.models.network import Estimate
 
 if TYPE_CHECKING:
+    from farm.models.network import Estimate
     from farm.training.dataset import Examples
 
 GOOD_MM = 0.5

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _LEAST_MM, _MOST_MM = 0.003, 30.0
 _SMALLEST_SIGMA_MM = 0.005
+_LEAST_ERROR_MM = 1e-3  # drawn for all that are smaller: a logarithm has no zero
 _GRADES = 25  # nominal coverages at which the calibration is drawn
 _BANDS = 8  # of equally many keypoints by sigma
 
@@ -63,12 +64,15 @@ def _draw_errors(axis: Axes, name: str, errors: np.ndarray[Any, np.dtype[np.floa
 
 
 def calibration_page(simulated: Sequence[Verdict], recorded: Sequence[Verdict] = ()) -> Figure:
-    """Whether sigma is true: how often the truth lies within it, and error against sigma."""
+    """Whether sigma is true: how often the truth lies within it, and error against sigma.
+
+    Coverage and quality are of the simulated holes, or of the recorded ones where there are none.
+    """
     figure = _figure(12, 4.2)
     left, middle, right = figure.subplots(1, 3)
-    _draw_coverage(left, simulated)
+    _draw_coverage(left, simulated or recorded)
     _draw_sigma(middle, simulated, recorded)
-    _draw_quality(right, simulated)
+    _draw_quality(right, simulated or recorded)
     return figure
 
 
@@ -85,27 +89,32 @@ def _draw_coverage(axis: Axes, verdicts: Sequence[Verdict]) -> None:
             axis.plot(nominal, [np.mean(scaled <= w) for w in widths], label=keypoint)
     axis.plot((0, 1), (0, 1), "k:", linewidth=0.8)
     axis.set(xlabel="interval's nominal share", ylabel="share of errors within", title="coverage")
-    axis.legend(fontsize=8)
+    _add_legend(axis)
 
 
 def _draw_sigma(axis: Axes, simulated: Sequence[Verdict], recorded: Sequence[Verdict]) -> None:
     for column, keypoint in enumerate(KEYPOINTS):
         sigma, error = _pairs(simulated, column)
-        if sigma.size < _BANDS * 5:
-            continue
-        bands = np.array_split(np.argsort(sigma), _BANDS)
-        axis.loglog(
-            [np.median(sigma[b]) for b in bands],
-            [np.quantile(error[b], 0.68) for b in bands],
-            "o-", markersize=3, label=f"{keypoint}, simulated",
-        )  # fmt: skip
+        if sigma.size >= _BANDS * 5:
+            bands = np.array_split(np.argsort(sigma), _BANDS)
+            axis.loglog(
+                [np.median(sigma[b]) for b in bands],
+                [np.quantile(error[b], 0.68) for b in bands],
+                "o-", markersize=3, color=f"C{column}", label=f"{keypoint}, simulated",
+            )  # fmt: skip
         sigma, error = _pairs(recorded, column)
-        axis.loglog(sigma, np.maximum(error, 1e-3), "x", color=f"C{column}", markersize=5)
+        if sigma.size:
+            axis.loglog(sigma, np.maximum(error, _LEAST_ERROR_MM), "x", color=f"C{column}",
+                        markersize=5, label=f"{keypoint}, recorded")  # fmt: skip
     limits = (_SMALLEST_SIGMA_MM, 1.0)
     axis.plot(limits, limits, "k:", linewidth=0.8)
     axis.set(xlabel="sigma, mm", ylabel="68 % of errors below, mm (x: recorded holes)",
              title="error against sigma")  # fmt: skip
-    if axis.get_legend_handles_labels()[0]:  # too few holes make no curve
+    _add_legend(axis)
+
+
+def _add_legend(axis: Axes) -> None:
+    if axis.get_legend_handles_labels()[0]:  # too few holes, or no sigma, make no curve
         axis.legend(fontsize=8)
 
 

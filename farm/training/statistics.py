@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
@@ -76,20 +76,6 @@ def by_family(holes: Iterable[LabelledHole]) -> dict[str, dict[str, list[float]]
             of_family = found.setdefault(hole.family, {})
             for name, value in statistics(hole).items():
                 of_family.setdefault(name, []).append(value)
-    return found
-
-
-def outside(
-    real: Mapping[str, list[float]], simulated: Mapping[str, list[float]], share: float = 0.98
-) -> list[str]:
-    """Statistics of which a real value lies outside the middle `share` of the simulated ones."""
-    found = []
-    for name, values in real.items():
-        others = simulated.get(name, [])
-        if len(others) >= 20:
-            low, high = np.quantile(others, [(1 - share) / 2, (1 + share) / 2])
-            if min(values) < low or max(values) > high:
-                found.append(name)
     return found
 
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import psutil
 import torch
 from torch.utils.data import DataLoader
 
@@ -16,7 +17,7 @@ from farm.errors import ModelError
 from farm.models.network import DepthNet
 from farm.models.package import WEIGHTS, open_package
 from farm.models.weights import load_network
-from farm.training.checkpoint import load_checkpoint, save_checkpoint
+from farm.training.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from farm.training.dataset import BatchStream, Examples, Recipe
 from farm.training.loss import losses
 
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from farm.training.recorded import LabelledHole
-
-CHECKPOINT = "checkpoint.safetensors"
 
 _WARM_UP_SHARE = 0.03  # of the steps, for the learning rate to rise
 _WEIGHT_DECAY = 1e-3
@@ -47,7 +46,8 @@ class Plan:
         threads: of torch.
         start: folder of the model whose weights to begin with; "" for none.
         data_share: of each batch that is taken from recorded holes, where there are any.
-        half: run the convolutions in bfloat16, half as dear again where the processor knows it.
+        half: run the convolutions in bfloat16, about two thirds of the cost where the processor
+            computes in it, dearer elsewhere.
     """
 
     holes: int
@@ -56,7 +56,7 @@ class Plan:
     learning_rate: float = 3e-3
     threads: int = 1
     start: str = ""
-    data_share: float = 0.5
+    data_share: float = 0.3
     half: bool = False
 
     @property
@@ -87,9 +87,12 @@ def train(
 ) -> Trained:  # fmt: skip
     """Train a network.
 
+    The run's state outlives it, so that what comes after can be done again: with `resume`, a
+    finished run comes back as it was. Who has no more need of it removes the file `CHECKPOINT`.
+
     Args:
         plan: what to train.
-        folder: where the run's state is kept while it lasts.
+        folder: where the run's state is kept.
         progress: is told how far it is.
         resume: go on from the state in the folder.
         recorded: a site's own holes with their labels, mixed into the batches.
@@ -106,9 +109,13 @@ def train(
     )
     folder.mkdir(parents=True, exist_ok=True)
     state = folder / CHECKPOINT
-    done, spent_s = _resume(state, net, optimiser, plan) if resume else (0, 0.0)
-    shown: dict[str, float] = {}
+    done, spent_s, shown = _resume(state, net, optimiser, plan) if resume else (0, 0.0, {})
     saved_s = time.monotonic()
+
+    def save() -> None:
+        told = {"plan": asdict(plan), "done": done, "cpu_s": spent_s + _cpu_s(), "losses": shown}
+        save_checkpoint(state, net, optimiser, told)
+
     try:
         for step, batch in _batches(plan, done, recorded):
             _set_rate(optimiser, plan, step)
@@ -119,19 +126,11 @@ def train(
             progress(done * plan.batch, shown)
             if time.monotonic() - saved_s > _SAVE_EVERY_S:
                 saved_s = time.monotonic()
-                _save(state, net, optimiser, plan, done=done, cpu_s=spent_s + _cpu_s())
-    except KeyboardInterrupt:
-        _save(state, net, optimiser, plan, done=done, cpu_s=spent_s + _cpu_s())
-        raise
-    state.unlink(missing_ok=True)
-    cost = {
-        "cpu_s": round(spent_s + _cpu_s()),
-        "losses": {k: round(v, 4) for k, v in shown.items()},
-    }
-    told = asdict(plan) | {"recorded_holes": len(recorded)} | cost
-    # A path of the machine that it was made on means nothing elsewhere.
-    told["start"] = Path(plan.start).name
-    return Trained(net.eval(), told)
+                save()
+    finally:
+        # Whatever ended it, Ctrl-C, an error or the plan: none of the work is lost.
+        save()
+    return Trained(net.eval(), _told(plan, len(recorded), spent_s + _cpu_s(), shown))
 
 
 def has_fast_half() -> bool:
@@ -143,6 +142,15 @@ def has_fast_half() -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
+def _told(plan: Plan, recorded: int, cpu_s: float, shown: dict[str, float]) -> dict[str, Any]:
+    """What the manifest says of a run."""
+    told = asdict(plan) | {"recorded_holes": recorded, "cpu_s": round(cpu_s)}
+    told["losses"] = {name: round(value, 4) for name, value in shown.items()}
+    # A path of the machine that it was made on means nothing elsewhere.
+    told["start"] = Path(plan.start).name
+    return told
+
+
 def _first_network(plan: Plan) -> DepthNet:
     if not plan.start:
         return DepthNet()
@@ -150,8 +158,10 @@ def _first_network(plan: Plan) -> DepthNet:
     return load_network(package.read(WEIGHTS), package.folder / WEIGHTS)
 
 
-def _resume(state: Path, net: DepthNet, optimiser: Optimizer, plan: Plan) -> tuple[int, float]:
-    """Steps done, and CPU seconds spent, by the run that is gone on with."""
+def _resume(
+    state: Path, net: DepthNet, optimiser: Optimizer, plan: Plan
+) -> tuple[int, float, dict[str, float]]:
+    """Steps done, CPU seconds spent and losses shown by the run that is gone on with."""
     if not state.exists():
         raise ModelError(f"there is no stopped run in {state.parent}: start it without --resume")
     told = load_checkpoint(state, net, optimiser)
@@ -159,22 +169,17 @@ def _resume(state: Path, net: DepthNet, optimiser: Optimizer, plan: Plan) -> tup
         changed = [k for k, v in asdict(plan).items() if told["plan"].get(k) != v]
         raise ModelError(
             f"{state} is of a run with another {', '.join(changed)}: give it the same, "
-            "or remove the file to start anew"
+            "or start anew with --overwrite"
         )
-    return int(told["done"]), float(told["cpu_s"])
-
-
-def _save(
-    state: Path, net: DepthNet, optimiser: Optimizer, plan: Plan, *, done: int, cpu_s: float
-) -> None:
-    told = {"plan": asdict(plan), "done": done, "cpu_s": cpu_s}
-    save_checkpoint(state, net, optimiser, told)
+    return int(told["done"]), float(told["cpu_s"]), dict(told.get("losses", {}))
 
 
 def _batches(
     plan: Plan, done: int, recorded: tuple[LabelledHole, ...]
 ) -> Iterator[tuple[int, Examples]]:
     """The steps that are left, each with its batch; made by a process beside this one."""
+    if done >= plan.steps:
+        return iter(())  # and no process
     recipe = Recipe(plan.seed, plan.batch, first=done, data_share=plan.data_share)
     loader: DataLoader[Examples] = DataLoader(
         BatchStream(recipe, recorded), batch_size=None, num_workers=1, prefetch_factor=6
@@ -204,11 +209,17 @@ def _update(
 
 
 def _cpu_s() -> float:
-    """Seconds of CPU that this process and the ones it started have used so far.
-
-    A child counts once it has ended: the loader's is added when the run does.
-    """
-    return sum(
+    """Seconds of CPU that this process and the ones it started, ended or not, have used so far."""
+    ended = sum(
         usage.ru_utime + usage.ru_stime
         for usage in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     )
+    return ended + sum(map(_used_s, psutil.Process().children()))
+
+
+def _used_s(process: psutil.Process) -> float:
+    try:
+        times = process.cpu_times()
+    except psutil.Error:  # it ended meanwhile
+        return 0.0
+    return float(times.user + times.system)

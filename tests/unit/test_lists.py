@@ -173,6 +173,20 @@ def test_a_heap_of_lists_is_cut_only_so_far():
     assert put_back(payload) == orjson.loads(payload)
 
 
+def test_a_heap_of_lists_that_can_not_be_cut_is_given_up(monkeypatch):
+    """Prevents seconds in a message of 4 MB that begins list after list and ends none of them."""
+    tried = []
+    plain = lists._is_plain
+    monkeypatch.setattr(lists, "_is_plain", lambda *where: tried.append(where) or plain(*where))
+    message = cut(b'{"Value":["a",' * 5000 + b'"Value":[1]')
+    assert len(tried) == lists.MAX_TRIED
+    assert not message.lists
+    payload = b"[" + b",".join([b'{"Value":["a"]}'] * lists.MAX_TRIED + [b'{"Value":[1]}']) + b"]"
+    assert not cut(payload).lists
+    assert put_back(payload) == orjson.loads(payload)
+    assert len(cut(payload.replace(b'{"Value":["a"]},', b"", 1)).lists) == 1
+
+
 # Shortcuts: what they take for digits or nulls must be that.
 
 

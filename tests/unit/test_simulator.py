@@ -254,7 +254,7 @@ def test_each_fault_shows():
     ):
         rows = np.flatnonzero(stuck & ~faults.spikes)
         runs = [longest_run(signal[starts[r] : ends[r]]) / (ends[r] - starts[r]) for r in rows]
-        assert np.median(runs) > 0.3, "half of them are stuck for long"
+        assert np.max(runs) > 0.8, "some from the beginning, some at the end"
     spiked = [
         np.abs(np.diff(batch.traces.torque_a[starts[r] : ends[r]])).max()
         for r in np.flatnonzero(faults.spikes)

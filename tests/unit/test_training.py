@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from click.testing import CliRunner
@@ -14,22 +16,28 @@ from click.testing import CliRunner
 from farm.cli import root
 from farm.drilling.hole import Hole
 from farm.errors import ConfigError, FarmError, ModelError
+from farm.models.answer import POINTS
 from farm.models.depthnet import DepthModel
 from farm.models.grid import N_CELLS
 from farm.models.model import Insufficient, depth_answer
-from farm.models.network import POINTS, DepthNet, Estimate
+from farm.models.network import DepthNet, Estimate
 from farm.models.package import open_package
-from farm.simulation.archive import INDEX_FILE, write_archive
+from farm.simulation.archive import INDEX_FILE, TRACE_FILE, truth_of, write_archive
 from farm.simulation.drilled import Recipe as Drilling
 from farm.simulation.drilled import series
 from farm.training import calibrate as calibration
+from farm.training import evaluate as evaluation
+from farm.training import train as training
 from farm.training.calibrate import calibrate
+from farm.training.card import metrics
 from farm.training.checkpoint import load_checkpoint
 from farm.training.dataset import Recipe, make_batch
-from farm.training.evaluate import ALL, TEST_SEED, judge, score, simulated_holes
+from farm.training.evaluate import ALL, TEST_SEED, _spread, judge, score, simulated_holes
 from farm.training.loss import _pinball, is_good, losses
+from farm.training.programs import FAMILIES
 from farm.training.publish import publish
-from farm.training.recorded import LabelledHole, read_labelled
+from farm.training.recorded import LabelledHole, from_simulated, read_labelled
+from farm.training.simulator import SimulatedHole
 from farm.training.train import CHECKPOINT, Plan, Trained, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -158,8 +166,24 @@ def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path):
     assert seen[-1] == 160
     for name, value in whole.net.state_dict().items():
         torch.testing.assert_close(resumed.net.state_dict()[name], value, atol=2e-3, rtol=1e-2)
-    assert not (folder / CHECKPOINT).exists(), "what is finished can't be resumed"
     assert resumed.told["cpu_s"] > 0
+    # What is finished comes back as it was, without a step: publishing may have failed.
+    again = train(plan, folder=folder, resume=True, progress=lambda *_: pytest.fail("a step"))
+    for name, value in again.net.state_dict().items():
+        assert torch.equal(resumed.net.state_dict()[name], value)
+    assert again.told["losses"] == resumed.told["losses"]
+
+
+def test_the_loader_counts_while_it_lives(monkeypatch):
+    # Prevents a cost without the process that makes the holes, half of it, in a run taken up again.
+    class Gone:
+        def cpu_times(self):
+            raise psutil.NoSuchProcess(7)
+
+    loader = SimpleNamespace(cpu_times=lambda: SimpleNamespace(user=9e6, system=1e6))
+    family = SimpleNamespace(children=lambda: [loader, Gone()])
+    monkeypatch.setattr(training.psutil, "Process", lambda: family)
+    assert training._cpu_s() >= 1e7
 
 
 def test_resuming_what_is_not_there_or_is_another_plan_is_told(tmp_path):
@@ -178,7 +202,7 @@ def test_resuming_what_is_not_there_or_is_another_plan_is_told(tmp_path):
               resume=True)  # fmt: skip
     (tmp_path / CHECKPOINT).write_bytes(b"junk")
     net = DepthNet()
-    with pytest.raises(ModelError, match="remove it to start anew"):
+    with pytest.raises(ModelError, match="start anew with --overwrite"):
         load_checkpoint(tmp_path / CHECKPOINT, net, torch.optim.AdamW(net.parameters()))
 
 
@@ -217,6 +241,9 @@ def test_recorded_holes_are_read_with_their_labels(archive):
         assert len(one.hole) == int(rows[one.name]["samples"])
 
 
+HEAD = "hole,entry_mm,transition_mm,exit_mm\n"
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -225,6 +252,12 @@ def test_recorded_holes_are_read_with_their_labels(archive):
         ("hole,entry_mm,transition_mm,exit_mm\n01-V6-V7-2025-03,five,6,7\n", "'five'"),
         ("hole,entry_mm,transition_mm,exit_mm\nother,5,6,7\n", "names none of the holes"),
         ("entry_mm,transition_mm,exit_mm\n5,6,7\n", "hole"),
+        (HEAD + "01-V6-V7-2025-03,,,\n", "has no label"),
+        (HEAD + "01-V6-V7-2025-03,-5,-10,-15\n", r":2: hole 01-.* positive"),
+        (HEAD + "01-V6-V7-2025-03,5,6000,\n", "transition at 6000 mm is not within"),
+        (HEAD + "01-V6-V7-2025-03,5,,5\n", "entry at 5 mm is not before its exit"),
+        (HEAD + "01-V6-V7-2025-03,5,,15\nother,5,6,7\n", ":3: there is no folder .*remove"),
+        (HEAD + 2 * "01-V6-V7-2025-03,5,,15\n", ":3: 01-V6-V7-2025-03 has a row already"),
     ],
 )
 def test_labels_that_can_not_be_used_say_why(archive, text, words):
@@ -234,6 +267,56 @@ def test_labels_that_can_not_be_used_say_why(archive, text, words):
         (archive / INDEX_FILE).write_text(text)
     with pytest.raises(FarmError, match=words):
         read_labelled(archive)
+
+
+def test_only_what_the_index_names_is_read(archive):
+    # Prevents one broken folder of hundreds, that nobody labelled, from stopping it all.
+    broken, good = archive / "01-V6-V7-2025-03", "02-V6-V7-2025-03"
+    (broken / TRACE_FILE).unlink()
+    (archive / INDEX_FILE).write_text(HEAD + good + ",5,,15\n", encoding="utf-8-sig")
+    assert [hole.name for hole in read_labelled(archive)] == [good]
+    (archive / INDEX_FILE).write_text(HEAD + good + ",5,,15\n" + broken.name + ",5,,15\n")
+    with pytest.raises(FarmError, match=r"index\.csv:3: .*Trace\.json.*mend the hole, or take"):
+        read_labelled(archive)
+
+
+def test_a_hole_is_usable_if_its_row_says_so_or_has_both_ends(archive):
+    # Prevents bad holes without the column from being counted as refused good ones.
+    rows = (
+        ",5,,15,",
+        ",5,,,",
+        ",5,,15,no (edge case)",
+        ',5,,,"partial (both, ends)"',
+        ",5,,15,yes",
+    )
+    names = [f"{number:02d}-V6-V7-2025-03" for number in range(1, 6)]
+    text = "".join(f"{name}{row}\n" for name, row in zip(names, rows, strict=True))
+    (archive / INDEX_FILE).write_text(HEAD.replace("\n", ",usable\n") + text)
+    assert [h.usable for h in read_labelled(archive)] == [True, False, False, True, True]
+    (archive / INDEX_FILE).write_text(HEAD + "".join(f"{name},5,,\n" for name in names))
+    assert not any(h.usable for h in read_labelled(archive))
+
+
+def test_a_simulated_archive_with_faults_says_which_are_bad(tmp_path):
+    # Prevents `farm evaluate` from asking for answers to holes that were aborted or are one step.
+    recipes = [Drilling("V6-V7", "2025-03", single_step=s, faults=3) for s in (False, False, True)]
+    made = list(series(recipes, count=30, seed=4))
+    write_archive(tmp_path, made)
+    with (tmp_path / INDEX_FILE).open(newline="") as file:
+        told = [row["usable"] for row in csv.DictReader(file)]
+    expected = [h.usable for h in from_simulated([hole.truth for hole in made])]
+    assert told == ["yes" if usable else "no" for usable in expected]
+    assert [h.usable for h in read_labelled(tmp_path)] == expected
+    assert set(told[::3]) == {"yes", "no"}
+    assert set(told[2::3]) == {"no"}
+
+
+def test_a_keypoint_that_was_not_recorded_is_none():
+    # Prevents an archive of `farm simulate --faults` that `farm train` refuses.
+    ramp = np.linspace(2, 20, 50, dtype=np.float32)
+    hole = Hole(ramp, ramp, ramp, np.ones(50, np.int16), ())
+    late = SimulatedHole(hole, (1.2, 10.0, 15.0), "V8", ramp)
+    assert np.isnan(truth_of(late)).tolist() == [True, False, False]
 
 
 def test_recorded_holes_are_learnt_from(archive):
@@ -299,7 +382,29 @@ def test_scores_are_by_family_and_over_all(good_holes):
     overall = scores[-1]
     np.testing.assert_allclose(overall.median_mm, (0.25, 0.25, 0.25, 0.0), atol=1e-9)
     np.testing.assert_allclose(overall.coverage, (0.0, 1.0))
+    np.testing.assert_allclose(overall.bias_mm, (-0.25, -0.25, -0.25, 0.0), atol=1e-9)
+    np.testing.assert_allclose(overall.spread_mm, 0.0, atol=1e-9)
     assert overall.refused == -(-len(good_holes) // 7)
+
+
+def test_spread_is_the_sd_of_all_but_the_few_that_are_far_off():
+    # Prevents a spread that one wrong hole in twenty doubles.
+    errors = np.random.default_rng(1).normal(0.3, 0.1, 4000)
+    errors[::20] += 9
+    assert _spread(np.append(errors, math.nan)) == pytest.approx(0.1, rel=0.1)
+    assert math.isnan(_spread(np.array([math.nan])))
+
+
+def test_metrics_leave_out_what_there_is_none_of(good_holes):
+    # Prevents NaN in manifests and in `farm evaluate --json`, which is no JSON.
+    single = [h for h in good_holes if math.isnan(h.keypoints_mm[1])]
+    told = metrics(score("rule", judge(Oracle(single, shift_mm=0.5), single)))
+    json.dumps(told, allow_nan=False)
+    assert not {"coverage", "transition_mm"} & set(told[ALL])
+    assert told[ALL]["bias_mm"] == {"entry": 0.5, "exit": 0.5, "depth": 0.0}
+    assert set(told[ALL]["spread_mm"]) == {"entry", "exit", "depth"}
+    assert (told[ALL]["refused"], told[ALL]["wrong"]) == (-(-len(single) // 7), 0.0)
+    assert "coverage" in metrics(score("net", judge(Oracle(single, sigma_mm=0.2), single)))[ALL]
 
 
 def wrong_share(hole, answer, quality):
@@ -334,6 +439,25 @@ def test_the_test_holes_are_the_same_for_everybody():
     # Prevents two tables that can't be compared.
     one, two = simulated_holes(1), simulated_holes(1)
     assert [str(h.keypoints_mm) for h in one] == [str(h.keypoints_mm) for h in two]
+
+
+def test_a_familys_test_holes_are_its_own(monkeypatch):
+    # Prevents new holes for all families when one of them changes, or another is added.
+    all_of_them = simulated_holes(2)
+    monkeypatch.setattr(evaluation, "FAMILIES", dict(list(FAMILIES.items())[:2]))
+    fewer = simulated_holes(2)
+    assert 0 < len(fewer) < len(all_of_them)
+    for one, other in zip(fewer, all_of_them, strict=False):
+        np.testing.assert_array_equal(one.hole.torque_a, other.hole.torque_a)
+    monkeypatch.setattr(
+        evaluation, "simulate_batch", lambda _families, rng, **_: pytest.fail(str(rng.random()))
+    )
+    drawn = []
+    for count in (1, 3):
+        with pytest.raises(pytest.fail.Exception) as failed:
+            simulated_holes(count)
+        drawn.append(str(failed.value))
+    assert drawn[0] == drawn[1]
 
 
 def test_the_test_seed_is_refused_for_training():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -53,13 +53,19 @@ if TYPE_CHECKING:
 @click.option("--name", default="depthnet-own", show_default=True, help="Published as AlgoVersion.")
 @click.option("--test-holes", type=click.IntRange(min=1), default=200, show_default=True,
               help="Of each family, to score the result on.")  # fmt: skip
+@click.option(
+    "--notes",
+    type=click.File(encoding="utf-8"),
+    help="Markdown for the end of the model's card.",
+)
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("--half/--no-half", default=None, help="Compute in bfloat16.  [default: where fast]")
 @config_option
 def command(
     *, out: Path, holes: int, seed: int, data: Path | None, data_share: float,
     start_id: int | None, models_dir: Path | None, resume: bool, overwrite: bool, name: str,
-    test_holes: int, threads: int, half: bool | None, config_path: Path | None,
+    test_holes: int, notes: TextIO | None, threads: int, half: bool | None,
+    config_path: Path | None,
 ) -> None:  # fmt: skip
     """Train the depth network on simulated holes, and on recorded ones if you have any.
 
@@ -105,10 +111,13 @@ def command(
     )
     reader = OpcUaReader(config.mqtt.data_ids, config.limits)
     recorded = read_labelled(data, reader) if data else ()
+    appended = notes.read() if notes else ""
     make_folder(out)
     claim_folder(out, resume=resume, overwrite=overwrite)
     try:
-        package = _make(plan, out, recorded, resume=resume, name=name, test_holes=test_holes)
+        package = _make(
+            plan, out, recorded, resume=resume, name=name, test_holes=test_holes, notes=appended
+        )
     except KeyboardInterrupt:
         raise click.ClickException(_stopped(out)) from None
     click.echo((package.folder / "CARD.md").read_text(encoding="utf-8"))
@@ -136,7 +145,7 @@ def _start(model_id: int | None, models_dir: Path | None) -> str:
 
 def _make(
     plan: Plan, out: Path, recorded: tuple[LabelledHole, ...], *, resume: bool, name: str,
-    test_holes: int,
+    test_holes: int, notes: str,
 ) -> Package:  # fmt: skip
     """Train and publish; the run's state goes only once the model is there."""
     from farm.training.checkpoint import CHECKPOINT  # noqa: PLC0415
@@ -148,7 +157,7 @@ def _make(
     click.echo(f"trained in {trained.told['cpu_s']} s of CPU; scaling sigmas and scoring")
     package = publish(
         trained, out, name=name, test_holes=test_holes,
-        calibration_holes=min(20_000, max(1_000, plan.holes // 50)),
+        calibration_holes=min(20_000, max(1_000, plan.holes // 50)), notes=notes,
     )  # fmt: skip
     (out / CHECKPOINT).unlink(missing_ok=True)
     return package

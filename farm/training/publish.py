@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def publish(
     trained: Trained, folder: Path, *, name: str, test_holes: int,
-    calibration_holes: int,
+    calibration_holes: int, notes: str = "",
 ) -> Package:  # fmt: skip
     """Write a trained network as a model; for int8 as well, where the `export` extra is installed.
 
@@ -34,6 +34,7 @@ def publish(
         name: published with its answers as AlgoVersion.
         test_holes: of each family, to score it on.
         calibration_holes: to scale its sigmas on.
+        notes: Markdown for the end of its card.
     """
     factors = calibrate(trained.net, holes=calibration_holes)
     manifest = Manifest(
@@ -49,7 +50,7 @@ def publish(
     write_package(folder, files, manifest)
     scores = score(name, judge(DepthModel({"weights": str(folder)}), simulated_holes(test_holes)))
     manifest = replace(manifest, metrics=metrics(scores))
-    (folder / CARD).write_text(write_card(manifest, scores), encoding="utf-8")
+    files[CARD] = (write_card(manifest, scores) + notes).encode()
     return write_package(folder, files, manifest)
 
 

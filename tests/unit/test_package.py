@@ -13,6 +13,7 @@ from safetensors.torch import save
 from farm.errors import ModelError
 from farm.models.depthnet import BUILT_IN, DepthModel
 from farm.models.package import (
+    CARD,
     INT8,
     MANIFEST,
     WEIGHTS,
@@ -35,7 +36,7 @@ def change(path, **fields):
 def test_the_shipped_files_are_those_of_the_manifest():
     # Prevents weights that were replaced without anybody saying so.
     package = open_package(BUILT_IN)
-    assert set(package.verify()) == {WEIGHTS, INT8}
+    assert set(package.verify()) == {WEIGHTS, INT8, CARD}
     for name in (WEIGHTS, INT8):
         digest = hashlib.sha256((BUILT_IN / name).read_bytes()).hexdigest()
         assert package.manifest.sha256[name] == digest

@@ -219,12 +219,17 @@ def test_calibration_scales_sigmas_so_that_intervals_hold(monkeypatch):
 def test_a_published_network_is_a_model_that_loads(tmp_path):
     # Prevents a `farm train` that runs for hours and leaves a folder no worker can hold.
     trained = Trained(DepthNet().eval(), {"holes": 64, "seed": 9})
-    publish(trained, tmp_path / "7", name="own-1", test_holes=2, calibration_holes=64)
+    publish(
+        trained, tmp_path / "7", name="own-1", test_holes=2, calibration_holes=64,
+        notes="\n## Mine\n",
+    )  # fmt: skip
     package = open_package(tmp_path / "7")
     assert package.manifest.training["seed"] == 9
     assert package.manifest.metrics["all"]["holes"] > 0
     assert package.verify()
-    assert "# own-1" in (tmp_path / "7" / "CARD.md").read_text()
+    card = (tmp_path / "7" / "CARD.md").read_text()
+    assert card.startswith("# own-1")
+    assert card.endswith("## Mine\n")
     for runtime in ("frozen", "int8"):
         assert DepthModel({"weights": str(tmp_path / "7"), "runtime": runtime}).version == "own-1"
 

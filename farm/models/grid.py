@@ -98,7 +98,8 @@ def _from_first(traces: Traces) -> tuple[Array, Array]:
     (b,) where the first samples lie, too.
     """
     raw, starts = traces.position_mm.astype(np.float64), traces.starts
-    before, after = np.roll(raw, 1), np.roll(raw, -1)
+    before, after = np.empty_like(raw), np.empty_like(raw)
+    before[1:], after[:-1] = raw[:-1], raw[1:]
     first, last = starts[:-1], starts[1:] - 1
     # At a hole's ends, the two samples on the other side.
     before[first] = raw[np.minimum(first + 2, last)]
@@ -123,7 +124,7 @@ def _step_starts(traces: Traces) -> Index:
     many = np.bincount(hole, minlength=len(traces)) >= MAX_STEPS
     if many.any():
         changes = changes[~many[hole]]
-    return np.union1d(starts[:-1], changes)
+    return np.sort(np.concatenate((starts[:-1], changes)))
 
 
 class _Steps:

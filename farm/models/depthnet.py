@@ -44,6 +44,7 @@ RATES_HZ: Final = (40.0, 250.0)
 DOUBTFUL: Final = 0.3
 """The highest quality of an answer that is beyond these, or that the torque does not bear out."""
 
+_WARM_RUNS = 3
 _IDLE_A = 0.5  # a drill whose torque never leaves this met nothing
 _RISE_A = 0.15  # that a torque rises at least by between air and material
 _FALL_SHARE = 0.9  # of the last torque: what is left behind an exit must be less
@@ -132,12 +133,16 @@ class DepthModel:
         self.content_hash = package.short_hash(INT8 if chosen.runtime == "int8" else WEIGHTS)
 
     def warm_up(self) -> None:
-        """Run batches of 1 and 2 on a made-up hole: a runtime picks its kernels on first use."""
+        """Run batches of 1 and 2 on a made-up hole: a runtime picks its kernels on first use.
+
+        More than once, since TorchScript watches its first runs and compiles after them.
+        """
         ramp = np.linspace(1, 20, 1000, dtype=np.float32)
         steps = np.repeat(np.array([1, 2], np.int16), 500)
         hole = Hole(position_mm=ramp, torque_a=ramp, thrust_a=ramp, step_number=steps, steps=())
-        self.infer([hole])
-        self.infer([hole, hole])
+        for _ in range(_WARM_RUNS):
+            self.infer([hole])
+            self.infer([hole, hole])
 
     def infer(self, inputs: Sequence[Hole]) -> list[Insufficient | Mapping[str, Any]]:
         """Answer each hole: keypoints in mm of |position|, or why there are none."""

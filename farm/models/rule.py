@@ -77,6 +77,7 @@ def _answer(hole: Hole) -> Insufficient | Mapping[str, Any]:
     met = len(first_at)
     if _ended_on_torque(hole, int(hole.step_number[first][0])):
         met = max(2, int((first_at < first_at[-1] - _TORQUE_STOP_MM).sum()))
+        met = min(met, len(first_at))  # a step that hardly advanced
         transition, _ = _extremes(first_at[met - 1 :], first_torque[met - 1 :])
     else:
         transition, _ = _extremes(at[: peak + 1], torque[: peak + 1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -71,6 +72,14 @@ def test_it_never_answers_nan(shape):
     steps = np.arange(400) % 2 if shape == "alternating" else np.arange(400) // 200
     found = keypoints(Hole(position, ramp * 0, ramp * 0, steps.astype(np.int16), ()))
     assert np.isfinite(found).all()
+
+
+def test_a_step_that_ends_on_torque_at_once_is_answered():
+    # Prevents an exception, and with it a dead letter, from a first step that hardly advanced.
+    hole = made_hole(stop_code=1)
+    start = hole.position_mm[0]
+    still = replace(hole, position_mm=np.where(hole.step_number == 1, start, hole.position_mm))
+    assert np.isfinite(keypoints(still)).all()
 
 
 def test_it_is_a_model_and_takes_no_settings():

@@ -125,7 +125,8 @@ def _draw_quality(axis: Axes, verdicts: Sequence[Verdict]) -> None:
     bins = np.linspace(0, 1, 21).tolist()
     axis.hist([right, wrong], bins, stacked=True, label=["right", "wrong"], color=["C0", "C3"])
     axis.axvline(HIGH_QUALITY, color="k", linestyle=":", linewidth=0.8)
-    axis.set_yscale("log")
+    if answered:  # a model may tell no quality
+        axis.set_yscale("log")
     axis.set(xlabel="quality", ylabel="answers", title="quality of right and wrong answers")
     axis.legend(fontsize=8)
 

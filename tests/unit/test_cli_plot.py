@@ -19,6 +19,7 @@ from farm.drilling.plotting import draw_hole, hole_figure
 from farm.drilling.terminal import hole_text
 from farm.errors import ExitCode, FarmError
 from farm.models.model import Insufficient, depth_answer
+from farm.models.registry import LIBRARY
 from farm.simulation.archive import TRACE_FILE, write_archive
 from farm.simulation.drilled import Recipe, drill
 
@@ -177,6 +178,14 @@ def test_the_exit_of_the_tip_serves_as_reference(archive, tmp_path):
     done = run(copy_hole(archive, tmp_path / "01"), "--truth", "--model", "rule", columns=160)
     assert "reference 3.21" in done.output
     assert "reference 17.65" in done.output
+
+
+def test_a_models_folder_may_be_of_any_kind(archive):
+    # prevents: a rule's folder opened for weights that it never had
+    for folder, version in ((LIBRARY / "1", "rule-2"), (LIBRARY / "4", "depthnet-2")):
+        done = run(archive, "01", "--model", folder)
+        assert done.exit_code == 0, done.output
+        assert f"model {version}" in done.output
 
 
 @pytest.mark.parametrize(

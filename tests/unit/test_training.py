@@ -14,6 +14,8 @@ import torch
 from click.testing import CliRunner
 
 from farm.cli import root
+from farm.cli.train import command as train_command
+from farm.drilling import plotting
 from farm.drilling.hole import Hole
 from farm.errors import ConfigError, FarmError, ModelError
 from farm.models.answer import POINTS
@@ -21,24 +23,27 @@ from farm.models.depthnet import DepthModel
 from farm.models.grid import N_CELLS
 from farm.models.model import Insufficient, depth_answer
 from farm.models.network import DepthNet, Estimate
-from farm.models.package import open_package
+from farm.models.package import MANIFEST, open_package
+from farm.models.registry import LIBRARY
 from farm.simulation.archive import INDEX_FILE, TRACE_FILE, truth_of, write_archive
 from farm.simulation.drilled import Recipe as Drilling
 from farm.simulation.drilled import series
 from farm.training import calibrate as calibration
 from farm.training import evaluate as evaluation
+from farm.training import publish as publishing
 from farm.training import train as training
 from farm.training.calibrate import calibrate
 from farm.training.card import metrics
-from farm.training.checkpoint import load_checkpoint
+from farm.training.checkpoint import CHECKPOINT, load_checkpoint
 from farm.training.dataset import Recipe, make_batch
 from farm.training.evaluate import ALL, TEST_SEED, _spread, judge, score, simulated_holes
 from farm.training.loss import _pinball, is_good, losses
 from farm.training.programs import FAMILIES
 from farm.training.publish import publish
 from farm.training.recorded import LabelledHole, from_simulated, read_labelled
+from farm.training.report import calibration_page
 from farm.training.simulator import SimulatedHole
-from farm.training.train import CHECKPOINT, Plan, Trained, train
+from farm.training.train import Plan, Trained, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -447,28 +452,126 @@ def test_the_test_holes_are_the_same_for_everybody():
 
 
 def test_a_familys_test_holes_are_its_own(monkeypatch):
-    # Prevents new holes for all families when one of them changes, or another is added.
-    all_of_them = simulated_holes(2)
-    monkeypatch.setattr(evaluation, "FAMILIES", dict(list(FAMILIES.items())[:2]))
-    fewer = simulated_holes(2)
-    assert 0 < len(fewer) < len(all_of_them)
-    for one, other in zip(fewer, all_of_them, strict=False):
-        np.testing.assert_array_equal(one.hole.torque_a, other.hole.torque_a)
-    monkeypatch.setattr(
-        evaluation, "simulate_batch", lambda _families, rng, **_: pytest.fail(str(rng.random()))
-    )
-    drawn = []
-    for count in (1, 3):
-        with pytest.raises(pytest.fail.Exception) as failed:
-            simulated_holes(count)
-        drawn.append(str(failed.value))
-    assert drawn[0] == drawn[1]
+    # Prevents new holes for all families when one of them changes, or more are asked for.
+    real, states = evaluation.simulate_batch, []
+
+    def spy(families, rng, **rest):
+        states.append(str(rng.bit_generator.state))
+        return real(families, rng, **rest)
+
+    monkeypatch.setattr(evaluation, "simulate_batch", spy)
+    simulated_holes(1)
+    simulated_holes(2)
+    assert states[: len(FAMILIES)] == states[len(FAMILIES) :]
+    assert len(set(states)) == len(FAMILIES)
 
 
 def test_the_test_seed_is_refused_for_training():
     # Prevents a network that has seen its test holes.
     result = CliRunner().invoke(root, ["train", "--seed", str(TEST_SEED)])
     assert isinstance(result.exception, ConfigError)
+
+
+def farm(*words):
+    return CliRunner().invoke(root, [*map(str, words)])
+
+
+def small_training(out, *words):
+    return farm("train", "--holes", 64, "--test-holes", 1, "--out", out, *words)
+
+
+def fail(error):
+    def failing(*_args, **_kwargs):
+        raise error
+
+    return failing
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), FarmError("no space left")])
+def test_a_run_whose_publishing_fails_is_taken_up_again(tmp_path, monkeypatch, error):
+    # Prevents an hour of training that is lost in the minute after it.
+    with monkeypatch.context() as broken:
+        broken.setattr(publishing, "calibrate", fail(error))
+        failed = small_training(tmp_path)
+    assert failed.exit_code == 1
+    assert ("--resume" in failed.output) == isinstance(error, KeyboardInterrupt)
+    assert (tmp_path / CHECKPOINT).exists()
+    monkeypatch.setattr(training, "_update", fail(AssertionError("trained again")))
+    resumed = small_training(tmp_path, "--resume")
+    assert resumed.exit_code == 0, resumed.output
+    assert open_package(tmp_path).verify()
+    assert not (tmp_path / CHECKPOINT).exists(), "what is published can't be resumed"
+
+
+def test_stopped_before_the_first_step_is_told(tmp_path, monkeypatch):
+    # Prevents advice to resume what isn't there.
+    monkeypatch.setattr(training, "_first_network", fail(KeyboardInterrupt()))
+    assert "give the same command again" in small_training(tmp_path).output
+
+
+@pytest.mark.parametrize(
+    ("held", "words"), [(CHECKPOINT, "--resume"), (MANIFEST, "holds a model"), (None, None)]
+)
+def test_what_is_in_the_folder_is_kept(tmp_path, monkeypatch, held, words):
+    # Prevents a forgotten --resume, or --out, that replaces the work of hours.
+    monkeypatch.setattr(training, "train", fail(ModelError("came to training")))
+    if held:
+        (tmp_path / held).write_text("{}")
+        refused = small_training(tmp_path)
+        assert isinstance(refused.exception, FarmError), refused.output
+        for word in (words, "another --out", "--overwrite"):
+            assert word in str(refused.exception)
+        assert (tmp_path / held).exists()
+    done = small_training(tmp_path, *(["--overwrite"] if held else []))
+    assert "came to training" in str(done.exception)
+    assert not (tmp_path / CHECKPOINT).exists()
+    assert small_training(tmp_path, "--overwrite", "--resume").exit_code == 2
+
+
+@pytest.mark.parametrize("command", [["train"], ["evaluate", "--holes", "1"]])
+def test_a_folder_that_can_not_be_made_is_told_before_the_work(tmp_path, monkeypatch, command):
+    # Prevents a traceback after an hour.
+    monkeypatch.setattr(training, "train", fail(AssertionError("too late")))
+    monkeypatch.setattr(evaluation, "judge", fail(AssertionError("too late")))
+    (tmp_path / "file").write_text("")
+    done = farm(*command, "--out", tmp_path / "file" / "deeper")
+    assert isinstance(done.exception, FarmError)
+    assert "can't make --out" in str(done.exception)
+
+
+def test_plots_that_can_not_be_drawn_are_told_before_the_work(tmp_path, monkeypatch):
+    # Prevents minutes of evaluation that end in a missing package.
+    monkeypatch.setattr(evaluation, "judge", fail(AssertionError("too late")))
+    monkeypatch.setattr(plotting.importlib.util, "find_spec", lambda _name: None)
+    done = farm("evaluate", "--holes", 1, "--out", tmp_path)
+    assert "needs matplotlib" in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("start", "words"), [(0, "no built-in model 0"), (1, "of the kind rule"), (77, "none in ")]
+)
+def test_only_a_depth_network_can_be_begun_with(tmp_path, start, words):
+    # Prevents --start 0 that begins anew without a word, and a rule opened for its weights.
+    done = small_training(tmp_path / "new", "--models-dir", tmp_path, "--start", start)
+    assert isinstance(done.exception, ModelError)
+    assert words in str(done.exception)
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_plans_defaults_are_the_commands():
+    # Prevents `farm train` and `train()` from making different networks.
+    options = {option.name: option.default for option in train_command.params}
+    assert Plan(holes=64).data_share == options["data_share"]
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_recordings_are_read_as_the_site_configured(tmp_path, archive, command):
+    # Prevents holes that workers can read and `farm train --data` can't, or reads otherwise.
+    config = tmp_path / "farm.yaml"
+    config.write_text("mqtt: {data_ids: {torque: Drilling.Nowhere}}\n")
+    done = farm(command, "--data", archive, "-c", config)
+    assert isinstance(done.exception, FarmError)
+    assert "torque is missing" in str(done.exception)
 
 
 def test_train_evaluate_and_load_by_number(tmp_path, archive):
@@ -508,6 +611,30 @@ def test_evaluate_prints_a_table(monkeypatch):
     assert result.exit_code == 0, result.output
     for word in ("depthnet-2 (4)", "rule-2 (1)", "transition", "wide-3", "all"):
         assert word in result.output
+
+
+def test_recorded_holes_alone_are_drawn_and_the_runtime_is_named(tmp_path, archive):
+    # Prevents pages that need simulated holes, and two runtimes under one name.
+    out = tmp_path / "report"
+    done = farm("evaluate", "--holes", 0, "--data", archive, "--runtime", "int8", "--json",
+                "--model", 4, "--model", LIBRARY / "1", "--out", out, "--worst", 0)  # fmt: skip
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout, parse_constant=pytest.fail)["recorded"]
+    assert set(told) == {"depthnet-2 (4, int8)", f"rule-2 ({LIBRARY / '1'})"}
+    assert {path.name for path in out.iterdir()} == {"errors-recorded.png", "calibration.png"}
+    assert {"refused", "wrong", "bias_mm", "spread_mm"} < set(told["depthnet-2 (4, int8)"]["all"])
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_calibration_page_draws_recorded_points_alone(archive):
+    # Prevents an empty page where a site has only its own holes.
+    holes = read_labelled(archive)
+    page = calibration_page((), judge(Oracle(holes, 0.1, 0.2, 0.9), holes))
+    coverage, sigma, quality = page.axes
+    assert len(coverage.get_lines()) == 4, "three keypoints and the diagonal"
+    assert sum(len(line.get_xdata()) for line in sigma.get_lines()[:3]) == 3 * 5
+    assert sum(patch.get_height() for patch in quality.patches) >= 5
+    calibration_page((), ()).canvas.draw()
 
 
 def test_evaluating_nothing_is_a_usage_error():

@@ -77,8 +77,8 @@ def command(
     The labels of --data are an index.csv beside the holes' folders, one row a hole:
       hole,entry_mm,transition_mm,exit_mm
       0042,5.99,11.97,21.23          a transition may be empty: one material
-    in mm of |position|, where the torque begins to rise or, at the exit, to fall. Their messages
-    are read as the configuration says (mqtt.data_ids, limits).
+    in mm of |position|, where the torque begins to rise or, at the exit, to fall.
+    The messages are read as the configuration says (mqtt.data_ids, limits).
 
     \b
     Examples:

@@ -74,7 +74,7 @@ def command(
     be taken up again with --resume.
 
     \b
-    The labels of --data are an index.csv beside the holes' folders, one row a hole:
+    The labels of --data are an index.csv beside the holes' folders, a row each:
       hole,entry_mm,transition_mm,exit_mm
       0042,5.99,11.97,21.23          a transition may be empty: one material
     in mm of |position|, where the torque begins to rise or, at the exit, to fall.
@@ -82,11 +82,11 @@ def command(
 
     \b
     Examples:
-      farm train --holes 5000 --out /tmp/try            see that it works, in a minute
-      farm train --out models/10                        train anew, an hour of one core
+      farm train --holes 5000 --out /tmp/try      see that it works, in a minute
+      farm train --out models/10                  train anew, an hour of one core
       farm train --data holes/ --start 4 --holes 200000 --out models/11
-                                                        suit the shipped network to your own holes
-      farm train --out models/10 --resume               go on after Ctrl-C
+                                                  suit the shipped network to yours
+      farm train --out models/10 --resume         go on after Ctrl-C
     """
     if resume and overwrite:
         raise click.UsageError("--resume goes on with what --overwrite would replace: choose one")

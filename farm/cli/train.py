@@ -85,7 +85,7 @@ def command(
       farm train --holes 5000 --out /tmp/try      see that it works, in a minute
       farm train --out models/10                  train anew, an hour of one core
       farm train --data holes/ --start 4 --holes 200000 --out models/11
-                                                  suit the shipped network to yours
+                                             suit the shipped one to your holes
       farm train --out models/10 --resume         go on after Ctrl-C
     """
     if resume and overwrite:

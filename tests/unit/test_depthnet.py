@@ -53,8 +53,8 @@ def made(position, torque=None, steps=None):
 def test_its_precision_is_what_the_card_says(known):
     # Prevents weights that were overwritten, or that no longer fit the grid or the simulator.
     overall = next(s for s in score("net", known[1]) if s.family == ALL)
-    assert (overall.median_mm < (0.04, 0.05, 0.07, 0.09)).all(), overall.median_mm
-    assert (overall.p95_mm < (0.17, 0.2, 0.3, 0.35)).all(), overall.p95_mm
+    assert (overall.median_mm < (0.025, 0.025, 0.04, 0.05)).all(), overall.median_mm
+    assert (overall.p95_mm < (0.1, 0.1, 0.15, 0.18)).all(), overall.p95_mm
     assert overall.refused == 0
 
 
@@ -63,15 +63,15 @@ def test_it_beats_the_rule_many_times_over(known):
     holes, verdicts = known
     net = next(s for s in score("net", verdicts) if s.family == ALL)
     rule = next(s for s in score("rule", judge(GradientRule({}), holes)) if s.family == ALL)
-    assert (net.median_mm < 0.5 * rule.median_mm).all()
-    assert (net.p95_mm < 0.3 * rule.p95_mm).all()
+    assert (net.median_mm < 0.25 * rule.median_mm).all()
+    assert (net.p95_mm < 0.25 * rule.p95_mm).all()
 
 
 def test_its_sigmas_hold(known):
     # Prevents a sigma that is only decoration; the bounds are 4 sd of 500 keypoints.
     overall = next(s for s in score("net", known[1]) if s.family == ALL)
-    assert 0.60 < overall.coverage[0] < 0.78
-    assert 0.90 < overall.coverage[1] < 0.985
+    assert 0.62 < overall.coverage[0] < 0.76
+    assert 0.90 < overall.coverage[1] < 0.98
 
 
 def test_larger_sigmas_mean_larger_errors(known):
@@ -88,7 +88,7 @@ def test_confidence_is_not_given_to_what_is_wrong(model):
     # Prevents a bad hole from being answered as surely as a good one.
     verdicts = judge(model, simulated_holes(60, seed=78, faults=3.0))
     overall = next(s for s in score("net", verdicts) if s.family == ALL)
-    assert overall.wrong_with_confidence < 0.02
+    assert overall.wrong_with_confidence < 0.005
 
 
 def test_a_hole_through_one_material_has_two_keypoints(model):
@@ -160,6 +160,15 @@ def test_drilling_air_is_told_from_drilling_on(model):
     hole = made(np.linspace(0.7, 25, 1500), air)
     answer = model.infer([hole])[0]
     assert answer == Insufficient("Air drilling: the drill met no material")
+
+
+def test_a_batch_answers_as_single_holes_do(model, known):
+    # Prevents answers that depend on which other holes a worker happened to hold.
+    mixed = [hole.hole for hole in known[0][::6]]
+    for together, one in zip(model.infer(mixed), mixed, strict=True):
+        alone = model.infer([one])[0]
+        for key in ("keypoints_mm", "sigma_mm", "tip_mm"):
+            np.testing.assert_allclose(together[key], alone[key], atol=1e-3)
 
 
 def test_refusals_keep_their_place_in_a_batch(model):

@@ -63,6 +63,7 @@ class Terminal(Enum):
     PUBLISHED = "published"  # a value went out
     INSUFFICIENT = "insufficient"  # the model's reason went out
     SKIPPED = "skipped"  # kept back by a policy that the operator chose
+    SHED = "shed"  # an error went out, since there were too many holes and the policy said so
     DEAD = "dead"  # an error went out: a dead letter
 
 
@@ -85,7 +86,14 @@ class Answer:
 
 
 class Answerer(Protocol):
-    """Turns finished joins into messages. Lives in the broker, keeps its own small state."""
+    """Turns finished joins into messages. Lives in the broker, keeps its own small state.
+
+    After a restart the joins of the last `memory_s` seconds are answered again, oldest first, and
+    what comes of it is thrown away: that restores the state.
+    """
+
+    memory_s: float
+    """For how long an answered join may influence later answers; 0: not at all."""
 
     def answer(self, finished: Finished, now_s: float) -> Answer:
         """The messages of a finished join; `now_s` is monotonic."""

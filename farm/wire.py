@@ -9,8 +9,9 @@ Which socket carries what::
     jobs     PUSH ▶ PULL      Jobs                            broker ▶ worker
     results  PUSH ▶ PULL      Claim Bounce Result Bye         worker ▶ broker
     control  DEALER ▶ ROUTER  Hello Ready Heartbeat           worker ▶ broker, and the reply
-                              StatsRequest Drain              command line ▶ broker, and the reply
-                              SupervisorReport                supervisor ▶ broker, and the reply
+                              StatsRequest StoryRequest       command line ▶ broker, and the reply
+                              Drain Pause Resume Scale Retry Drop
+                              SupervisorReport Reload         supervisor ▶ broker, and the reply
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from farm.errors import WireError
 if typing.TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-PROTOCOL = 2  # raised with every change of a message; a worker of another version is refused
+PROTOCOL = 3  # raised with every change of a message; a worker of another version is refused
 
 # A head carries ids and one answer; 1 MB is far beyond both. It bounds what a hostile head can
 # become in memory: empty maps, one byte each, grow by a factor of 64.
@@ -117,6 +118,8 @@ class Welcome:
     results_endpoint: str
     config: dict[str, Any]
     config_hash: str
+    slot: str  # path of the black-box slot of this incarnation; "" for a worker of another host
+    golden: dict[str, Any]  # parts by kind of a hole that was answered here; {}: none yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +139,7 @@ class Ready:
     model_version: str
     model_hash: str
     load_s: float
+    golden: dict[str, Any]  # status, value and reason of the golden hole; {}: none was given
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +190,77 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
+class Pause:
+    """Take in nothing more until Resume; what was taken in is finished."""
+
+    KIND: ClassVar[int] = 36
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Take in messages again."""
+
+    KIND: ClassVar[int] = 37
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Keep this many local workers from now on."""
+
+    KIND: ClassVar[int] = 38
+    workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Compute these dead letters again, under new hole ids."""
+
+    KIND: ClassVar[int] = 39
+    hole_ids: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Strike these dead letters off the list; their records go with the journal's retention."""
+
+    KIND: ClassVar[int] = 40
+    hole_ids: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Handled:
+    """The reply to Retry and Drop: which were done, and why the others were not."""
+
+    KIND: ClassVar[int] = 41
+    done: list[int]
+    refused: list[tuple[int, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class StoryRequest:
+    """Asks what has happened so far to the open holes of this key."""
+
+    KIND: ClassVar[int] = 42
+    source: str
+    part_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoryReply:
+    """The stories of open holes, as `farm.broker.story.Story.told` gives them, by hole id."""
+
+    KIND: ClassVar[int] = 43
+    stories: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """Read the configuration again and give it to the workers that join from now on."""
+
+    KIND: ClassVar[int] = 50
+
+
+@dataclass(frozen=True, slots=True)
 class SupervisorReport:
     """The supervisor tells which of its workers ended, as (pid, how), and asks for orders."""
 
@@ -195,11 +270,12 @@ class SupervisorReport:
 
 @dataclass(frozen=True, slots=True)
 class SupervisorOrders:
-    """Pids of READY workers, and workers to kill as (pid, why)."""
+    """Pids of READY workers, workers to kill as (pid, why), and how many workers to keep."""
 
     KIND: ClassVar[int] = 49
     ready_pids: list[int]
     kill: list[tuple[int, str]]
+    workers: int  # as Scale said; -1: nobody said anything, keep what is configured
 
 
 Message = (
@@ -217,6 +293,15 @@ Message = (
     | StatsReply
     | Drain
     | Done
+    | Pause
+    | Resume
+    | Scale
+    | Retry
+    | Drop
+    | Handled
+    | StoryRequest
+    | StoryReply
+    | Reload
     | SupervisorReport
     | SupervisorOrders
 )

@@ -165,18 +165,25 @@ class DispatchConfig(Section):
     )
     results_endpoint: Endpoint = Field("", description="PULL socket of results, likewise.")
     control_endpoint: Endpoint = Field("", description="REP socket of `farm stats`, likewise.")
-    max_open_jobs: int = Field(
-        2000, ge=1, le=10_000_000, description="Jobs accepted and unfinished; then intake waits."
-    )
-    max_open_bytes: int = Field(
-        512_000_000, ge=1000, description="Bytes of those jobs; then intake waits."
-    )
     job_timeout_s: float = Field(
         10.0,
         gt=0,
         le=86_400,
-        description="Seconds a worker may compute one job; then it is killed and the job goes"
-        " to another. A hole takes about 0.01.",
+        description="Seconds a worker may compute one job at most; then it is killed and the job"
+        " goes to another. A hole takes about 0.01.",
+    )
+    job_timeout_factor: float = Field(
+        50.0,
+        ge=2,
+        le=10_000,
+        description="Once enough jobs were measured: the time that all but one in a hundred take,"
+        " times this, is the limit, where it is below job_timeout_s.",
+    )
+    job_timeout_floor_s: float = Field(
+        2.0,
+        gt=0,
+        le=86_400,
+        description="Least such limit in seconds; a busy machine makes any job late.",
     )
     claim_timeout_s: float = Field(
         0.25,
@@ -187,6 +194,22 @@ class DispatchConfig(Section):
     )
     max_attempts: int = Field(
         3, ge=1, le=100, description="Workers a job may cost before it is answered with an error."
+    )
+    breaker_kills: int = Field(
+        5,
+        ge=2,
+        le=1000,
+        description="Different jobs that kill workers within breaker_window_s, more than come"
+        " home, before the model is suspected instead of them and dispatch pauses.",
+    )
+    breaker_window_s: float = Field(
+        60.0, gt=0, le=86_400, description="Seconds in which such kills are counted."
+    )
+    breaker_pause_s: float = Field(
+        10.0,
+        gt=0,
+        le=3600,
+        description="Seconds until one job is tried again; doubles up to ten times this.",
     )
 
     @model_validator(mode="after")
@@ -199,6 +222,102 @@ class DispatchConfig(Section):
         if self.claim_timeout_s > self.job_timeout_s:
             raise refuse("claim_timeout_s", f"must be at most job_timeout_s ({self.job_timeout_s})")
         return self
+
+
+class JournalConfig(Section):
+    """What is written to disk before it is acknowledged or published, and for how long it stays."""
+
+    durability: Annotated[Literal["power", "process", "off"], AnyCase] = Field(
+        "process",
+        description="What no accepted hole is lost by: a power cut, the end of any process, or"
+        " (off) nothing but a worker's.",
+    )
+    commit_records: int = Field(
+        500, ge=1, le=100_000, description="Records that are written together at most."
+    )
+    commit_bytes: int = Field(
+        8_000_000, ge=1000, description="Bytes that are written together at most."
+    )
+    commit_interval_s: float = Field(
+        0.005,
+        ge=0,
+        le=1,
+        description="Seconds a received message may wait for company before it is written;"
+        " an answer waits for none.",
+    )
+    segment_bytes: int = Field(
+        64_000_000, ge=1_000_000, description="Bytes of one file of messages, then the next begins."
+    )
+    keep_s: float = Field(
+        86_400.0, ge=0, description="Seconds for which the records of ended holes stay."
+    )
+    keep_bytes: int = Field(
+        4_000_000_000,
+        ge=2_000_000,
+        description="Bytes of messages on disk; beyond it the oldest of ended holes go early.",
+    )
+    keep_dead_s: float = Field(
+        2_592_000.0, ge=0, description="Seconds for which dead letters stay; 30 days."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.keep_bytes < 2 * self.segment_bytes:
+            raise refuse(
+                "keep_bytes", f"must be at least twice segment_bytes ({self.segment_bytes})"
+            )
+        return self
+
+
+class OverloadConfig(Section):
+    """What happens while more holes arrive than the workers can do, in this order."""
+
+    memory_bytes: int = Field(
+        64_000_000,
+        ge=1000,
+        description="Bytes of messages held in memory; beyond it they wait on disk (without a"
+        " journal: intake waits).",
+    )
+    objective_s: float = Field(
+        1.0,
+        gt=0,
+        le=3600,
+        description="Seconds in which a hole should reach a worker. One that waits longer lets"
+        " fresh ones pass, also those of its own tool.",
+    )
+    late_share: int = Field(
+        4,
+        ge=2,
+        le=1000,
+        description="Of so many jobs sent while both wait, one is a late one.",
+    )
+    max_open_jobs: int = Field(
+        20_000,
+        ge=1,
+        le=10_000_000,
+        description="Holes accepted and unfinished; then intake waits, and MQTT holds the rest.",
+    )
+    max_open_bytes: int = Field(
+        2_000_000_000, ge=1000, description="Bytes of those on disk; then intake waits."
+    )
+    shed: Annotated[Literal["never", "oldest", "newest"], AnyCase] = Field(
+        "never",
+        description="Which waiting holes are answered with an error, when intake has waited for"
+        " shed_after_s without a pause.",
+    )
+    shed_after_s: float = Field(
+        30.0, ge=0, le=86_400, description="Seconds of waiting intake before holes are shed."
+    )
+
+
+class DeadLettersConfig(Section):
+    """Where holes that ended without an answer of the model are told, beside their own topics."""
+
+    publish: bool = Field(
+        True,
+        description="Publish each on farm/<instance>/dead, and their number on"
+        " farm/<instance>/dead/count (retained).",
+    )
 
 
 class WorkersConfig(Section):
@@ -219,6 +338,11 @@ class WorkersConfig(Section):
     )
     threads: int = Field(
         1, ge=1, le=256, description="Threads of torch in each worker; more workers serve better."
+    )
+    memory_limit_bytes: int = Field(
+        0,
+        ge=0,
+        description="Memory (RSS) of one worker beyond which it is killed and replaced; 0: none.",
     )
 
     @model_validator(mode="after")
@@ -313,6 +437,13 @@ class Config(Section):
     dispatch: DispatchConfig = Field(
         default_factory=DispatchConfig, description="Sockets and jobs."
     )
+    journal: JournalConfig = Field(default_factory=JournalConfig, description="What is kept.")
+    overload: OverloadConfig = Field(
+        default_factory=OverloadConfig, description="Too many holes."
+    )
+    dead_letters: DeadLettersConfig = Field(
+        default_factory=DeadLettersConfig, description="Holes without an answer."
+    )
     workers: WorkersConfig = Field(default_factory=WorkersConfig, description="Worker processes.")
     supervisor: SupervisorConfig = Field(
         default_factory=SupervisorConfig, description="Restarting and ending."
@@ -328,8 +459,11 @@ class Config(Section):
             raise refuse(
                 "intake.max_queued_bytes", f"must be at least limits.message_bytes ({least})"
             )
-        if self.dispatch.max_open_bytes < least:
-            raise refuse(
-                "dispatch.max_open_bytes", f"must be at least limits.message_bytes ({least})"
-            )
+        for key, value in (
+            ("overload.memory_bytes", self.overload.memory_bytes),
+            ("overload.max_open_bytes", self.overload.max_open_bytes),
+            ("journal.segment_bytes", self.journal.segment_bytes),
+        ):
+            if value < least:
+                raise refuse(key, f"must be at least limits.message_bytes ({least})")
         return self

@@ -24,7 +24,10 @@ class DepthAnswerer:
     """The drilling traffic's `farm.adapter.Answerer`."""
 
     def __init__(self, config: Config) -> None:
-        self._validator = DepthValidator(config.mqtt.depth_validation)
+        validation = config.mqtt.depth_validation
+        self._validator = DepthValidator(validation)
+        is_tracking = validation.track_sequential_negatives
+        self.memory_s = 60.0 * validation.sequential_window_minutes if is_tracking else 0.0
         self._confidence = ConfidenceReader(config.mqtt.estimation)
         self._formatter = ResultMessageFormatter(config.mqtt)
 

@@ -200,7 +200,7 @@ def test_unacknowledged_messages_come_again_after_kill_9_of_the_broker_process(
         workers=1,
         model="odd_models:Slow",
         environment=ODD_MODELS,
-        dispatch={"max_open_jobs": 4},
+        overload={"max_open_jobs": 4},
         supervisor={"backoff_initial_s": 0.1},
     )
     tool = Tool()

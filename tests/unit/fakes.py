@@ -27,6 +27,7 @@ class FakeAnswerer:
     fails_on: Any = None  # raises on an answer with this value
     fails_always: bool = False
     alert: str = ""
+    memory_s: float = 0.0
 
     def answer(self, finished: Finished, now_s: float) -> Answer:  # noqa: ARG002
         self.asked.append(finished)

@@ -609,7 +609,7 @@ def test_an_answer_too_large_for_mqtt_ends_the_hole_and_blocks_nothing(rig: Rig)
 
 
 def test_the_brake_goes_on_with_the_open_holes_and_off_with_their_answers() -> None:
-    rig = Rig(dispatch={"max_open_jobs": 2})
+    rig = Rig(overload={"max_open_jobs": 2})
     worker = rig.hire()
     rig.hole("1")
     assert not rig.flow.is_full
@@ -622,13 +622,13 @@ def test_the_brake_goes_on_with_the_open_holes_and_off_with_their_answers() -> N
 
 
 def test_the_brake_counts_bytes() -> None:
-    rig = Rig(dispatch={"max_open_bytes": 1000}, limits={"message_bytes": 1000})
+    rig = Rig(overload={"max_open_bytes": 1000}, limits={"message_bytes": 1000})
     rig.hole("1", "x" * 600)
     assert rig.flow.is_full
 
 
 def test_a_flood_of_rubbish_brakes_before_its_error_messages_fill_the_memory() -> None:
-    rig = Rig(dispatch={"max_open_jobs": 10})
+    rig = Rig(overload={"max_open_jobs": 10})
     for _ in range(39):
         rig.arrive("box/tool/result", b"rubbish")
     assert not rig.flow.is_full

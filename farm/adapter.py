@@ -73,6 +73,7 @@ class Publication:
 
     topic: str
     payload: bytes
+    retain: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ Who raises what, along the way of a message::
     worker ◀─wire─▶ broker ──WireError──▶ the frame is dropped and counted
     model ──ModelError──▶ the worker ends before READY; the supervisor backs off
     state directory ──StateError──▶ `farm start` refuses to run
+    journal ──JournalError──▶ the broker refuses to serve; a hole whose bytes are damaged is dead
     control socket ──NoFarmError──▶ `farm stats` and friends
 """
 
@@ -28,6 +29,7 @@ class ExitCode(IntEnum):
     WORKERS_FAILED = 7  # more than half of the workers could not be kept alive
     MODEL = 8  # a worker's model can't be loaded; `farm start` counts these as failures
     MQTT_EVICTED = 9  # another client connected with our MQTT client id
+    JOURNAL = 10  # the journal is damaged, or of another version; nothing was served
 
 
 class FarmError(Exception):
@@ -60,6 +62,12 @@ class StateError(FarmError):
     """The state directory can't be used: locked by another farm, not writable, path too long."""
 
     exit_code = ExitCode.LOCKED
+
+
+class JournalError(FarmError):
+    """The journal, or a message in it, is damaged or of another version."""
+
+    exit_code = ExitCode.JOURNAL
 
 
 class NoFarmError(FarmError):

@@ -1,12 +1,17 @@
 """The `Ledger`: owns every job from its pairing to its end, and decides where it is.
 
-A decision without I/O. States and their legal transitions stand in one table. Rules:
+A decision without I/O. States and their legal transitions stand in one table; the order of those
+that wait is the `Backlog`'s. Rules:
 
 * Credit: at most as many unclaimed jobs are on the wire as there are idle ready workers.
 * A bounced job, and a job whose worker died, goes back to the *head* of the backlog.
 * A claim may come late, even after the job was sent again: whoever claims computes, and the
   first result wins. Later ones are counted by the caller and suppressed.
-* A job that cost `max_attempts` workers (they died or hung) and that nobody computes is dead.
+* To blame for a worker's death are the jobs that its slot names, claimed or not: a message that was
+  sent right before a crash is lost, the slot is not. A claimed job that the slot does not name was
+  computed already, or never begun. Where there is no slot, the claims are to blame.
+* A job that was blamed for `max_attempts` deaths and that nobody computes is dead. While several
+  open jobs are blamed, the model may be at fault, not they: they let others pass.
 """
 
 from __future__ import annotations
@@ -16,8 +21,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from farm.broker.backlog import Backlog
+from farm.broker.story import Story
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from farm.broker.buffer import Key
 
@@ -45,21 +53,31 @@ LEGAL: dict[JobState, frozenset[JobState]] = {
 
 @dataclass(slots=True)
 class Entry:
-    """One job and its history."""
+    """One job and its history. Times are monotonic seconds."""
 
     job_id: int
     key: Key
-    payloads: Mapping[str, bytes]
-    payload_bytes: int
+    payloads: Mapping[str, bytes] | None  # by kind; None: they wait on disk
+    payload_bytes: int  # of them all, wherever they are
     first_s: float  # arrival of the first part
     last_s: float  # arrival of the last part
     queued_s: float
+    messages: Mapping[str, int] = field(default_factory=dict)  # journal ids of the parts, by kind
+    story: Story = field(default_factory=lambda: Story(0.0, 0.0))
+    position: int = 0  # of its record in the journal: once that is on disk, its messages are
     state: JobState = JobState.WAITING
     sent_s: float = 0.0
     claim_by_s: float = 0.0
     sends: int = 0
-    deaths: int = 0  # claims that ended with the worker's death or fencing
+    deaths: int = 0  # workers that ended, by death or fencing, while they computed it
     claims: dict[int, float] = field(default_factory=dict)  # worker id ▶ since
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether it must travel alone, never in a batch: it was blamed for a worker's death, and
+        a second one must not cost the jobs beside it an attempt, nor leave it in doubt who it was.
+        """
+        return self.deaths > 0
 
     def move(self, state: JobState) -> None:
         """Change the state, along the table only."""
@@ -68,18 +86,41 @@ class Entry:
         self.state = state
 
 
-class Ledger:
-    """See the module. Times are monotonic seconds."""
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What the end of a worker did to jobs."""
 
-    def __init__(self, *, claim_timeout_s: float, job_timeout_s: float, max_attempts: int) -> None:
+    blamed: list[Entry]  # it was computing them, so far as can be known
+    exhausted: list[Entry]  # they have now cost `max_attempts` workers; the caller ends them
+
+
+class Ledger:
+    """See the module. Times are monotonic seconds.
+
+    Args:
+        claim_timeout_s: what nobody claims for so long is sent again.
+        max_attempts: blamed deaths after which a job is given up.
+        objective_s: a job that waited longer is late.
+        late_share: of so many served while fresh and late ones wait, one is late.
+    """
+
+    def __init__(
+        self,
+        *,
+        claim_timeout_s: float,
+        max_attempts: int,
+        objective_s: float = 1.0,
+        late_share: int = 4,
+    ) -> None:
         self._claim_timeout_s = claim_timeout_s
-        self._job_timeout_s = job_timeout_s
         self._max_attempts = max_attempts
         self._entries: dict[int, Entry] = {}
-        self._backlog: OrderedDict[int, None] = OrderedDict()
+        self._backlog = Backlog(objective_s=objective_s, late_share=late_share)
         self._sent: OrderedDict[int, None] = OrderedDict()
         self._claimed: dict[int, None] = {}
-        self.open_bytes = 0
+        self._hurt: set[int] = set()  # open jobs that were blamed
+        self.open_bytes = 0  # of the payloads of open jobs
+        self.memory_bytes = 0  # of those of them that are not on disk alone
 
     def __len__(self) -> int:
         """How many jobs are open."""
@@ -91,6 +132,11 @@ class Ledger:
         return len(self._backlog)
 
     @property
+    def late(self) -> int:
+        """How many of them have waited longer than the objective, never sent so far."""
+        return self._backlog.late
+
+    @property
     def on_wire(self) -> int:
         """How many jobs are sent and unclaimed."""
         return len(self._sent)
@@ -100,21 +146,33 @@ class Ledger:
         """How many jobs are being computed."""
         return len(self._claimed)
 
-    def add(self, entry: Entry) -> None:
-        """Take a job over; it joins the tail of the backlog."""
-        self._entries[entry.job_id] = entry
-        self._backlog[entry.job_id] = None
-        self.open_bytes += entry.payload_bytes
+    def entries(self) -> Collection[Entry]:
+        """Every open job, oldest first."""
+        return self._entries.values()
 
     def get(self, job_id: int) -> Entry | None:
         """The open job of an id."""
         return self._entries.get(job_id)
 
-    def next_to_send(self, *, idle_workers: int) -> Entry | None:
-        """The head of the backlog, if the credit allows one more on the wire."""
-        if not self._backlog or len(self._sent) >= idle_workers:
+    # ---- the way of a job -------------------------------------------------------------------
+
+    def add(self, entry: Entry) -> None:
+        """Take a job over; it joins the tail of the backlog."""
+        is_heavy = entry.payloads is not None
+        self._entries[entry.job_id] = entry
+        self._backlog.add(entry.job_id, entry.key[0], entry.queued_s, is_heavy=is_heavy)
+        self.open_bytes += entry.payload_bytes
+        if is_heavy:
+            self.memory_bytes += entry.payload_bytes
+        if entry.deaths:
+            self._hurt.add(entry.job_id)
+
+    def next_to_send(self, now_s: float, *, idle_workers: int) -> Entry | None:
+        """The job whose turn it is, if the credit allows one more on the wire."""
+        if len(self._sent) >= idle_workers:
             return None
-        return self._entries[next(iter(self._backlog))]
+        job_id = self._backlog.next(now_s)
+        return None if job_id is None else self._entries[job_id]
 
     def sent(self, entry: Entry, now_s: float) -> None:
         """The job went out on the wire."""
@@ -122,27 +180,29 @@ class Ledger:
         entry.sent_s = now_s
         entry.claim_by_s = now_s + self._claim_timeout_s
         entry.sends += 1
-        del self._backlog[entry.job_id]
+        self._backlog.take(entry.job_id)
         self._sent[entry.job_id] = None
+        entry.story.note(now_s, "dispatched", f"attempt {entry.sends}" if entry.sends > 1 else "")
 
-    def claim(self, job_id: int, worker_id: int, now_s: float) -> bool:
-        """A worker computes this job now. False: the job has ended already."""
+    def claim(self, job_id: int, worker_id: int, now_s: float, *, who: str = "unnamed") -> bool:
+        """A worker, called `who`, computes this job now. False: the job has ended already."""
         entry = self._entries.get(job_id)
         if entry is None:
             return False
+        self._leave_place(entry)
         entry.move(JobState.CLAIMED)
-        self._backlog.pop(job_id, None)
-        self._sent.pop(job_id, None)
         self._claimed[job_id] = None
         entry.claims[worker_id] = now_s
+        entry.story.note(now_s, "claimed", f"worker {who}")
         return True
 
-    def bounce(self, job_id: int) -> bool:
+    def bounce(self, job_id: int, now_s: float) -> bool:
         """A busy worker sent this job back. False: it is not on the wire any more."""
         entry = self._entries.get(job_id)
         if entry is None or entry.state is not JobState.SENT:
             return False
-        self._requeue(entry)
+        self._put_back(entry)
+        entry.story.note(now_s, "bounced")
         return True
 
     def end(self, job_id: int) -> Entry | None:
@@ -150,55 +210,150 @@ class Ledger:
         entry = self._entries.pop(job_id, None)
         if entry is None:
             return None
+        self._leave_place(entry)
         entry.move(JobState.ENDED)
-        self._backlog.pop(job_id, None)
-        self._sent.pop(job_id, None)
-        self._claimed.pop(job_id, None)
+        self._hurt.discard(job_id)
         self.open_bytes -= entry.payload_bytes
+        if entry.payloads is not None:
+            self.memory_bytes -= entry.payload_bytes
         return entry
 
-    def worker_gone(self, worker_id: int, now_s: float) -> list[Entry]:
+    def reclaim_unclaimed(self, now_s: float) -> int:
+        """Take back what nobody claimed in time; returns how many. Call it now and then."""
+        self._backlog.age(now_s)  # while no worker is idle, nobody else does
+        late = [j for j in self._sent if self._entries[j].claim_by_s <= now_s]
+        for job_id in reversed(late):
+            self._put_back(self._entries[job_id])
+            self._entries[job_id].story.note(now_s, "unclaimed")
+        return len(late)
+
+    # ---- workers ----------------------------------------------------------------------------
+
+    def worker_gone(
+        self,
+        worker_id: int,
+        now_s: float,
+        *,
+        computing: frozenset[int] | None,
+        is_blaming: bool = True,
+        who: str = "unnamed",
+        cause: str = "",
+    ) -> Loss:
         """Give back what a dead or fenced worker held.
 
-        Returns:
-            The jobs that have now cost `max_attempts` workers; the caller ends them.
+        Args:
+            worker_id: of the worker.
+            now_s: the time.
+            computing: the jobs that its slot names; None where there is no slot to read.
+            is_blaming: whether a death counts against the job.
+            who: the worker's name, for the job's story.
+            cause: how it ended, likewise.
         """
-        exhausted = []
-        held = [j for j in self._claimed if worker_id in self._entries[j].claims]
-        for job_id in reversed(held):  # each goes to the head: the first one last
-            entry = self._entries[job_id]
-            del entry.claims[worker_id]
+        held = [e for e in map(self._entries.__getitem__, self._claimed) if worker_id in e.claims]
+        blamed = held if computing is None else self._open_of(computing)
+        for entry in blamed if is_blaming else ():
             entry.deaths += 1
+            self._hurt.add(entry.job_id)
+        guilty = {entry.job_id for entry in blamed}
+        lost = {entry.job_id: entry for entry in (*held, *blamed)}
+        exhausted = []
+        for entry in reversed(lost.values()):  # each goes to the head: the first one last
+            entry.claims.pop(worker_id, None)
+            is_blamed = entry.job_id in guilty
+            death = f": death {entry.deaths} of {self._max_attempts}"
+            detail = f"worker {who}, {cause}{death if is_blamed and is_blaming else ''}"
+            entry.story.note(now_s, "worker lost", detail)
             if entry.claims:
                 continue  # another worker computes it as well, and may yet bring it home
             if entry.deaths >= self._max_attempts:
                 exhausted.append(entry)
             else:
-                self._requeue(entry)
-        for job_id in self._sent:
-            entry = self._entries[job_id]
-            entry.claim_by_s = min(entry.claim_by_s, now_s + ORPHAN_GRACE_S)
-        return exhausted
+                # While nobody is blamed the model is suspected: were the same job tried again and
+                # again, one that does kill would keep up the suspicion for ever.
+                are_many = len(self._hurt) > 1 or not is_blaming
+                self._put_back(entry, is_suspect=is_blamed and are_many)
+        self._hasten_claims(now_s + ORPHAN_GRACE_S)
+        return Loss(blamed, exhausted[::-1])
 
-    def reclaim_unclaimed(self, now_s: float) -> int:
-        """Take back what nobody claimed in time; returns how many."""
-        late = [j for j in self._sent if self._entries[j].claim_by_s <= now_s]
-        for job_id in reversed(late):
-            self._requeue(self._entries[job_id])
-        return len(late)
-
-    def overdue(self, now_s: float) -> list[tuple[Entry, int]]:
-        """Jobs that were computed for longer than the deadline, with the worker at fault."""
+    def overdue(self, now_s: float, timeout_s: float) -> list[tuple[Entry, int]]:
+        """Jobs that were computed for `timeout_s` or longer, with the worker at fault."""
         return [
             (entry, worker_id)
             for entry in (self._entries[j] for j in self._claimed)
             for worker_id, since_s in entry.claims.items()
-            if since_s + self._job_timeout_s <= now_s
+            if since_s + timeout_s <= now_s
         ]
 
-    def _requeue(self, entry: Entry) -> None:
-        entry.move(JobState.WAITING)
-        self._sent.pop(entry.job_id, None)
-        self._claimed.pop(entry.job_id, None)
-        self._backlog[entry.job_id] = None
-        self._backlog.move_to_end(entry.job_id, last=False)
+    # ---- too much ---------------------------------------------------------------------------
+
+    def next_to_spill(self, durable: int | None = None) -> Entry | None:
+        """The waiting job, with payloads in memory, that will be about the last to be served.
+
+        Args:
+            durable: where the journal is on disk; jobs behind it are passed over. None: ask not.
+        """
+        for job_id in self._backlog.last_to_serve():
+            entry = self._entries[job_id]
+            if durable is None or entry.position <= durable:
+                return entry
+        return None
+
+    def spill(self, entry: Entry) -> None:
+        """Let go of a waiting job's payloads: they can be had from disk."""
+        assert entry.state is JobState.WAITING
+        assert entry.payloads is not None
+        entry.payloads = None
+        self.memory_bytes -= entry.payload_bytes
+        self._backlog.spilled(entry.job_id)
+
+    def restore(self, entry: Entry, payloads: Mapping[str, bytes]) -> None:
+        """The payloads of an open job are back from disk, since it is about to be sent."""
+        assert entry.payloads is None
+        payload_bytes = sum(map(len, payloads.values()))
+        self.open_bytes += payload_bytes - entry.payload_bytes
+        self.memory_bytes += payload_bytes
+        entry.payloads, entry.payload_bytes = payloads, payload_bytes
+        self._backlog.restored(entry.job_id)
+
+    def shed(self, count: int, *, which: str = "oldest") -> list[Entry]:
+        """End this many waiting jobs that were never sent; returns them.
+
+        Args:
+            count: how many at most.
+            which: "oldest" or "newest" first.
+        """
+        if count <= 0:
+            return []
+        pick = {"oldest": self._backlog.oldest, "newest": self._backlog.newest}[which]
+        shed: list[Entry] = []
+        while len(shed) < count and (job_id := pick()) is not None:
+            entry = self.end(job_id)
+            assert entry is not None
+            shed.append(entry)
+        return shed
+
+    # ---- inside -----------------------------------------------------------------------------
+
+    def _open_of(self, job_ids: frozenset[int]) -> list[Entry]:
+        return [self._entries[j] for j in sorted(job_ids) if j in self._entries]
+
+    def _hasten_claims(self, latest_s: float) -> None:
+        """The dead worker may have swallowed what was sent and is unclaimed."""
+        for job_id in self._sent:
+            entry = self._entries[job_id]
+            entry.claim_by_s = min(entry.claim_by_s, latest_s)
+
+    def _leave_place(self, entry: Entry) -> None:
+        match entry.state:
+            case JobState.WAITING:
+                self._backlog.remove(entry.job_id)
+            case JobState.SENT:
+                del self._sent[entry.job_id]
+            case JobState.CLAIMED:
+                del self._claimed[entry.job_id]
+
+    def _put_back(self, entry: Entry, *, is_suspect: bool = False) -> None:
+        self._leave_place(entry)
+        if entry.state is not JobState.WAITING:  # else its slot named it before it could be claimed
+            entry.move(JobState.WAITING)
+        self._backlog.put_back(entry.job_id, is_suspect=is_suspect)

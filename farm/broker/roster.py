@@ -44,9 +44,8 @@ class Worker:
 class Roster:
     """See the module. Times are monotonic seconds."""
 
-    def __init__(self, *, heartbeat_timeout_s: float, job_timeout_s: float, first_id: int) -> None:
+    def __init__(self, *, heartbeat_timeout_s: float, first_id: int) -> None:
         self._timeout_s = heartbeat_timeout_s
-        self._job_timeout_s = job_timeout_s
         self._workers: dict[int, Worker] = {}
         self._last_id = first_id - 1  # drawn anew for each broker: old ids must mean nobody
         self._idle = 0
@@ -119,10 +118,16 @@ class Roster:
             worker for worker in self._workers.values() if now_s - worker.heard_s > self._timeout_s
         )
 
-    def stuck(self, now_s: float) -> tuple[Worker, ...]:
-        """Workers that take too long over a job, be it open in the ledger or not any more."""
+    def stuck(self, now_s: float, timeout_s: float) -> tuple[Worker, ...]:
+        """Workers that take longer over a job, be it open in the ledger or not any more."""
         return tuple(
             worker
             for worker in self._workers.values()
-            if worker.current is not None and now_s - worker.current_since_s > self._job_timeout_s
+            if worker.current is not None and now_s - worker.current_since_s > timeout_s
         )
+
+    def over_memory(self, limit_bytes: int) -> tuple[Worker, ...]:
+        """Workers whose memory, as they told last, is beyond the limit; 0: there is none."""
+        if not limit_bytes:
+            return ()
+        return tuple(w for w in self._workers.values() if w.rss_bytes > limit_bytes)

@@ -6,7 +6,7 @@ from farm.broker.roster import Roster, Worker, WorkerState
 
 
 def make_roster() -> Roster:
-    return Roster(heartbeat_timeout_s=5.0, job_timeout_s=10.0, first_id=1000)
+    return Roster(heartbeat_timeout_s=5.0, first_id=1000)
 
 
 def join(roster: Roster, *, pid: int = 1, now_s: float = 0.0, local: bool = True) -> Worker:
@@ -95,10 +95,21 @@ def test_a_worker_is_stuck_after_the_deadline_whatever_its_heartbeat_says() -> N
     worker = ready(roster)
     roster.take_up(worker, 7, 1.0)
     roster.heard(worker.worker_id, 11.0)
-    assert roster.stuck(11.0) == ()
-    assert roster.stuck(11.1) == (worker,)
+    assert roster.stuck(11.0, 10.0) == ()
+    assert roster.stuck(11.1, 10.0) == (worker,)
+    assert roster.stuck(6.1, 5.0) == (worker,)  # the limit follows what jobs take
     roster.lay_down(worker, 7)
-    assert roster.stuck(99.0) == ()
+    assert roster.stuck(99.0, 10.0) == ()
+
+
+def test_a_worker_beyond_the_memory_limit_is_named_and_without_a_limit_nobody() -> None:
+    # prevents: a leak that ends with the machine's memory, and whichever process the kernel picks
+    roster = make_roster()
+    lean, fat = ready(roster, pid=1), ready(roster, pid=2)
+    assert roster.over_memory(1) == ()  # nobody has told yet
+    lean.rss_bytes, fat.rss_bytes = 1000, 1001
+    assert roster.over_memory(1000) == (fat,)
+    assert roster.over_memory(0) == ()
 
 
 def test_only_local_workers_are_found_by_pid() -> None:

@@ -16,7 +16,7 @@ from farm.log import Limited
 from farm.models.model import Insufficient
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from farm.adapter import Adapter
     from farm.models.model import Model
@@ -37,6 +37,23 @@ class Computer:
         self._model = model
         self._adapter = adapter
         self._log = Limited()
+
+    def check(self, parts: Mapping[str, bytes]) -> dict[str, Any]:
+        """Answer the golden hole, which the broker judges before it sends the first job.
+
+        Args:
+            parts: of the hole, raw, by kind.
+
+        Returns:
+            Status, value and reason as a `wire.Result` has them; {} where there are no parts. A
+            hole that can't be computed is failed here too, so that the broker can tell why.
+        """
+        if not parts:
+            return {}
+        [frame] = self.run([wire.Job(0, "golden hole", "", 1, parts)], 0)
+        result = wire.decode([frame])
+        assert isinstance(result, wire.Result)
+        return {"status": result.status, "value": result.value, "reason": result.reason}
 
     def run(self, jobs: Sequence[wire.Job], worker_id: int) -> list[bytes]:
         """The results of all jobs, encoded for the wire, in order."""

@@ -56,10 +56,12 @@ def run(*, name: str, control_endpoint: str, by_hand: bool) -> ExitCode:
             "model_unusable", reason=str(error), exc_info=not isinstance(error, FarmError)
         )
         return ExitCode.MODEL
+    load_s = time.monotonic() - started_s
     computer = Computer(model, adapter)
+    golden = computer.check(welcome.golden)
     if by_hand:
         log.get().info("worker_joins", farm=control_endpoint, model=model.version)
-    reader.ready(Loaded(model.version, model.content_hash, time.monotonic() - started_s))
+    reader.ready(Loaded(model.version, model.content_hash, load_s, golden))
     while (work := reader.inbox.get()) is not None:
         worker_id, jobs = work
         reader.post(computer.run(jobs, worker_id))

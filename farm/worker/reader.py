@@ -3,6 +3,9 @@
 It joins the farm, reads jobs at once, claims them when the compute loop is idle and bounces them
 when it is busy, sends results, and keeps the heartbeat. The compute loop talks to it through two
 queues and a waker.
+
+The slot (`farm.slot`) names a job from before its claim is sent until its results are there, and no
+longer: a crash of the idle worker, or of one that has only to send, is not the job's.
 """
 
 from __future__ import annotations
@@ -12,15 +15,17 @@ import queue
 import socket
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import zmq
 
 from farm import log, wire
 from farm.control import ControlClient
 from farm.errors import WireError
+from farm.slot import Slot
 from farm.sockets import Role, open_socket
 from farm.waker import Waker
 
@@ -57,6 +62,7 @@ class Loaded:
     model_version: str
     model_hash: str
     load_s: float
+    golden: dict[str, Any]  # what it made of the welcome's golden hole; {} where there was none
 
 
 class Reader:
@@ -72,13 +78,14 @@ class Reader:
         self._loaded: Loaded | None = None
         self._announced = False
         self._drain_reason: str | None = None
-        self.failed = False  # the thread ended by an error of its own
+        self.failed = False  # the thread ended by an error of its own, or the model was refused
         self._limited = log.Limited()
         self._phase = Phase.JOINING
         self._welcome: wire.Welcome | None = None
         self._jobs: zmq.Socket[bytes] | None = None
         self._results: zmq.Socket[bytes] | None = None
         self._claimed: list[int] = []
+        self._slot: Slot | None = None  # changes only while the compute loop has nothing to do
         self._interval_s = 0.5
         self._next_beat_s = 0.0
         self._left_at_s = 0.0
@@ -102,6 +109,8 @@ class Reader:
 
     def post(self, results: list[bytes]) -> None:
         """All results of the last claim; the worker is idle again."""
+        if self._slot is not None:
+            self._slot.idle()  # first: from here on no crash is the job's
         self._outbox.put(results)
         self._waker.wake()
 
@@ -181,14 +190,32 @@ class Reader:
         assert self._welcome is not None
         assert self._loaded is not None
         self._connect(self._welcome)
+        self._take_slot(self._welcome)
         self._announced = True
         self._move(Phase.WORKING)
         loaded = self._loaded
+        self._loaded = replace(loaded, golden={})  # told once: a later broker asks for another one
         self._control.send(
             wire.Ready(
-                self._welcome.worker_id, loaded.model_version, loaded.model_hash, loaded.load_s
+                self._welcome.worker_id,
+                loaded.model_version,
+                loaded.model_hash,
+                loaded.load_s,
+                loaded.golden,
             )
         )
+
+    def _take_slot(self, welcome: wire.Welcome) -> None:
+        """Each incarnation has a slot of its own; without one its claims are blamed instead."""
+        former, self._slot = self._slot, None
+        try:
+            if former is not None:
+                former.close()
+                former.remove()
+            if welcome.slot:
+                self._slot = Slot.create(Path(welcome.slot), welcome.worker_id)
+        except (OSError, ValueError) as error:
+            self._log.warning("slot_unusable", path=welcome.slot, reason=str(error))
 
     def _heartbeat(self) -> wire.Heartbeat:
         return wire.Heartbeat(self._worker_id(), self._phase.value, _rss_bytes())
@@ -204,6 +231,11 @@ class Reader:
                 self._welcomed(reply)
             case wire.Refused(reason):
                 self._log.error("broker_refused", reason=reason)
+                if self._phase is Phase.WORKING:
+                    # Our answer to the golden hole was wrong, or the broker is of another version
+                    # now. To join again would not mend it: leave, and be started anew.
+                    self.failed = True
+                    self._drain_reason = reason
             case wire.Orders(known=False):
                 self._rejoin()
             case _:
@@ -253,6 +285,12 @@ class Reader:
             ids = [job.job_id for job in jobs]
             if self._claimed or self._phase is not Phase.WORKING:
                 self._send(wire.Bounce(self._worker_id(), ids))
+                continue
+            try:
+                if self._slot is not None:
+                    self._slot.computing(ids)  # before the claim, which may be lost in a crash
+            except ValueError as error:
+                self._log.error("jobs_frame_refused", reason=str(error))
                 continue
             self._claimed = ids
             self._send(wire.Claim(self._worker_id(), ids))

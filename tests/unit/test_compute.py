@@ -143,3 +143,44 @@ def test_the_confidence_of_a_model_reaches_the_wire() -> None:
     answer = depth_answer([2.0, 10.0], sigma_mm=[0.06, 0.1], quality=0.98, tip_mm=[1.9, 9.8])
     [result] = run(FakeModel(lambda _: answer), job(1))
     assert (result.status, result.value) == ("ok", answer)
+
+
+# ---- the golden hole -----------------------------------------------------------------------------
+
+
+def check(answer: Callable[[str], Any], text: str) -> dict[str, Any]:
+    parts = {"trace": f"7:{text}".encode()}
+    return Computer(FakeModel(answer), FakeAdapter()).check(parts)
+
+
+def test_the_golden_hole_is_answered_as_any_other() -> None:
+    assert check(str.upper, "a") == {"status": "ok", "value": "7:A", "reason": ""}
+    refusal = {"status": "insufficient", "value": None, "reason": "Not enough steps"}
+    assert check(lambda _: Insufficient("Not enough steps"), "a") == refusal
+
+
+def test_without_a_golden_hole_nothing_is_answered() -> None:
+    assert Computer(FakeModel(str.upper), FakeAdapter()).check({}) == {}
+
+
+def out_of_memory(_text: str) -> str:
+    raise MemoryError("no 4 GB left")
+
+
+@pytest.mark.parametrize(
+    ("answer", "text", "reason"),
+    [
+        (explode_on_bad, "bad", "The model failed: ZeroDivisionError: bad hole"),
+        (out_of_memory, "", "The model failed: MemoryError: no 4 GB left"),
+        (str.upper, "unreadable", "The trace message is unreadable"),
+        (str.upper, "explodes", "The adapter failed: RuntimeError: the reader broke"),
+        (lambda _: {1: 2}, "", "The model's answer can't be sent: "),
+    ],
+)
+def test_a_golden_hole_that_can_not_be_computed_is_told_and_does_not_end_the_worker(
+    answer: Callable[[str], Any], text: str, reason: str
+) -> None:
+    # prevents: a worker that dies of it without a word, again and again; the broker decides
+    told = check(answer, text)
+    assert (told["status"], told["value"]) == ("failed", None)
+    assert told["reason"].startswith(reason)

@@ -1,0 +1,305 @@
+"""The reader thread, over real sockets inside this process, with a broker that is played.
+
+Every wait has an end, and none is an assertion about time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import zmq
+
+from farm import wire
+from farm.slot import MAX_JOBS, read_slot
+from farm.sockets import Role, open_socket
+from farm.worker.reader import Loaded, Reader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+WAIT_S = 20.0
+GOLDEN = {"status": "ok", "value": [1.0, 2.0], "reason": ""}
+
+
+class PlayedBroker:
+    """The broker's ends of the three sockets, and the worker's compute loop."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.context: zmq.Context[Any] = zmq.Context()
+        self.control = open_socket(self.context, Role.CONTROL_SERVER, self.endpoint("control"))
+        self.jobs = open_socket(self.context, Role.JOBS_SENDER, self.endpoint("jobs"))
+        self.results = open_socket(self.context, Role.RESULTS_RECEIVER, self.endpoint("results"))
+        self.slots = directory / "slots"
+        self.slots.mkdir()
+        self.worker_id = 50
+        self.known = True
+        self.reader = Reader(name="1", control_endpoint=self.endpoint("control"))
+        self.reader.set_heartbeat(0.05)
+        self.reader.start()
+
+    def endpoint(self, name: str) -> str:
+        return f"ipc://{self.directory}/{name}"
+
+    def close(self) -> None:
+        self.reader.post([])  # a test that failed may have left it busy
+        self.reader.drain("the test is over")
+        for _ in range(int(WAIT_S * 20)):
+            self.serve()
+            self.reader.join(0.05)
+            if not self.reader._thread.is_alive():
+                break
+        self.context.destroy(linger=0)
+
+    # ---- control ----
+
+    def serve(self, reply: wire.Message | None = None, wait_s: float = 0.0) -> wire.Message | None:
+        """Answer one request, if there is one."""
+        if not self.control.poll(int(wait_s * 1000)):
+            return None
+        identity, *frames = self.control.recv_multipart()
+        request = wire.decode([frame for frame in frames if frame])
+        answer = wire.Orders(self.known) if reply is None else reply
+        self.control.send_multipart([identity, b"", wire.encode(answer)])
+        return request
+
+    def serve_until(self, kind: type[Any], reply: wire.Message | None = None) -> Any:
+        """Answer requests until one of this kind, which gets the reply."""
+        for _ in range(1000):
+            assert self.control.poll(int(WAIT_S * 1000)), f"no {kind.__name__} came"
+            identity, *frames = self.control.recv_multipart()
+            request = wire.decode([frame for frame in frames if frame])
+            is_it = isinstance(request, kind)
+            answer = reply if is_it and reply is not None else wire.Orders(self.known)
+            self.control.send_multipart([identity, b"", wire.encode(answer)])
+            if is_it:
+                return request
+        raise AssertionError(f"no {kind.__name__} among 1000 requests")
+
+    def slot_path(self) -> Path:
+        return self.slots / str(self.worker_id)
+
+    def welcome(self, slot: str | None = None) -> None:
+        path = str(self.slot_path()) if slot is None else slot
+        endpoints = (self.endpoint("jobs"), self.endpoint("results"))
+        told = wire.Welcome(self.worker_id, *endpoints, {}, "hash", path, {"trace": b"7:"})
+        self.serve_until(wire.Hello, told)
+
+    def join(self, slot: str | None = None) -> wire.Ready:
+        """The worker says hello, loads its model and is ready."""
+        self.welcome(slot)
+        told = self.reader.welcomes.get(timeout=WAIT_S)
+        assert isinstance(told, wire.Welcome)
+        assert told.golden == {"trace": b"7:"}
+        self.reader.ready(Loaded("m1", "h1", 0.1, GOLDEN))
+        ready = self.serve_until(wire.Ready)
+        assert isinstance(ready, wire.Ready)
+        return ready
+
+    # ---- jobs and results ----
+
+    def send(self, *job_ids: int) -> None:
+        jobs = tuple(wire.Job(j, "box/tool", str(j), 1, {"trace": b"7:"}) for j in job_ids)
+        assert self.jobs.poll(int(WAIT_S * 1000), zmq.POLLOUT), "no worker connected for jobs"
+        self.jobs.send_multipart(wire.encode_jobs(wire.Jobs(jobs)))
+
+    def hear(self) -> wire.Message:
+        """The next message from the worker; its heartbeats are answered meanwhile."""
+        for _ in range(int(WAIT_S * 100)):
+            if self.results.poll(10):
+                return wire.decode(self.results.recv_multipart())
+            self.serve()
+        raise AssertionError("the worker sent nothing")
+
+    def take(self) -> list[int]:
+        """What the compute loop is given."""
+        work = self.reader.inbox.get(timeout=WAIT_S)
+        assert work is not None
+        worker_id, jobs = work
+        assert worker_id == self.worker_id
+        return [job.job_id for job in jobs]
+
+    def post(self, *job_ids: int) -> None:
+        """What the compute loop gives back."""
+        self.reader.post(
+            [
+                wire.encode(wire.Result(self.worker_id, j, "ok", 1, "", {}, "m1", "h1", 0.1, 0.2))
+                for j in job_ids
+            ]
+        )
+
+    def named(self) -> frozenset[int] | None:
+        return read_slot(self.slot_path(), self.worker_id)
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[PlayedBroker]:
+    played = PlayedBroker(tmp_path)
+    yield played
+    played.close()
+
+
+def test_ready_tells_of_the_golden_hole_and_the_slot_is_idle(broker: PlayedBroker) -> None:
+    ready = broker.join()
+    assert ready == wire.Ready(50, "m1", "h1", 0.1, GOLDEN)
+    assert broker.named() == frozenset()
+
+
+def test_the_slot_names_a_job_by_the_time_its_claim_comes_and_until_it_is_posted(
+    broker: PlayedBroker,
+) -> None:
+    # prevents: a crash right after the claim that nobody is blamed for
+    broker.join()
+    broker.send(7)
+    assert broker.hear() == wire.Claim(50, [7])
+    assert broker.named() == frozenset({7})
+    assert broker.take() == [7]
+    assert broker.named() == frozenset({7})
+    broker.post(7)
+    assert broker.named() == frozenset()
+    result = broker.hear()
+    assert isinstance(result, wire.Result)
+    assert result.job_id == 7
+
+
+def test_the_slot_is_written_before_the_claim_is_sent(
+    broker: PlayedBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker.join()
+    named_at: list[frozenset[int] | None] = []
+    send = broker.reader._send
+
+    def look(message: wire.Message) -> None:
+        named_at.append(broker.named())
+        send(message)
+
+    monkeypatch.setattr(broker.reader, "_send", look)
+    broker.send(7)
+    broker.hear()
+    assert named_at == [frozenset({7})]
+    broker.post(7)
+
+
+def test_the_slot_is_cleared_before_the_results_can_be_sent(
+    broker: PlayedBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # prevents: a good hole blamed for a crash that came while its result was on its way
+    broker.join()
+    broker.send(7)
+    broker.hear()
+    named_at: list[frozenset[int] | None] = []
+    put = broker.reader._outbox.put
+
+    class Outbox:
+        empty = broker.reader._outbox.empty
+        get = broker.reader._outbox.get
+
+        def put(self, results: list[bytes]) -> None:
+            named_at.append(broker.named())
+            put(results)
+
+    monkeypatch.setattr(broker.reader, "_outbox", Outbox())
+    broker.post(7)
+    assert isinstance(broker.hear(), wire.Result)
+    assert named_at == [frozenset()]
+
+
+def test_a_busy_worker_bounces_and_its_slot_names_only_what_it_computes(
+    broker: PlayedBroker,
+) -> None:
+    broker.join()
+    broker.send(7)
+    broker.hear()
+    broker.send(8)
+    assert broker.hear() == wire.Bounce(50, [8])
+    assert broker.named() == frozenset({7})
+    broker.post(7)
+
+
+def test_a_batch_that_no_slot_can_name_is_refused_and_the_next_one_is_taken(
+    broker: PlayedBroker,
+) -> None:
+    # no broker of this version sends it: it must not end the reader, nor be computed unmarked
+    broker.join()
+    broker.send(*range(MAX_JOBS + 1))
+    broker.send(7, 8)
+    assert broker.hear() == wire.Claim(50, [7, 8])
+    assert broker.named() == frozenset({7, 8})
+    broker.post(7, 8)
+
+
+@pytest.mark.parametrize("slot", ["", "/nowhere/slots/50"])
+def test_a_worker_without_a_slot_works_all_the_same(broker: PlayedBroker, slot: str) -> None:
+    # it is on another host, or the disk is full: then its claims are blamed instead
+    broker.join(slot)
+    broker.send(7)
+    assert broker.hear() == wire.Claim(50, [7])
+    broker.post(7)
+    assert isinstance(broker.hear(), wire.Result)
+
+
+def test_a_worker_that_joins_again_gets_a_new_slot_and_tells_of_no_golden_hole(
+    broker: PlayedBroker,
+) -> None:
+    # prevents: a mark in the slot of an incarnation that nobody asks for any more
+    broker.join()
+    former = broker.slot_path()
+    broker.known = False
+    broker.serve_until(wire.Heartbeat)
+    broker.known, broker.worker_id = True, 51
+    broker.welcome()
+    assert broker.serve_until(wire.Ready) == wire.Ready(51, "m1", "h1", 0.1, {})
+    assert not former.exists()
+    broker.send(7)
+    assert broker.hear() == wire.Claim(51, [7])
+    assert broker.named() == frozenset({7})
+    broker.post(7)
+    assert broker.named() == frozenset()
+
+
+def test_a_job_that_outlives_the_membership_stays_in_its_own_slot(broker: PlayedBroker) -> None:
+    # a fenced worker still hangs in its old job: the new slot must not name it, nor exist yet
+    broker.join()
+    broker.send(7)
+    broker.hear()
+    broker.known = False
+    broker.serve_until(wire.Heartbeat)
+    former = broker.slot_path()
+    broker.worker_id = 51
+    broker.welcome()
+    broker.known = True
+    broker.serve_until(wire.Heartbeat)
+    assert not broker.slot_path().exists()
+    assert read_slot(former, 50) == frozenset({7})
+    broker.post(7)
+    broker.serve_until(wire.Ready)
+    assert broker.named() == frozenset()
+
+
+def test_a_worker_whose_golden_answer_is_refused_leaves_instead_of_joining_again(
+    broker: PlayedBroker,
+) -> None:
+    # prevents: a wrong model that is sent away and let in a second later, unchecked
+    broker.welcome()
+    broker.reader.welcomes.get(timeout=WAIT_S)
+    broker.reader.ready(Loaded("m1", "h1", 0.1, GOLDEN))
+    broker.serve_until(wire.Ready, wire.Refused("it answers 1 where 2 was answered"))
+    assert isinstance(broker.hear(), wire.Bye)
+    assert broker.reader.inbox.get(timeout=WAIT_S) is None
+    assert broker.reader.failed
+
+
+def test_a_drained_worker_leaves_with_an_idle_slot(broker: PlayedBroker) -> None:
+    # the broker reads it after the end, and nobody is to blame for a worker that was told to go
+    broker.join()
+    broker.send(7)
+    broker.hear()
+    broker.reader.drain("SIGTERM")
+    broker.take()
+    broker.post(7)
+    assert isinstance(broker.hear(), wire.Result)
+    assert isinstance(broker.hear(), wire.Bye)
+    assert broker.reader.inbox.get(timeout=WAIT_S) is None
+    assert broker.named() == frozenset()

@@ -118,13 +118,18 @@ progress() {
     printf '\r\033[Kfarm: %s: %d s%s %s' "$title" $(($(date +%s) - started)) "$packages" "$1" >&2
 }
 
-# Puts mosquitto, its clients and openssl on PATH for the tests: what is missing, root installs.
+# Puts mosquitto, its clients and openssl on PATH for the tests: what is missing, root installs. With
+# it come strace and libfaketime, without which the tests of failing disks and set clocks are skipped.
 use_mosquitto() {
     PATH=$PATH:/usr/sbin:/usr/local/sbin
-    needed="mosquitto mosquitto-clients openssl"
+    needed="mosquitto mosquitto-clients openssl strace libfaketime"
+    is_enough=
     if command -v mosquitto >/dev/null && command -v mosquitto_sub >/dev/null &&
-        command -v openssl >/dev/null; then return; fi
+        command -v openssl >/dev/null; then is_enough=yes; fi
+    if [ "$is_enough" ] && command -v strace >/dev/null &&
+        ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1; then return; fi
     if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+        if [ "$is_enough" ]; then return; fi
         die "the tests need mosquitto on PATH; on Debian and Ubuntu: sudo apt install $needed" \
             "(and sudo systemctl disable --now mosquitto: the tests start their own)"
     fi

@@ -123,16 +123,23 @@ class Mosquitto:
         extra: further lines for its configuration, before the listener.
         login: (user, password) that clients must give; None lets everyone in.
         durable: save every change, so that even kill -9 loses nothing; carries 350 messages/s.
+        shipped: run with etc/mosquitto.conf, but for port and folder.
     """
 
     def __init__(
-        self, extra: str = "", login: tuple[str, str] | None = None, *, durable: bool = True
+        self,
+        extra: str = "",
+        login: tuple[str, str] | None = None,
+        *,
+        durable: bool = True,
+        shipped: bool = False,
     ) -> None:
         self.directory = short_directory()
         self.port = free_port()
         self.login = login
         self._extra = extra or "allow_anonymous true"
         self._durable = durable
+        self._shipped = shipped
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -149,13 +156,17 @@ class Mosquitto:
         program = find_mosquitto()
         assert program is not None
         settings = self.directory / "mosquitto.conf"
-        text = MOSQUITTO_CONF.format(
-            user=pwd.getpwuid(os.getuid()).pw_name,
-            directory=self.directory,
-            extra=self._extra,
-            port=self.port,
-            on_changes="true" if self._durable else "false",
-            interval=1 if self._durable else 60,
+        text = (
+            self._shipped_conf()
+            if self._shipped
+            else MOSQUITTO_CONF.format(
+                user=pwd.getpwuid(os.getuid()).pw_name,
+                directory=self.directory,
+                extra=self._extra,
+                port=self.port,
+                on_changes="true" if self._durable else "false",
+                interval=1 if self._durable else 60,
+            )
         )
         settings.write_text(text)
         with (self.directory / "log").open("ab") as log:
@@ -166,6 +177,18 @@ class Mosquitto:
                 stderr=log,
             )
         eventually(self._is_up, 10, lambda: f"mosquitto is up:\n{self.log}")
+
+    def _shipped_conf(self) -> str:
+        text = (REPOSITORY / "etc" / "mosquitto.conf").read_text()
+        changes = {
+            "\nlistener 1883 ": f"\nlistener {self.port} ",
+            "/var/lib/mosquitto/": f"{self.directory}/",
+        }
+        for old, new in changes.items():
+            assert text.count(old) == 1
+            text = text.replace(old, new)
+        # started by root it would become another user, who can't write there
+        return f"{text}\nuser {pwd.getpwuid(os.getuid()).pw_name}\n"
 
     def stop(self, signum: int = signal.SIGTERM) -> None:
         process, self._process = self._process, None

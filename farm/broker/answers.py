@@ -1,26 +1,37 @@
 """The `Answers`: brings every hole with a ticket to its one `Terminal`, in order per source.
 
-Owns the way sequencer ▶ answerer ▶ outbox and what is counted there; how a hole came to its end is
-the flow's. A decision without I/O.
+Owns the way sequencer ▶ answerer ▶ journal ▶ outbox and what is counted there; how a hole came to
+its end is the flow's. An answer goes out once it is on disk: after a crash the very same bytes are
+published again, never others.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass
+from collections import Counter, deque
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from farm import failpoints
 from farm.adapter import Status, Terminal
 from farm.broker.outbox import Letter
 from farm.broker.sequencer import Sequencer
+from farm.journal.records import Answered, Ended, Rejected, RejectionEnded
 from farm.log import Limited
 from farm.telemetry.histogram import Histogram
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from farm.adapter import Finished, Publication, Route
     from farm.broker.guard import GuardedAnswerer
+    from farm.broker.notices import DeadLetterNotices
     from farm.broker.outbox import Outbox
+    from farm.broker.story import Story
     from farm.broker.throughput import ThroughputMonitor
+    from farm.clock import WallClock
+    from farm.journal.journal import Recorder
+
+UNLUCKY = (Terminal.DEAD, Terminal.SHED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +42,17 @@ class Outcome:
     finished: Finished
     first_s: float
     last_s: float
+    story: Story
+    terminal: Terminal | None = None  # what the answerer can't know: that it was shed
+
+
+@dataclass(slots=True)
+class _Unrecorded:
+    """An answer that is being written; it goes out once the journal has come to `position`."""
+
+    position: int
+    publications: tuple[Publication, ...]
+    letter: Letter = field(repr=False)
 
 
 class Answers:
@@ -42,12 +64,21 @@ class Answers:
         outbox: Outbox,
         monitor: ThroughputMonitor,
         counts: Counter[str],
+        *,
+        journal: Recorder,
+        clock: WallClock,
+        notices: DeadLetterNotices,
+        is_late: Callable[[int], bool],
     ) -> None:
         self._answerer = answerer
-        self._sequencer: Sequencer[Outcome] = Sequencer()
+        self._sequencer: Sequencer[Outcome] = Sequencer(is_late)
         self._outbox = outbox
         self._monitor = monitor
         self._counts = counts
+        self._journal = journal
+        self._clock = clock
+        self.notices = notices
+        self._unrecorded: deque[_Unrecorded] = deque()
         self.terminals: Counter[Terminal] = Counter()
         self.publishing = Histogram()
         self.total = Histogram()
@@ -64,18 +95,67 @@ class Answers:
         """Holes that are expected and have not reached their end."""
         return self._counts["holes"] - self.terminals.total()
 
+    @property
+    def unrecorded(self) -> int:
+        """Answers that wait for the journal."""
+        return len(self._unrecorded)
+
+    @property
+    def overtaken(self) -> int:
+        """Holes that were late and let others of their source pass."""
+        return self._sequencer.overtaken
+
     def settle(self, outcome: Outcome, now_s: float) -> None:
         """How an expected hole ended; what may go out now, goes."""
         source = outcome.finished.source
         for released in self._sequencer.settle(source, outcome.ticket, outcome):
             self._answer(released, now_s)
+        self.release(now_s)
 
-    def reject(self, route: Route, reason: str, now_s: float) -> None:
+    def reject(
+        self, route: Route, reason: str, now_s: float, *, rejection_id: int, message_id: int
+    ) -> None:
         """A part that belongs to no hole: tell its source, in no order."""
         self._counts["rejected"] += 1
         self._log.warning("part_rejected", source=route.source, kind=route.kind, reason=reason)
         publications = self._answerer.reject(route, reason)
-        self._post(publications, Letter(route.source, "", None, now_s, now_s, now_s), now_s)
+        position = self._journal.append(
+            Rejected(
+                rejection_id=rejection_id,
+                message_id=message_id,
+                at_s=self._clock.at(now_s),
+                source=route.source,
+                kind=route.kind,
+                reason=reason,
+                publications=publications,
+            )
+        )
+        letter = Letter(rejection_id, route.source, "", None, now_s, now_s, now_s)
+        self._unrecorded.append(_Unrecorded(position, publications, letter))
+        self.release(now_s)
+
+    def release(self, now_s: float) -> None:
+        """Send the answers that are on disk by now."""
+        durable = self._journal.durable
+        while self._unrecorded and self._unrecorded[0].position <= durable:
+            ready = self._unrecorded.popleft()
+            failpoints.reach(failpoints.RECORDED)
+            if self._outbox.add(ready.publications, ready.letter):
+                self.delivered(ready.letter, now_s)
+
+    def take_up(self, letter: Letter, count: int, now_s: float) -> None:
+        """An answer of a former life that MQTT has not confirmed: the same bytes once more."""
+        if letter.terminal is not None:
+            self._monitor.arrived(now_s)
+            self._counts["holes"] += 1
+        if count:
+            self._outbox.add_found(letter, count)
+        else:
+            self.delivered(letter, now_s)
+
+    def remember(self, finished: Finished, at_s: float) -> None:
+        """An answer of a former life: the answerer is to know of it, and nobody else."""
+        self._answerer.answer(finished, at_s)
 
     def delivered(self, letter: Letter, now_s: float) -> None:
         """The last publication of a letter was confirmed, or none could be sent."""
@@ -86,8 +166,16 @@ class Answers:
             self._log.warning(
                 "answer_refused", source=letter.source, id=letter.part_id, why=letter.refusals
             )
-        if terminal is None:
+        if not letter.letter_id:
             return
+        at_s = self._clock.at(now_s)
+        if terminal is None:
+            self._journal.append(RejectionEnded(letter.letter_id, at_s))
+            return
+        refusals = "; ".join(letter.refusals)
+        self._journal.append(Ended(letter.letter_id, at_s, terminal.value, refusals))
+        if terminal in UNLUCKY:
+            self.notices.one_more()
         self.terminals[terminal] += 1
         self._monitor.processed(now_s)
         self.publishing.add(now_s - letter.answered_s)
@@ -104,16 +192,29 @@ class Answers:
         if answer.alert:
             self._counts["alerts"] += 1
             self._log.warning("alert", source=finished.source, reason=answer.alert)
-        letter = Letter(
-            finished.source,
-            finished.part_id,
-            answer.terminal,
-            outcome.first_s,
-            outcome.last_s,
-            now_s,
+        answer = replace(answer, terminal=outcome.terminal or answer.terminal)
+        publications = answer.publications
+        if answer.terminal in UNLUCKY:
+            publications += self.notices.of(outcome.ticket, finished, answer.terminal, now_s)
+        outcome.story.note(now_s, "answered", answer.terminal.value)
+        position = self._journal.append(
+            Answered(
+                hole_id=outcome.ticket,
+                at_s=self._clock.at(now_s),
+                terminal=answer.terminal.value,
+                status=finished.status.value,
+                reason=finished.reason,
+                value=finished.value,
+                provenance=finished.provenance,
+                model_version=finished.model_version,
+                model_hash=finished.model_hash,
+                publications=publications,
+                story=outcome.story.told(),
+            ),
+            is_urgent=True,
         )
-        self._post(answer.publications, letter, now_s)
-
-    def _post(self, publications: tuple[Publication, ...], letter: Letter, now_s: float) -> None:
-        if self._outbox.add(publications, letter):
-            self.delivered(letter, now_s)
+        letter = Letter(
+            *(outcome.ticket, finished.source, finished.part_id, answer.terminal),
+            *(outcome.first_s, outcome.last_s, now_s),
+        )
+        self._unrecorded.append(_Unrecorded(position, publications, letter))

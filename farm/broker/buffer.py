@@ -5,6 +5,7 @@ Owns storage and bounds. What belongs together and when is the correlator's busi
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 
@@ -20,6 +21,20 @@ class Part:
     part_id: str | None  # None: an optional part that names no join
     payload: bytes
     arrived_s: float  # on the intake clock, see `farm.broker.intake.IntakeClock`
+    message_id: int = 0  # in the journal
+    is_redelivered: bool = False  # MQTT says that it may have sent it before
+    crc: int = -1  # of the payload, as `zlib.crc32`; -1: not computed yet
+
+    @property
+    def fingerprint(self) -> int:
+        """What the payload is known again by, also in a later life of the broker."""
+        crc = zlib.crc32(self.payload) if self.crc < 0 else self.crc
+        return fingerprint(crc, len(self.payload))
+
+
+def fingerprint(crc: int, payload_bytes: int) -> int:
+    """See `Part.fingerprint`."""
+    return payload_bytes << 32 | crc
 
 
 @dataclass(slots=True)
@@ -29,12 +44,8 @@ class Join:
     key: Key
     opened_s: float
     last_s: float
+    first_message_id: int = 0  # none of its parts is older
     parts: dict[str, Part] = field(default_factory=dict)
-
-    @property
-    def payloads(self) -> dict[str, bytes]:
-        """The raw parts by kind."""
-        return {kind: part.payload for kind, part in self.parts.items()}
 
 
 class MessageBuffer:
@@ -73,7 +84,12 @@ class MessageBuffer:
         """Add a part to its join, or put it in place of the one of its kind."""
         join = self._joins.get(key)
         if join is None:
-            join = Join(key, opened_s=part.arrived_s, last_s=part.arrived_s)
+            join = Join(
+                key,
+                opened_s=part.arrived_s,
+                last_s=part.arrived_s,
+                first_message_id=part.message_id,
+            )
             self._joins[key] = join
             self._by_source.setdefault(key[0], OrderedDict())[key] = join
         replaced = join.parts.get(part.kind)

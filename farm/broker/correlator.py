@@ -10,8 +10,11 @@ A decision without I/O: it takes parts and a time and returns events. Rules:
 * A part that repeats one seen inside the window byte for byte is a duplicate, always. One that
   differs is a duplicate inside `duplicate_time_window` (policy: ignore, replace, error) and the
   start of a new join after it; an optional one takes the place of the older.
-* Nothing leaves silently: each part is paired, counted, or named in an event. A join ends once:
-  a required part that comes after its join was given up is refused, not a second error.
+* Nothing leaves silently: each part is paired, named in an event, or counted and named among the
+  discarded. A join ends once: a required part that comes after its join was given up is refused,
+  not a second error.
+* What MQTT delivers again is known again for longer: a connection may be dead for a minute before
+  that is noticed, and what was acknowledged in that time comes once more.
 """
 
 from __future__ import annotations
@@ -40,6 +43,8 @@ class Rules:
     max_parts: int = 10_000
     max_parts_per_source: int = 500
     max_bytes: int = 512_000_000
+    redelivery_window_s: float = 150.0  # at least time_window_s
+    max_past: int = 50_000  # ended joins that are remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +52,14 @@ class Paired:
     """A join is complete."""
 
     key: Key
-    payloads: Mapping[str, bytes]
+    parts: Mapping[str, Part]
     first_s: float
     last_s: float
+
+    @property
+    def payloads(self) -> dict[str, bytes]:
+        """The raw parts by kind."""
+        return _payloads(self.parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +67,15 @@ class Unpaired:
     """A join ends without its partners; `reason` is a sentence."""
 
     key: Key
-    payloads: Mapping[str, bytes]
+    parts: Mapping[str, Part]
     reason: str
+    first_s: float
+    last_s: float
+
+    @property
+    def payloads(self) -> dict[str, bytes]:
+        """The raw parts by kind."""
+        return _payloads(self.parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +85,15 @@ class Refused:
     kind: str
     key: Key
     reason: str
+    message_id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Discarded:
+    """A part that no hole needs, and why; no event names it."""
+
+    message_id: int
+    why: str
 
 
 Event = Paired | Unpaired | Refused
@@ -82,8 +108,8 @@ class _Past:
 
 
 class Correlator:
-    """See the module. `counts` holds: paired, duplicates, replaced, late, optional_unused, and by
-    the cause of giving up: expired, superseded, evicted, flushed.
+    """See the module. `counts` holds: paired, duplicates, redelivered, replaced, late,
+    optional_unused, and by the cause of giving up: expired, superseded, evicted, flushed.
     """
 
     def __init__(self, needs: Mapping[str, Need], rules: Rules) -> None:
@@ -95,6 +121,7 @@ class Correlator:
         # by source: joins with all required parts ▶ until when to wait for optional ones
         self._complete: dict[str, OrderedDict[Key, float]] = {}
         self._habits = Habits(rules.optional_parts, max_sources=rules.max_parts)
+        self._discarded: list[Discarded] = []
         self.counts: Counter[str] = Counter()
 
     def offer(self, part: Part) -> list[Event]:
@@ -102,7 +129,7 @@ class Correlator:
         if part.part_id is None:
             return self._offer_loose(part)
         key = (part.source, part.part_id)
-        join, past = self.buffer.get(key), self._recall(key, part.arrived_s)
+        join, past = self.buffer.get(key), self._recall(key, part)
         if past is not None and self._repeats(past, part, is_open=join is not None):
             return self._duplicate(key, part)
         if part.kind in self._optional:
@@ -117,6 +144,8 @@ class Correlator:
             if part.kind in self._required:
                 why = f"another {part.kind} with the same id arrived"
                 events = self._give_up(join, "superseded", why, part.arrived_s)
+            else:
+                self._discard(known, f"another {part.kind} took its place")
         join = self.buffer.put(key, part)
         events.extend(self._advance(join, part.arrived_s))
         events.extend(self._enforce_bounds(part))
@@ -139,9 +168,22 @@ class Correlator:
         """Drop memories that are older than the time window."""
         while self._past:
             key, past = next(iter(self._past.items()))
-            if past.ended_s + self._rules.time_window_s > now_s:
+            if past.ended_s + self._rules.redelivery_window_s > now_s:
                 return
             del self._past[key]
+
+    def take_discarded(self) -> list[Discarded]:
+        """The parts that were discarded since the last call."""
+        taken, self._discarded = self._discarded, []
+        return taken
+
+    def remember(self, key: Key, *, age_s: float, fingerprints: dict[str, int]) -> None:
+        """A join of a former life that ended `age_s` before that life did."""
+        self._past[key] = _Past(-age_s, fingerprints)
+
+    def recall_optional(self, part: Part) -> None:
+        """The newest optional part of its source in a former life."""
+        self._habits.recall(part)
 
     def release_complete(self, now_s: float) -> list[Event]:
         """Pair the joins that only wait for optional parts, now."""
@@ -150,12 +192,13 @@ class Correlator:
             events.extend(self._release(source, now_s, at_once=True))
         return events
 
-    def open_parts(self) -> list[Part]:
-        """The parts that wait for required ones, oldest join first."""
-        return [part for join in self.buffer.joins() for part in join.parts.values()]
+    def oldest_message_id(self) -> int | None:
+        """No part that waits is older than this one; None: no part waits."""
+        oldest = self.buffer.oldest()
+        return oldest.first_message_id if oldest is not None else None
 
     def hand_over(self) -> None:
-        """Somebody else keeps the open parts from now on."""
+        """The journal alone keeps the open parts from now on."""
         while (oldest := self.buffer.oldest()) is not None:
             self.buffer.pop(oldest.key)
 
@@ -195,12 +238,12 @@ class Correlator:
 
     def _pair(self, key: Key, now_s: float) -> Paired:
         join = self._end(key, now_s)
-        payloads = join.payloads
-        if missing := self._optional - payloads.keys():
+        parts = dict(join.parts)
+        if missing := self._optional - parts.keys():
             self._habits.missed(key[0])
-            payloads.update(self._habits.newest(key[0], missing))
+            parts.update(self._habits.newest(key[0], missing))
         self.counts["paired"] += 1
-        return Paired(key, payloads, first_s=join.opened_s, last_s=join.last_s)
+        return Paired(key, parts, first_s=join.opened_s, last_s=join.last_s)
 
     def _give_up(self, join: Join, cause: str, reason: str, now_s: float) -> list[Event]:
         """End a join without its partners, unless it only waits for optional ones."""
@@ -210,11 +253,14 @@ class Correlator:
         if not self._required & join.parts.keys():  # optional parts alone are no join
             self.buffer.pop(join.key)
             self.counts["optional_unused"] += 1
+            for part in join.parts.values():
+                self._discard(part, f"its hole never came: {reason}")
             return []
         self._end(join.key, now_s)
         self.counts[cause] += 1
         present = " and ".join(sorted(join.parts))
-        return [Unpaired(join.key, join.payloads, f"Not paired: {reason} (present: {present})")]
+        reason = f"Not paired: {reason} (present: {present})"
+        return [Unpaired(join.key, dict(join.parts), reason, join.opened_s, join.last_s)]
 
     def _end(self, key: Key, now_s: float) -> Join:
         join = self.buffer.pop(key)
@@ -223,10 +269,10 @@ class Correlator:
         queue.pop(key, None)
         if not queue:
             self._complete.pop(key[0], None)
-        prints = {kind: hash(part.payload) for kind, part in join.parts.items()}
+        prints = {kind: part.fingerprint for kind, part in join.parts.items()}
         self._past[key] = _Past(now_s, prints)
         self._past.move_to_end(key)
-        while len(self._past) > self._rules.max_parts:
+        while len(self._past) > self._rules.max_past:
             self._past.popitem(last=False)
         return join
 
@@ -239,7 +285,7 @@ class Correlator:
         while len(self.buffer) > rules.max_parts:
             events.extend(self._evict(None, "mqtt.listener.max_buffer_size", part.arrived_s))
         while self.buffer.payload_bytes > rules.max_bytes:
-            events.extend(self._evict(None, "dispatch.max_open_bytes", part.arrived_s))
+            events.extend(self._evict(None, "overload.memory_bytes", part.arrived_s))
         return events
 
     def _evict(self, source: str | None, knob: str, now_s: float) -> list[Event]:
@@ -249,15 +295,16 @@ class Correlator:
 
     # ---- duplicates and stragglers --------------------------------------------------------
 
-    def _recall(self, key: Key, now_s: float) -> _Past | None:
-        past = self._past.get(key)
-        fresh = past is not None and past.ended_s + self._rules.time_window_s > now_s
+    def _recall(self, key: Key, part: Part) -> _Past | None:
+        past, rules = self._past.get(key), self._rules
+        window_s = rules.redelivery_window_s if part.is_redelivered else rules.time_window_s
+        fresh = past is not None and past.ended_s + window_s > part.arrived_s
         return past if fresh else None
 
     def _repeats(self, past: _Past, part: Part, *, is_open: bool) -> bool:
         """Whether the part belongs to an ended join that had one of its kind."""
         known = past.fingerprints.get(part.kind)
-        if known is None or known == hash(part.payload):
+        if known is None or known == part.fingerprint:
             return known is not None
         # a differing part belongs rather to the join of the same id that is open now
         return not is_open and part.arrived_s - past.ended_s <= self._rules.duplicate_window_s
@@ -268,30 +315,42 @@ class Correlator:
 
     def _duplicate(self, key: Key, part: Part, join: Join | None = None) -> list[Event]:
         """`join` is the open one that the part repeats; None: that one has ended."""
+        if part.is_redelivered:  # nobody sent it twice
+            self.counts["redelivered"] += 1
+            self._discard(part, "MQTT delivered it again")
+            return []
         self.counts["duplicates"] += 1
         if self._rules.duplicate_handling == "error":
-            return [Refused(part.kind, key, f"Duplicate {part.kind} for result id {key[1]}")]
+            reason = f"Duplicate {part.kind} for result id {key[1]}"
+            return [Refused(part.kind, key, reason, part.message_id)]
         if self._rules.duplicate_handling == "replace" and join is not None:
             self.counts["replaced"] += 1
+            self._discard(join.parts[part.kind], f"another {part.kind} took its place")
             self.buffer.put(key, part)
             return self._enforce_bounds(part)
+        self._discard(part, "a duplicate")
         return []
 
     def _too_late(self, key: Key, past: _Past, part: Part) -> list[Event]:
         """A part whose join ended without it."""
-        past.fingerprints[part.kind] = hash(part.payload)
+        past.fingerprints[part.kind] = part.fingerprint
         self.counts["late"] += 1
         if part.kind in self._optional:
             self._habits.met(part.source)  # had we waited, it would have been there
+            self._discard(part, "it came after its hole was complete")
             return []
         reason = f"The {part.kind} for result id {key[1]} came after its hole had been given up"
-        return [Refused(part.kind, key, reason)]
+        return [Refused(part.kind, key, reason, part.message_id)]
+
+    def _discard(self, part: Part, why: str) -> None:
+        self._discarded.append(Discarded(part.message_id, why))
 
     # ---- optional parts without an id -------------------------------------------------------
 
     def _offer_loose(self, part: Part) -> list[Event]:
         """For the oldest complete join that lacks its kind, else for the next one."""
         self._habits.note(part)
+        self._discard(part, "it names no hole: it serves the nearest one")
         for key in self._complete.get(part.source, ()):
             join = self.buffer.get(key)
             if join is not None and part.kind not in join.parts:
@@ -304,3 +363,7 @@ class Correlator:
         missing = self._optional - join.parts.keys()
         for part in self._habits.take_loose(join.key[0], missing, since_s=since_s):
             self.buffer.put(join.key, part)
+
+
+def _payloads(parts: Mapping[str, Part]) -> dict[str, bytes]:
+    return {kind: part.payload for kind, part in parts.items()}

@@ -7,15 +7,14 @@ local workers that the supervisor shall kill, since it is the supervisor who ask
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from farm import log, wire
 from farm.broker.roster import Worker, WorkerState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from farm.broker.flow import Flow
+    from farm.broker.slots import Slots
 
 # A kill order is repeated until the supervisor reports the end. A worker that was started by hand
 # has nobody to do that: its order lapses.
@@ -41,29 +40,68 @@ class _KillOrder:
     lapses_s: float
 
 
+class House(Protocol):
+    """What the broker process itself does on request."""
+
+    def snapshot(self, now_s: float) -> dict[str, Any]:
+        """What `farm stats` shows."""
+        ...
+
+    def drain(self) -> None:
+        """Take in nothing new, finish what is open, then end."""
+        ...
+
+    def pause(self, *, is_paused: bool) -> None:
+        """Take in nothing more until further notice; or go on."""
+        ...
+
+    def reload(self) -> Introduction:
+        """Read the configuration again.
+
+        Raises:
+            ConfigError: it is wrong.
+        """
+        ...
+
+    def dead_letter(self, hole_id: int) -> tuple[str, str, dict[str, int]]:
+        """Source, part id and messages of an unresolved dead letter.
+
+        Raises:
+            LookupError: there is none of this id; the message says why.
+        """
+        ...
+
+
 class Desk:
     """See the module. Times are monotonic seconds."""
 
     def __init__(
         self,
         flow: Flow,
+        house: House,
         introduction: Introduction,
         *,
+        slots: Slots,
         expected_workers: int,
-        take_snapshot: Callable[[float], dict[str, Any]],
-        start_drain: Callable[[], None],
     ) -> None:
         self._flow = flow
+        self._house = house
         self._introduction = introduction
-        self._expected_workers = expected_workers
-        self._take_snapshot = take_snapshot
-        self._start_drain = start_drain
+        self._slots = slots
+        self.expected_workers = expected_workers
+        self.failed_slots: list[tuple[int, str]] = []  # of the supervisor, given up
+        self._scale = -1  # what an operator asked for
+        self._resolved: set[int] = set()  # dead letters, in this life
         self._kill: dict[int, _KillOrder] = {}
         self._log = log.get()
         self.was_complete = False  # all expected workers were READY at the same time, once
 
     def answer(self, request: wire.Message, now_s: float) -> wire.Message:
-        """The reply to a request."""
+        """The reply to a request.
+
+        Raises:
+            ConfigError: a configuration that was to be read again is wrong.
+        """
         reply: wire.Message
         match request:
             case wire.Hello():
@@ -74,14 +112,51 @@ class Desk:
                 reply = self._note_heartbeat(request, now_s)
             case wire.SupervisorReport():
                 reply = self._serve_supervisor(request, now_s)
+            case _:
+                reply = self._serve_operator(request, now_s)
+        return reply
+
+    def _serve_operator(self, request: wire.Message, now_s: float) -> wire.Message:
+        reply: wire.Message = wire.Done()
+        match request:
             case wire.StatsRequest():
-                reply = wire.StatsReply(self._take_snapshot(now_s))
+                reply = wire.StatsReply(self._house.snapshot(now_s))
+            case wire.StoryRequest(source, part_id):
+                reply = wire.StoryReply(self._flow.stories(source, part_id))
+            case wire.Retry(hole_ids) | wire.Drop(hole_ids):
+                reply = self._resolve(hole_ids, now_s, is_retried=isinstance(request, wire.Retry))
             case wire.Drain():
-                self._start_drain()
-                reply = wire.Done()
+                self._house.drain()
+            case wire.Pause() | wire.Resume():
+                self._house.pause(is_paused=isinstance(request, wire.Pause))
+            case wire.Scale(workers):
+                self._log.info("scaled", workers=workers, before=self.expected_workers)
+                self.expected_workers = self._scale = workers
+            case wire.Reload():
+                self._introduction = self._house.reload()
             case _:
                 reply = wire.Refused(f"{type(request).__name__} is no request")
         return reply
+
+    def _resolve(self, hole_ids: list[int], now_s: float, *, is_retried: bool) -> wire.Message:
+        done: list[int] = []
+        refused: list[tuple[int, str]] = []
+        for hole_id in dict.fromkeys(hole_ids):
+            try:
+                letter = self._house.dead_letter(hole_id)
+            except LookupError as error:
+                refused.append((hole_id, str(error)))
+                continue
+            if hole_id in self._resolved:  # the journal may not know it yet
+                refused.append((hole_id, "it has just been dealt with"))
+                continue
+            self._resolved.add(hole_id)
+            if is_retried:
+                done.append(self._flow.retry(hole_id, letter, now_s))
+            else:
+                self._flow.drop(hole_id)
+                done.append(hole_id)
+        return wire.Handled(done, refused)
 
     def fence(self, worker: Worker, cause: str, now_s: float) -> None:
         """Take a faulty worker's jobs back, forget it, and have it killed where possible."""
@@ -89,14 +164,18 @@ class Desk:
         self._flow.counts["workers_fenced"] += 1
         if worker.local:
             self._kill[worker.pid] = _KillOrder(cause, now_s + ORDER_LIFE_S)
-        self._flow.worker_gone(worker, cause, now_s)
+        self._let_go(worker, cause, now_s)
+
+    def _let_go(self, worker: Worker, cause: str, now_s: float) -> None:
+        self._flow.dispatcher.worker_gone(worker, cause, now_s)
+        self._slots.remove(worker)
 
     def _welcome(self, hello: wire.Hello, now_s: float) -> wire.Message:
         told = self._introduction
         local = hello.host == told.host
         if local:
             for former in self._flow.roster.of_pid(hello.pid):
-                self._flow.worker_gone(former, "it said hello again", now_s)
+                self._let_go(former, "it said hello again", now_s)
         worker = self._flow.roster.hello(
             name=hello.name, host=hello.host, pid=hello.pid, local=local, now_s=now_s
         )
@@ -106,15 +185,21 @@ class Desk:
             told.results_endpoint,
             told.config,
             told.config_hash,
+            self._slots.path_of(worker),
+            self._flow.dispatcher.golden.parts,
         )
 
     def _note_ready(self, ready: wire.Ready, now_s: float) -> wire.Message:
         worker = self._flow.roster.heard(ready.worker_id, now_s)
         if worker is None:
             return wire.Orders(known=False)
-        self._flow.ready(worker, ready)
+        if fault := self._flow.dispatcher.golden.fault(ready.model_hash, ready.golden):
+            cause = f"the check on a golden hole failed: {fault}"
+            self.fence(worker, cause, now_s)
+            return wire.Refused(cause)  # known=False would make it join again, unchecked
+        self._flow.dispatcher.ready(worker, ready)
         count = self._flow.roster.ready
-        self.was_complete = self.was_complete or count >= self._expected_workers
+        self.was_complete = self.was_complete or count >= self.expected_workers
         self._log.info(
             "worker_ready",
             worker=worker.name,
@@ -122,7 +207,7 @@ class Desk:
             model=ready.model_version,
             load_s=round(ready.load_s, 2),
             ready=count,
-            expected=self._expected_workers,
+            expected=self.expected_workers,
         )
         return wire.Orders(known=True)
 
@@ -139,7 +224,9 @@ class Desk:
         for pid, how in report.exits:
             self._kill.pop(pid, None)
             for worker in self._flow.roster.of_pid(pid):
-                self._flow.worker_gone(worker, how, now_s)
+                self._let_go(worker, how, now_s)
         self._kill = {pid: order for pid, order in self._kill.items() if order.lapses_s > now_s}
         pids = [w.pid for w in self._flow.roster.all() if w.local and w.state in UP]
-        return wire.SupervisorOrders(pids, [(pid, order.why) for pid, order in self._kill.items()])
+        self.failed_slots = report.failed
+        kill = [(pid, order.why) for pid, order in self._kill.items()]
+        return wire.SupervisorOrders(pids, kill, self._scale)

@@ -1,265 +1,340 @@
-"""The `Flow`: the way of a hole through the broker, from part to published answer, without I/O.
+"""The `Flow`: the way of a hole through the broker, from part to published answer.
 
-It strings the stations together: correlator ▶ ledger and roster ▶ answers ▶ outbox, and counts. The
-process shell feeds it arrivals, worker messages and the time, sends the jobs it offers and
-publishes what lies in its outbox. Every join ends in exactly one `Terminal` state.
+It strings the stations together: correlator ▶ ledger and roster ▶ answers ▶ outbox, has each step
+that must outlive the broker written to the journal, and counts. The process shell feeds it
+arrivals, worker messages and the time, sends the jobs it offers and publishes what lies in its
+outbox. Every join ends in exactly one `Terminal` state.
 """
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from farm import log, wire
-from farm.adapter import Finished, Route, Status
+from farm.adapter import Finished, Route, Status, Terminal
 from farm.broker.answers import Answers, Outcome
-from farm.broker.buffer import Key, Part
-from farm.broker.correlator import Correlator, Event, Paired, Refused, Rules, Unpaired
+from farm.broker.brake import Brake
+from farm.broker.correlator import Event, Paired, Refused, Unpaired
+from farm.broker.dispatcher import Dispatcher
 from farm.broker.guard import GuardedAdapter, GuardedAnswerer
-from farm.broker.ledger import Entry, Ledger
+from farm.broker.ledger import Entry
+from farm.broker.notices import DeadLetterNotices
 from farm.broker.outbox import Letter, Outbox
-from farm.broker.roster import Roster, Worker, WorkerState
+from farm.broker.reception import Reception
+from farm.broker.story import Story
 from farm.broker.throughput import ThroughputMonitor
-from farm.errors import ReadError
+from farm.errors import JournalError
+from farm.journal.ids import first_id, told
+from farm.journal.records import Closed, Opened, Resolved
 from farm.log import Limited
 from farm.telemetry.histogram import Histogram
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from farm.adapter import Adapter, Publication, Terminal
+    from farm.adapter import Adapter, Publication
+    from farm.broker.buffer import Key
+    from farm.broker.roster import Worker
+    from farm.clock import WallClock
     from farm.config import Config
+    from farm.journal.journal import Recorder
+    from farm.journal.recovery import Found
 
 # An answer is two publications; a source that sends rubbish gets error messages beyond that.
 PUBLICATIONS_PER_JOB = 4
 
 
 class Flow:
-    """See the module. `now_s` is monotonic; `intake_s` is read off the `IntakeClock`."""
+    """See the module. `now_s` is monotonic; `intake_s` is read off the `IntakeClock`.
 
-    def __init__(self, config: Config, adapter: Adapter, now_s: float) -> None:
+    Args:
+        config: all of it.
+        adapter: the traffic.
+        now_s: when it begins.
+        journal: where everything is written that must outlive this process.
+        clock: tells UTC.
+        instance: the farm's name on its own MQTT topics.
+        read_slot: the jobs that a dead worker was computing; None where nobody can know.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        adapter: Adapter,
+        now_s: float,
+        *,
+        journal: Recorder,
+        clock: WallClock,
+        instance: str = "farm",
+        read_slot: Callable[[Worker], frozenset[int] | None] = lambda _worker: None,
+    ) -> None:
         self._config = config
+        self._journal = journal
+        self._clock = clock
         self.counts: Counter[str] = Counter()
         self._adapter = GuardedAdapter(
             adapter, max_part_bytes=config.limits.message_bytes, counts=self.counts
         )
         self.kinds = tuple(adapter.needs)
-        self.correlator = Correlator(adapter.needs, _rules(config))
-        self.ledger = Ledger(
-            claim_timeout_s=config.dispatch.claim_timeout_s,
-            job_timeout_s=config.dispatch.job_timeout_s,
-            max_attempts=config.dispatch.max_attempts,
+        self._last_id = first_id(journal.life)  # ids of a former life must mean nobody
+        self._reception = Reception(
+            config,
+            self._adapter,
+            adapter.needs,
+            journal=journal,
+            clock=clock,
+            new_id=self._new_id,
+            counts=self.counts,
         )
-        # neither worker ids nor job ids of a former broker may ever be taken for ours
-        epoch = int.from_bytes(os.urandom(4), "big")
-        self.roster = Roster(
-            heartbeat_timeout_s=config.workers.heartbeat_timeout_s,
-            job_timeout_s=config.dispatch.job_timeout_s,
-            first_id=epoch << 16,
+        self.correlator = self._reception.correlator
+        self.optional_kinds = self._reception.optional_kinds
+        self.remembers_s = self._reception.rules.redelivery_window_s  # how far back joins matter
+        self.dispatcher = Dispatcher(
+            config,
+            journal=journal,
+            first_worker_id=self._last_id + 1,
+            counts=self.counts,
+            read_slot=read_slot,
+            done=self._done,
+            failed=self._fail,
         )
-        self.outbox = Outbox(max_inflight=config.mqtt.broker.max_inflight)
+        self.ledger = self.dispatcher.ledger
+        self.roster = self.dispatcher.roster
+        overload = config.overload
+        self.brake = Brake(
+            policy=overload.shed,
+            after_s=overload.shed_after_s,
+            max_open_jobs=overload.max_open_jobs,
+        )
+        self.outbox = Outbox(
+            max_inflight=config.mqtt.broker.max_inflight,
+            load=journal.publications if journal.is_durable else None,
+        )
         self.monitor = ThroughputMonitor(
             healthy_ratio=config.throughput.healthy_ratio,
             window_s=config.throughput.window_s,
             started_s=now_s,
         )
-        answerer = GuardedAnswerer(adapter.answerer(), self.counts)
-        self._answers = Answers(answerer, self.outbox, self.monitor, self.counts)
+        answerer = adapter.answerer()
+        self.judges_s = float(answerer.memory_s)  # how far back answers matter
+        self._answers = Answers(
+            GuardedAnswerer(answerer, self.counts),
+            self.outbox,
+            self.monitor,
+            self.counts,
+            journal=journal,
+            clock=clock,
+            notices=DeadLetterNotices(instance, clock, is_publishing=config.dead_letters.publish),
+            is_late=self._is_late,
+        )
         self.stages = {
             "pairing": Histogram(),
-            "queue": Histogram(),
-            "transport": Histogram(),
-            "reading": Histogram(),
-            "inference": Histogram(),
+            **self.dispatcher.stages,
             "publishing": self._answers.publishing,
             "total": self._answers.total,
         }
-        self._next_ticket = epoch << 24
+        self._now_s = now_s
         self._log = Limited()
 
     # ---- parts in ---------------------------------------------------------------------------
 
     def arrived(
-        self, topic: str, payload: bytes, *, arrived_s: float, intake_s: float, now_s: float
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        arrived_s: float,
+        intake_s: float,
+        now_s: float,
+        is_redelivered: bool = False,
     ) -> None:
-        """One message from MQTT."""
-        route = self._adapter.route(topic)
-        if route is None:
-            self.counts["foreign_topics"] += 1
-            return
-        self.counts["parts"] += 1
-        try:
-            part_id = self._adapter.part_id(route.kind, payload)
-        except ReadError as error:
-            self._answers.reject(route, str(error), now_s)
-            return
-        part = Part(route.kind, route.source, part_id, payload, intake_s)
-        self._handle(self.correlator.offer(part), now_s, skew_s=arrived_s - intake_s)
+        """One message from MQTT; it may be acknowledged once the journal is where it is now."""
+        self._now_s = now_s
+        events = self._reception.take(
+            topic,
+            payload,
+            arrived_s=arrived_s,
+            intake_s=intake_s,
+            is_redelivered=is_redelivered,
+        )
+        self._handle(events, now_s, skew_s=arrived_s - intake_s)
 
     def expire(self, now_s: float, intake_s: float) -> None:
         """End the joins whose time window is over on the intake clock."""
-        self._handle(self.correlator.tick(intake_s), now_s, skew_s=now_s - intake_s)
+        self._now_s = now_s
+        self._handle(self._reception.expire(intake_s), now_s, skew_s=now_s - intake_s)
 
-    def reclaim(self, now_s: float) -> None:
-        """Take back the jobs that nobody claimed in time."""
-        self.counts["reclaimed"] += self.ledger.reclaim_unclaimed(now_s)
+    def mark(self) -> None:
+        """Tell the journal up to where no message waits for a partner. Call now and then."""
+        self._reception.mark()
 
-    def suspend(self, save: Callable[[list[Part]], None], *, now_s: float, intake_s: float) -> None:
-        """Before a stop: go on with what is complete, and have the parts that wait kept.
+    def suspend(self, now_s: float, intake_s: float) -> None:
+        """Before a stop: go on with what is complete; what waits is the next life's."""
+        self._handle(self._reception.suspend(intake_s), now_s, skew_s=now_s - intake_s)
 
-        Their partners come to the next life of the farm. Where `save` raises OSError, their holes
-        are answered with an error instead.
-        """
-        skew_s = now_s - intake_s
-        self._handle(self.correlator.release_complete(intake_s), now_s, skew_s=skew_s)
-        try:
-            save(self.correlator.open_parts())
-        except OSError as error:
-            log.get().error(
-                "carryover_unsaved", reason=str(error), parts=len(self.correlator.buffer)
+    def resume(self, found: Found, now_s: float) -> None:
+        """After a start: take up what the lives before have left open."""
+        self._answers.notices.count = found.dead_letters
+        for finished, at_s in found.judged:
+            self._answers.remember(finished, now_s - max(self._clock.at(now_s) - at_s, 0.0))
+        for each in found.letters:
+            terminal = None if each.terminal is None else Terminal(each.terminal)
+            letter = Letter(
+                *(each.letter_id, each.source, each.part_id, terminal, now_s, now_s, now_s)
             )
-            reason = f"the farm was stopped and could not keep what waited: {error.strerror}"
-            self._handle(self.correlator.flush(reason, intake_s), now_s, skew_s=skew_s)
-        else:
-            self.correlator.hand_over()
-
-    def resume(self, parts: list[Part], now_s: float) -> None:
-        """After a start: what the life before had kept."""
-        for part in parts:
-            self._handle(self.correlator.offer(part), now_s, skew_s=now_s)
+            self._answers.take_up(letter, each.count, now_s)
+        for hole in found.holes:
+            self._answers.expect(hole.source, hole.hole_id, now_s)
+            story = Story(self._clock.at(now_s), now_s, hole.story)
+            story.note(now_s, "recovered")
+            self.ledger.add(
+                Entry(
+                    job_id=hole.hole_id,
+                    key=(hole.source, hole.part_id),
+                    payloads=None,
+                    payload_bytes=hole.payload_bytes,
+                    first_s=now_s,
+                    last_s=now_s,
+                    queued_s=now_s,
+                    messages=hole.messages,
+                    story=story,
+                    deaths=hole.deaths,
+                )
+            )
+        self._handle(self._reception.resume(found), now_s, skew_s=now_s)
+        self.counts["recovered"] = len(found.holes) + len(found.letters) + len(found.waiting)
 
     def _handle(self, events: list[Event], now_s: float, *, skew_s: float) -> None:
         """Carry events on; `skew_s` turns their intake time into monotonic time."""
         for event in events:
             match event:
-                case Paired(key, payloads, first_s, last_s):
-                    self._queue(key, payloads, first_s + skew_s, last_s + skew_s, now_s)
-                case Unpaired(key, payloads, reason):
-                    self._expect_and_fail(key, payloads, reason, now_s)
-                case Refused(kind, key, reason):
-                    self._answers.reject(Route(kind, key[0]), reason, now_s)
+                case Paired():
+                    self.stages["pairing"].add(now_s - skew_s - event.first_s)
+                    self.ledger.add(self._open(event, now_s, skew_s))
+                case Unpaired():
+                    entry = self._open(event, now_s, skew_s)
+                    self._fail(entry, event.reason, now_s)
+                case Refused(kind, key, reason, message_id):
+                    self._journal.append(Closed(message_id, reason))
+                    self._answers.reject(
+                        *(Route(kind, key[0]), reason, now_s),
+                        rejection_id=self._new_id(),
+                        message_id=message_id,
+                    )
 
-    def _queue(
-        self,
-        key: Key,
-        payloads: Mapping[str, bytes],
-        first_s: float,
-        last_s: float,
-        now_s: float,
-    ) -> None:
-        ticket = self._take_ticket(key[0], now_s)
-        size = sum(len(payload) for payload in payloads.values())
-        self.stages["pairing"].add(now_s - first_s)
-        self.ledger.add(Entry(ticket, key, payloads, size, first_s, last_s, now_s))
+    def _open(self, event: Paired | Unpaired, now_s: float, skew_s: float) -> Entry:
+        """A hole begins."""
+        first_s, last_s = event.first_s + skew_s, event.last_s + skew_s
+        payloads = event.payloads
+        entry = Entry(
+            job_id=self._new_id(),
+            key=event.key,
+            payloads=payloads,
+            payload_bytes=sum(map(len, payloads.values())),
+            first_s=first_s,
+            last_s=last_s,
+            queued_s=now_s,
+            messages={kind: part.message_id for kind, part in event.parts.items()},
+            story=Story(self._clock.at(first_s), first_s),
+        )
+        entry.story.note(first_s, "first part")
+        entry.story.note(now_s, "paired" if isinstance(event, Paired) else "given up")
+        self._announce(entry, now_s)
+        return entry
 
-    def _take_ticket(self, source: str, now_s: float) -> int:
-        self._next_ticket += 1
-        self._answers.expect(source, self._next_ticket, now_s)
-        return self._next_ticket
+    def _announce(self, entry: Entry, now_s: float, retry_of: int | None = None) -> None:
+        """A hole has its id: it will end once, in its turn, whatever happens."""
+        at = self._clock.at
+        entry.position = self._journal.append(
+            Opened(
+                *(entry.job_id, *entry.key, entry.messages),
+                *(at(now_s), at(entry.first_s), at(entry.last_s), retry_of),
+            )
+        )
+        self._answers.expect(entry.key[0], entry.job_id, now_s)
 
-    def _expect_and_fail(
-        self, key: Key, payloads: Mapping[str, bytes], reason: str, now_s: float
-    ) -> None:
-        ticket = self._take_ticket(key[0], now_s)
-        failure = self._failure(key, payloads, reason)
-        self._answers.settle(Outcome(ticket, failure, now_s, now_s), now_s)
+    def _done(self, entry: Entry, finished: Finished, now_s: float) -> None:
+        """A worker's result is there."""
+        self._now_s = now_s
+        self._answers.settle(
+            Outcome(entry.job_id, finished, entry.first_s, entry.last_s, entry.story), now_s
+        )
 
     def _failure(self, key: Key, payloads: Mapping[str, bytes], reason: str) -> Finished:
         provenance = self._adapter.describe(payloads)
         return Finished(*key, Status.FAILED, None, reason, provenance, "", "")
 
-    # ---- workers ----------------------------------------------------------------------------
+    def _fail(
+        self, entry: Entry, reason: str, now_s: float, terminal: Terminal | None = None
+    ) -> None:
+        """A hole that is not (any more) in the ledger ends without the answer of a model."""
+        self._now_s = now_s
+        failure = self._failure(entry.key, self._payloads(entry), reason)
+        outcome = Outcome(entry.job_id, failure, entry.first_s, entry.last_s, entry.story, terminal)
+        self._answers.settle(outcome, now_s)
 
-    def next_job(self) -> tuple[Entry, wire.Jobs] | None:
-        """The job to send now, if the credit allows one; follow with `sent`."""
-        entry = self.ledger.next_to_send(idle_workers=self.roster.idle)
-        if entry is None:
-            return None
-        job = wire.Job(entry.job_id, entry.key[0], entry.key[1], entry.sends + 1, entry.payloads)
-        return entry, wire.Jobs((job,))
+    def _payloads(self, entry: Entry) -> Mapping[str, bytes]:
+        """As far as they can be had."""
+        if entry.payloads is not None:
+            return entry.payloads
+        try:
+            return self._journal.parts(entry.messages)
+        except JournalError:
+            return {}
 
-    def sent(self, entry: Entry, now_s: float) -> None:
-        """The job of `next_job` is on the wire."""
-        if entry.sends == 0:
-            self.stages["queue"].add(now_s - entry.queued_s)
-        self.ledger.sent(entry, now_s)
+    def _new_id(self) -> int:
+        self._last_id += 1
+        return self._last_id
 
-    def claimed(self, message: wire.Claim, now_s: float) -> None:
-        """A worker computes."""
-        worker = self.roster.heard(message.worker_id, now_s)
-        for job_id in message.job_ids:
-            entry = self.ledger.get(job_id)
-            if worker is None or entry is None:
-                self.counts["late_claims"] += 1
-                continue
-            if entry.sends:
-                self.stages["transport"].add(now_s - entry.sent_s)
-            self.ledger.claim(job_id, worker.worker_id, now_s)
-        if worker is not None and message.job_ids:
-            self.roster.take_up(worker, message.job_ids[0], now_s)
+    def _is_late(self, job_id: int) -> bool:
+        """Whether a hole has never reached a worker and waits longer than it should."""
+        entry = self.ledger.get(job_id)
+        if entry is None or entry.sends:
+            return False
+        return self._now_s - entry.queued_s > self._config.overload.objective_s
 
-    def bounced(self, message: wire.Bounce, now_s: float) -> None:
-        """A busy worker sent jobs back."""
-        self.roster.heard(message.worker_id, now_s)
-        for job_id in reversed(message.job_ids):
-            self.counts["bounces"] += self.ledger.bounce(job_id)
+    # ---- too much ---------------------------------------------------------------------------
 
-    def finished(self, message: wire.Result, now_s: float) -> None:
-        """A worker's result; the first of a job wins, whoever sends it."""
-        worker = self.roster.heard(message.worker_id, now_s)
-        if worker is not None:
-            self.roster.lay_down(worker, message.job_id)
-            worker.jobs_done += 1
-        entry = self.ledger.end(message.job_id)
-        if entry is None:
-            self.counts["late_results"] += 1
-            return
-        self.stages["reading"].add(message.read_s)
-        self.stages["inference"].add(message.infer_s)
-        self._answers.settle(
-            Outcome(entry.job_id, _finished(entry.key, message), entry.first_s, entry.last_s), now_s
+    def relieve(self, now_s: float) -> None:
+        """Move payloads to disk beyond the memory budget; shed where the policy says so."""
+        self._now_s = now_s
+        if self._journal.is_durable:
+            self._spill()
+        for entry in self.ledger.shed(
+            self.brake.update(now_s, is_full=self.is_full), which=self.brake.policy
+        ):
+            reason = (
+                f"Shed after {now_s - entry.queued_s:.0f} s: more holes come than the workers can "
+                "do, and overload.shed says so"
+            )
+            self._fail(entry, reason, now_s, Terminal.SHED)
+
+    def _spill(self) -> None:
+        budget = self._config.overload.memory_bytes
+        while self.ledger.memory_bytes > budget:
+            entry = self.ledger.next_to_spill(self._journal.durable)
+            if entry is None:
+                return  # what could go is still on its way to the disk
+            self.ledger.spill(entry)
+            self.counts["spilled"] += 1
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more may be taken in until some of what is open has left."""
+        limits = self._config.overload
+        most_bytes = limits.max_open_bytes if self._journal.is_durable else limits.memory_bytes
+        return (
+            self.unanswered >= limits.max_open_jobs
+            or self.ledger.open_bytes >= most_bytes
+            or len(self.outbox) >= PUBLICATIONS_PER_JOB * limits.max_open_jobs
+            or self._journal.is_behind
         )
 
-    def worker_gone(self, worker: Worker, cause: str, now_s: float) -> None:
-        """A worker died, left or is fenced: what it held goes back, or is given up."""
-        self.roster.remove(worker.worker_id)
-        for entry in self.ledger.worker_gone(worker.worker_id, now_s):
-            self.ledger.end(entry.job_id)
-            reason = (
-                f"Gave up: {entry.deaths} workers in a row ended while computing this hole "
-                f"(the last one: {cause})"
-            )
-            failure = self._failure(entry.key, entry.payloads, reason)
-            outcome = Outcome(entry.job_id, failure, entry.first_s, entry.last_s)
-            self._answers.settle(outcome, now_s)
-
-    def faulty(self, now_s: float) -> list[tuple[Worker, str]]:
-        """The workers to fence now, each once, with the cause in words."""
-        found: dict[int, tuple[Worker, str]] = {}
-        for worker in self.roster.silent(now_s):
-            cause = f"silent for {now_s - worker.heard_s:.1f} s"
-            found[worker.worker_id] = (worker, cause)
-        limit = f"over {self._config.dispatch.job_timeout_s:g} s on"
-        for entry, worker_id in self.ledger.overdue(now_s):
-            if at_fault := self.roster.get(worker_id):
-                cause = f"{limit} {'/'.join(entry.key)}; raise dispatch.job_timeout_s"
-                found.setdefault(worker_id, (at_fault, cause))
-        for worker in self.roster.stuck(now_s):
-            cause = f"{limit} a hole that another worker has answered"
-            found.setdefault(worker.worker_id, (worker, cause))
-        return list(found.values())
-
-    def ready(self, worker: Worker, message: wire.Ready) -> None:
-        """A worker has loaded and warmed up its model."""
-        worker.model_version, worker.model_hash = message.model_version, message.model_hash
-        worker.load_s = message.load_s
-        if worker.state is WorkerState.LOADING:
-            # its claim may have overtaken this: claims come on another socket
-            busy = worker.current is not None
-            self.roster.become(worker, WorkerState.BUSY if busy else WorkerState.IDLE)
-
     # ---- answers out ------------------------------------------------------------------------
+
+    def release(self, now_s: float) -> None:
+        """Send on what the journal has written by now."""
+        self._answers.release(now_s)
 
     def delivered(self, letter: Letter, now_s: float) -> None:
         """The last publication of a letter was confirmed."""
@@ -275,50 +350,70 @@ class Flow:
         """Holes that are complete and have not reached their end."""
         return self._answers.open
 
+    @property
+    def overtaken(self) -> int:
+        """Holes that were late and let others of their tool pass."""
+        return self._answers.overtaken
+
+    @property
+    def dead_letters(self) -> int:
+        """Dead letters that nobody has dealt with."""
+        return self._answers.notices.count
+
     def backlog(self, now_s: float) -> int:
         """Holes that are complete and wait: for a worker, or too long for MQTT's confirmation."""
         return self.ledger.waiting + self.ledger.on_wire + self.outbox.late(now_s)
 
-    @property
-    def is_full(self) -> bool:
-        """Whether nothing more may be taken in until some of what is open has left."""
-        limits = self._config.dispatch
-        return (
-            self.unanswered >= limits.max_open_jobs
-            or self.ledger.open_bytes >= limits.max_open_bytes
-            or len(self.outbox) >= PUBLICATIONS_PER_JOB * limits.max_open_jobs
-        )
-
-    def publication(self) -> Publication | None:
+    def publication(self, now_s: float) -> Publication | None:
         """The next publication to hand to MQTT."""
-        return self.outbox.next_to_send()
+        if news := self._answers.notices.news(now_s):
+            self.outbox.add((news,), Letter(0, "", "", None, now_s, now_s, now_s))
+        try:
+            found = self.outbox.next_to_send()
+        except JournalError as error:
+            self._log.warning("answer_unreadable", reason=str(error))
+            found = None
+        for letter in self.outbox.take_set_aside():
+            self.delivered(letter, now_s)
+        return found
 
+    # ---- dead letters and stories -------------------------------------------------------------
 
-def _finished(key: Key, message: wire.Result) -> Finished:
-    try:
-        status, reason = Status(message.status), message.reason
-    except ValueError:
-        status, reason = Status.FAILED, f"The worker ended with the unknown status {message.status}"
-    return Finished(
-        *key,
-        status,
-        message.value,
-        reason,
-        message.provenance,
-        message.model_version,
-        message.model_hash,
-    )
+    def retry(self, hole_id: int, dead: tuple[str, str, dict[str, int]], now_s: float) -> int:
+        """Compute a dead letter again; returns the new hole's id.
 
+        Args:
+            hole_id: of the dead letter.
+            dead: its source, part id, and messages by kind, all in the journal.
+            now_s: the time.
+        """
+        source, part_id, messages = dead
+        self.drop(hole_id, "retried")
+        entry = Entry(
+            job_id=self._new_id(),
+            key=(source, part_id),
+            payloads=None,
+            payload_bytes=0,
+            first_s=now_s,
+            last_s=now_s,
+            queued_s=now_s,
+            messages=messages,
+            story=Story(self._clock.at(now_s), now_s),
+        )
+        entry.story.note(now_s, "retried", told(hole_id))
+        self._announce(entry, now_s, hole_id)
+        self.ledger.add(entry)
+        return entry.job_id
 
-def _rules(config: Config) -> Rules:
-    listener, correlation = config.mqtt.listener, config.correlation
-    return Rules(
-        time_window_s=listener.time_window,
-        duplicate_window_s=listener.duplicate_time_window,
-        duplicate_handling=listener.duplicate_handling,
-        optional_parts=correlation.optional_parts,
-        optional_wait_s=correlation.optional_wait_s,
-        max_parts=listener.max_buffer_size,
-        max_parts_per_source=correlation.max_parts_per_source,
-        max_bytes=config.dispatch.max_open_bytes,
-    )
+    def drop(self, hole_id: int, how: str = "dropped") -> None:
+        """Strike a dead letter off."""
+        self._journal.append(Resolved(hole_id, how))
+        self._answers.notices.count -= 1
+
+    def stories(self, source: str, part_id: str) -> dict[str, list[object]]:
+        """What happened so far to the open holes of a key, by hole id."""
+        return {
+            str(entry.job_id): entry.story.told()
+            for entry in self.ledger.entries()
+            if entry.key == (source, part_id)
+        }

@@ -70,10 +70,14 @@ class Habits:
         if part.part_id is None:
             habit.loose[part.kind] = part
 
-    def newest(self, source: str, kinds: Collection[str]) -> dict[str, bytes]:
-        """The newest payloads of these kinds, as far as any came."""
+    def recall(self, part: Part) -> None:
+        """An optional part of a former life: the newest of its kind then."""
+        self._of(part.source).newest[part.kind] = part
+
+    def newest(self, source: str, kinds: Collection[str]) -> dict[str, Part]:
+        """The newest parts of these kinds, as far as any came."""
         newest = self._of(source).newest
-        return {kind: newest[kind].payload for kind in kinds if kind in newest}
+        return {kind: newest[kind] for kind in kinds if kind in newest}
 
     def take_loose(self, source: str, kinds: Collection[str], *, since_s: float) -> list[Part]:
         """The parts of these kinds that came without an id since then; each is given once."""

@@ -20,6 +20,7 @@ class Arrival:
     qos: int
     epoch: int  # the connection it came on; mids mean nothing on another
     arrived_s: float  # monotonic
+    is_redelivered: bool = False  # the MQTT broker may have sent it before
 
 
 class Intake:

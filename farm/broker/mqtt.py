@@ -164,7 +164,9 @@ class MqttLink:
 
     def publish(self, publication: Publication) -> int:
         """Hand a publication over; a `Confirmed` with the returned mid follows."""
-        info = self._client.publish(publication.topic, publication.payload, qos=1)
+        info = self._client.publish(
+            publication.topic, publication.payload, qos=1, retain=publication.retain
+        )
         return info.mid
 
     # ---- the thread -----------------------------------------------------------------------
@@ -333,7 +335,13 @@ class MqttLink:
             return
         payload = bytes(message.payload)  # of bytes, no copy is made
         arrival = Arrival(
-            message.topic, payload, message.mid, message.qos, self._epoch, time.monotonic()
+            topic=message.topic,
+            payload=payload,
+            mid=message.mid,
+            qos=message.qos,
+            epoch=self._epoch,
+            arrived_s=time.monotonic(),
+            is_redelivered=message.dup,
         )
         if self._intake.put(arrival):
             self._wake()

@@ -1,29 +1,45 @@
 """The `Outbox`: answers on their way to MQTT, in order, few in flight, each until its PUBACK.
 
-A decision without I/O; the MQTT link publishes what `next_to_send` gives. A publication that no
-broker could take is set aside here, before it can wedge the client's queue for ever.
+The MQTT link publishes what `next_to_send` gives. A publication that no broker could take is set
+aside here, before it can wedge the client's queue for ever. While MQTT is away the answers wait in
+the journal, and memory holds no more than the first of them.
 """
 
 from __future__ import annotations
 
-from collections import deque
+import functools
+from collections import OrderedDict, deque
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from farm.adapter import Publication, Terminal
 
 CONFIRMED_WITHIN_S = 1.0  # a PUBACK takes milliseconds, and 50 with a slow disk
+KEPT_LETTERS = 1000  # about 2 MB; at 100 holes/s ten seconds of answers
 MAX_TOPIC_BYTES = 65_535  # MQTT 5, section 1.5.4
 MAX_TOPIC_LEVELS = 200  # mosquitto closes the connection beyond that
 MAX_PACKET_BYTES = 268_435_455  # MQTT 5, section 1.5.5: what a length can say
+MAX_CACHED_TOPICS = 20_000  # two of each of 10 000 tools
 PACKET_OVERHEAD_BYTES = 64  # fixed header, mid, property length: far less than this
 
 
 def defect(publication: Publication, max_packet_bytes: int | None) -> str | None:
     """Why MQTT could not take this publication, or None."""
     topic = publication.topic
+    if reason := _topic_defect(topic):
+        return reason
+    size = len(publication.payload) + len(topic.encode()) + PACKET_OVERHEAD_BYTES
+    limit = MAX_PACKET_BYTES if max_packet_bytes is None else max_packet_bytes
+    if size > limit:
+        return f"it has {size} bytes and the MQTT broker takes {limit}"
+    return None
+
+
+@functools.lru_cache(maxsize=MAX_CACHED_TOPICS)
+def _topic_defect(topic: str) -> str | None:
     if not topic:
         return "its topic is empty"
     if any(c in "+#" or _is_unfit(c) for c in topic):
@@ -33,10 +49,6 @@ def defect(publication: Publication, max_packet_bytes: int | None) -> str | None
     topic_bytes = len(topic.encode())
     if topic_bytes > MAX_TOPIC_BYTES:
         return f"its topic has {topic_bytes} bytes, at most {MAX_TOPIC_BYTES}"
-    size = len(publication.payload) + topic_bytes + PACKET_OVERHEAD_BYTES
-    limit = MAX_PACKET_BYTES if max_packet_bytes is None else max_packet_bytes
-    if size > limit:
-        return f"it has {size} bytes and the MQTT broker takes {limit}"
     return None
 
 
@@ -56,84 +68,150 @@ def _is_unfit(character: str) -> bool:
 class Letter:
     """All publications of one finished join, or of one rejected part."""
 
+    letter_id: int  # of the hole, or of the rejection; 0: not kept in the journal
     source: str
     part_id: str
-    terminal: Terminal | None  # None: a rejected part, which is no join
+    terminal: Terminal | None  # None: a rejected part, or news of the farm's own
     first_s: float
     last_s: float
     answered_s: float
-    open: int = 0
+    publications: tuple[Publication, ...] | None = None  # None: they wait on disk
+    unsent: deque[int] = field(default_factory=deque)  # which of them are still to be handed over
+    open: int = 0  # publications that are not confirmed
     refusals: list[str] = field(default_factory=list)
 
 
 class Outbox:
-    """See the module."""
+    """See the module.
 
-    def __init__(self, *, max_inflight: int) -> None:
+    Args:
+        max_inflight: publications that may be unconfirmed at once.
+        load: fetches the publications of a letter that waits on disk; may raise JournalError.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_inflight: int,
+        load: Callable[[int], tuple[Publication, ...]] | None = None,
+    ) -> None:
         self._configured = max_inflight
         self._max_inflight = max_inflight
+        self._load = load
         self.max_packet_bytes: int | None = None  # what the MQTT broker said it takes
-        self._queue: deque[tuple[Publication, Letter]] = deque()
-        self._inflight: dict[int, tuple[Publication, Letter]] = {}
+        self._queue: OrderedDict[int, Letter] = OrderedDict()  # by identity: those with unsent ones
+        self._inflight: dict[int, tuple[Letter, int]] = {}
+        self._unconfirmed = 0
+        self._set_aside: list[Letter] = []
 
     def __len__(self) -> int:
         """Publications that are not confirmed yet."""
-        return len(self._queue) + len(self._inflight)
+        return self._unconfirmed
 
     def late(self, now_s: float) -> int:
         """How many holes wait for their confirmation longer than a healthy broker lets them."""
         return len(
             {
                 id(letter)
-                for _, letter in chain(self._inflight.values(), self._queue)
+                for letter in self._letters()
                 if letter.terminal is not None and now_s - letter.answered_s > CONFIRMED_WITHIN_S
             }
         )
 
     def oldest_s(self, now_s: float) -> float:
         """How long the oldest unconfirmed publication has been waiting; 0 without any."""
-        waiting = chain(self._inflight.values(), self._queue)
-        return max((now_s - letter.answered_s for _, letter in waiting), default=0.0)
+        return max((now_s - letter.answered_s for letter in self._letters()), default=0.0)
 
     @property
     def inflight(self) -> int:
         """Publications that were handed over and are not confirmed."""
         return len(self._inflight)
 
+    @property
+    def in_memory(self) -> int:
+        """Letters that wait with their publications in memory."""
+        return sum(letter.publications is not None for letter in self._queue.values())
+
     def limit(self, max_inflight: int | None) -> None:
         """The MQTT broker of this connection takes no more than this many at once; None: any."""
         self._max_inflight = min(self._configured, max_inflight or self._configured)
 
     def add(self, publications: tuple[Publication, ...], letter: Letter) -> bool:
-        """Queue a letter. True: it is complete at once, since nothing of it can be sent."""
-        for publication in publications:
-            if reason := defect(publication, self.max_packet_bytes):
-                letter.refusals.append(f"not publishable: {reason}")
-            else:
-                letter.open += 1
-                self._queue.append((publication, letter))
-        return letter.open == 0
+        """Queue a letter. True: it is complete at once, since there is nothing to send."""
+        may_wait_on_disk = self._load is not None and letter.letter_id
+        if not (may_wait_on_disk and len(self._queue) >= KEPT_LETTERS):
+            letter.publications = publications
+        return self.add_found(letter, len(publications))
+
+    def add_found(self, letter: Letter, count: int) -> bool:
+        """Queue a letter whose publications are on disk. True: it has none."""
+        letter.unsent.extend(range(count))
+        letter.open = count
+        self._unconfirmed += count
+        if count:
+            self._queue[id(letter)] = letter
+        return count == 0
 
     def next_to_send(self) -> Publication | None:
-        """The next publication, while fewer than the limit are in flight."""
-        if not self._queue or len(self._inflight) >= self._max_inflight:
-            return None
-        return self._queue[0][0]
+        """The next publication, while fewer than the limit are in flight.
+
+        One that MQTT could not take is set aside, see `take_set_aside`.
+
+        Raises:
+            JournalError: it waits on disk and can't be read now; later perhaps.
+        """
+        while self._queue and len(self._inflight) < self._max_inflight:
+            letter = next(iter(self._queue.values()))
+            if letter.publications is None:
+                assert self._load is not None  # else it would have been kept
+                letter.publications = self._load(letter.letter_id)
+            publication = letter.publications[letter.unsent[0]]
+            reason = defect(publication, self.max_packet_bytes)
+            if reason is None:
+                return publication
+            self._take_off(letter)
+            if finished := self._close(letter, f"not publishable: {reason}"):
+                self._set_aside.append(finished)
+        return None
+
+    def take_set_aside(self) -> list[Letter]:
+        """The letters that are complete since their last publication could not be sent."""
+        taken, self._set_aside = self._set_aside, []
+        return taken
 
     def sent(self, mid: int) -> None:
         """The publication of `next_to_send` was handed over under this message id."""
         former = self._inflight.pop(mid, None)
-        self._inflight[mid] = self._queue.popleft()
+        letter = next(iter(self._queue.values()))
+        self._inflight[mid] = (letter, self._take_off(letter))
         if former is not None:  # a client that gives an id anew has forgotten who had it
-            self._queue.appendleft(former)
+            forgotten, number = former
+            forgotten.unsent.appendleft(number)
+            self._queue[id(forgotten)] = forgotten
+            self._queue.move_to_end(id(forgotten), last=False)
 
     def confirmed(self, mid: int, refusal: str | None) -> Letter | None:
         """A PUBACK came. Returns the letter when this was its last publication."""
         found = self._inflight.pop(mid, None)
         if found is None:
             return None
-        letter = found[1]
+        reason = None if refusal is None else f"refused by the MQTT broker: {refusal}"
+        return self._close(found[0], reason)
+
+    def _take_off(self, letter: Letter) -> int:
+        """The first unsent publication of a letter is sent, or never will be."""
+        number = letter.unsent.popleft()
+        if not letter.unsent:
+            del self._queue[id(letter)]
+        return number
+
+    def _close(self, letter: Letter, refusal: str | None) -> Letter | None:
+        self._unconfirmed -= 1
         letter.open -= 1
         if refusal is not None:
-            letter.refusals.append(f"refused by the MQTT broker: {refusal}")
+            letter.refusals.append(refusal)
         return letter if letter.open == 0 else None
+
+    def _letters(self) -> Iterator[Letter]:
+        yield from (letter for letter, _ in self._inflight.values())
+        yield from self._queue.values()

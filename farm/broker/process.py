@@ -5,28 +5,34 @@
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import hashlib
 import json
 import socket
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import zmq
 
-from farm import log, wire
+from farm import failpoints, log, wire
 from farm.adapter import load_adapter
-from farm.broker import carryover, snapshot
+from farm.broker import snapshot
 from farm.broker.desk import Desk, Introduction
 from farm.broker.flow import Flow
-from farm.broker.intake import Intake, IntakeClock
+from farm.broker.intake import Arrival, Intake, IntakeClock
 from farm.broker.mqtt import Confirmed, Down, Evicted, MqttLink, Up
+from farm.broker.slots import Slots
+from farm.clock import WallClock
 from farm.config.show import worker_view
-from farm.errors import ExitCode, WireError
+from farm.errors import ConfigError, ExitCode, JournalError, WireError
+from farm.journal.journal import Journal, NoJournal
+from farm.journal.records import Setting
 from farm.sockets import Role, open_socket
 from farm.waker import Waker
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from farm.config import Config
@@ -37,6 +43,8 @@ ARRIVALS_PER_TURN = 200  # so that results and control get their turn under a fl
 RESULTS_PER_TURN = 500
 RECENT_S = 60.0  # latencies are shown over the last one to two of these
 STOP_TIMEOUT_S = 3.0
+MARK_EVERY_S = 1.0  # how much a start has to look through again, at most
+JOURNAL_STOP_S = 3.0  # a disk that works writes what is left in milliseconds
 
 
 class BrokerProcess:
@@ -50,9 +58,10 @@ class BrokerProcess:
         state_dir: Path,
         client_id: str,
         instance: str,
+        reload: Callable[[], Config],
     ) -> None:
         self._config = config
-        self._carryover = state_dir / carryover.FILE_NAME
+        self._reload = reload
         self._endpoints = endpoints
         self._instance = instance
         self._log = log.get()
@@ -64,6 +73,13 @@ class BrokerProcess:
             max_bytes=config.intake.max_queued_bytes,
         )
         self._clock = IntakeClock()
+        self._wall = WallClock()
+        self._slots = Slots(state_dir)
+        self._journal: Journal | NoJournal = NoJournal()
+        if config.journal.durability != "off":
+            self._journal = Journal(
+                config.journal, state_dir, utc=self._wall.utc, wake=self._waker.wake
+            )
         self._link = MqttLink(
             config.mqtt.broker,
             client_id=client_id,
@@ -73,14 +89,24 @@ class BrokerProcess:
             wake=self._waker.wake,
         )
         self._started_s = time.monotonic()
-        self._flow = Flow(config, self._adapter, self._started_s)
+        self._flow = Flow(
+            config,
+            self._adapter,
+            self._started_s,
+            journal=self._journal,
+            clock=self._wall,
+            instance=instance,
+            read_slot=self._slots.read,
+        )
         self._desk = Desk(
             self._flow,
+            self,
             _introduction(config, endpoints),
+            slots=self._slots,
             expected_workers=config.mqtt.processing.workers,
-            take_snapshot=self._snapshot,
-            start_drain=self.drain,
         )
+        self._unacknowledged: deque[tuple[int, Arrival]] = deque()  # after which position each
+        self._is_paused = False
         self._mqtt_state: dict[str, Any] = {"state": "connecting", "reconnects": 0}
         self._connections = 0
         self._draining = False
@@ -91,6 +117,7 @@ class BrokerProcess:
         self._next_status_s = self._started_s + config.throughput.status_interval_s
         self._next_forget_s = self._started_s
         self._next_turn_s = self._started_s + RECENT_S
+        self._next_mark_s = self._started_s
         self._ready_by_s = self._started_s + config.workers.ready_timeout_s
 
     # ---- the loop -----------------------------------------------------------------------------
@@ -105,7 +132,7 @@ class BrokerProcess:
         for readable in (self._results, self._control, self._waker.fd):
             poller.register(readable, zmq.POLLIN)
         self._log.info("broker_started", control=self._endpoints.control, instance=self._instance)
-        self._take_carryover()
+        self._recover()
         self._link.start()
         try:
             while not self._stop and not self._is_drained():
@@ -114,13 +141,12 @@ class BrokerProcess:
                 self._take_control()
                 self._take_results()
                 self._take_mqtt()
+                self._take_commits()
                 self._let_time_pass()
                 self._dispatch()
                 self._publish()
         finally:
-            self._say_stopped()
-            self._link.stop(STOP_TIMEOUT_S)
-            context.destroy(linger=200)
+            self._end(context)
         return self._exit_code
 
     def asked_to_end(self) -> None:
@@ -141,32 +167,100 @@ class BrokerProcess:
         self._link.hold()
         self._waker.wake()
 
+    def pause(self, *, is_paused: bool) -> None:
+        """Take in nothing more until further notice, also after a restart; or go on."""
+        self._is_paused = is_paused
+        self._journal.append(Setting("paused", "1" if is_paused else "0"))
+        self._log.info("intake_paused" if is_paused else "intake_resumed")
+        self._waker.wake()
+
+    def reload(self) -> Introduction:
+        """Read the configuration again, for the workers that join from now on.
+
+        Raises:
+            ConfigError: it is wrong; nothing has changed.
+        """
+        config = self._reload()
+        self._log.info("configuration_reloaded")
+        return _introduction(config, self._endpoints)
+
+    def dead_letter(self, hole_id: int) -> tuple[str, str, dict[str, int]]:
+        """Source, part id and messages of an unresolved dead letter.
+
+        Raises:
+            LookupError: there is none of this id; the message says why.
+        """
+        if isinstance(self._journal, Journal):
+            found = self._journal.dead_letter(hole_id)
+            if found is not None:
+                return found
+            raise LookupError("no dead letter with this id waits for a decision")
+        raise LookupError("nothing is kept: journal.durability is off")
+
     def _is_drained(self) -> bool:
         if not self._draining:
             return False
         now_s = time.monotonic()
         if not self._suspended:
             self._suspended = True
-            save = functools.partial(carryover.save, self._carryover)
-            self._flow.suspend(save, now_s=now_s, intake_s=self._clock.read(now_s))
-        return self._flow.unanswered == 0 and len(self._flow.outbox) == 0
+            self._flow.suspend(now_s, self._clock.read(now_s))
+        is_written = self._journal.durable >= self._journal.position
+        return self._flow.unanswered == 0 and len(self._flow.outbox) == 0 and is_written
 
-    def _take_carryover(self) -> None:
-        try:
-            parts = carryover.take(self._carryover)
-        except (OSError, ValueError) as error:
-            self._log.error("carryover_unreadable", file=str(self._carryover), reason=str(error))
+    def _recover(self) -> None:
+        if isinstance(self._journal, NoJournal):
             return
-        if parts:
-            self._log.info("carryover_taken", parts=len(parts))
-            self._flow.resume(parts, time.monotonic())
+        now_s = time.monotonic()
+        found = self._journal.recover(
+            optional_kinds=self._flow.optional_kinds,
+            past_s=self._flow.remembers_s,
+            judged_since_s=self._wall.utc() - self._flow.judges_s,
+        )
+        for sentence in found.damaged:
+            self._log.error("journal_damaged", what=sentence)
+        self._journal.start()
+        self._flow.resume(found, now_s)
+        self._find_golden_hole(self._journal, now_s)
+        self._is_paused = found.is_paused
+        self._log.info(
+            "journal_recovered",
+            life=self._journal.life,
+            unpaired=len(found.waiting),
+            unanswered=len(found.holes),
+            unconfirmed=len(found.letters),
+            dead_letters=found.dead_letters,
+            paused=found.is_paused,
+            took_s=round(time.monotonic() - now_s, 3),
+        )
 
-    def _say_stopped(self) -> None:
+    def _find_golden_hole(self, journal: Journal, now_s: float) -> None:
+        newest = journal.newest_value()
+        if newest is None:
+            return
+        messages, value, model_hash = newest
+        with contextlib.suppress(JournalError):  # then the next hole that is answered will do
+            parts = journal.parts(messages)
+            self._flow.dispatcher.golden.keep(parts, value, model_hash, now_s)
+
+    def _end(self, context: zmq.Context[zmq.Socket[bytes]]) -> None:
         log.flush_limited()
+        self._link.stop(STOP_TIMEOUT_S)
+        context.destroy(linger=200)
+        is_written = True
+        if isinstance(self._journal, Journal):
+            is_written = self._journal.close(JOURNAL_STOP_S)
+        self._slots.close()
         open_holes, unconfirmed = self._flow.unanswered, len(self._flow.outbox)
+        is_lossless = is_written and self._journal.is_durable
         is_drained = self._draining and not open_holes and not unconfirmed
         say = self._log.warning if open_holes or unconfirmed else self._log.info
-        say("broker_stopped", drained=is_drained, unanswered=open_holes, unconfirmed=unconfirmed)
+        say(
+            "broker_stopped",
+            drained=is_drained,
+            unanswered=open_holes,
+            unconfirmed=unconfirmed,
+            kept=is_lossless,
+        )
 
     # ---- control socket -----------------------------------------------------------------------
 
@@ -179,6 +273,9 @@ class BrokerProcess:
             try:
                 request = wire.decode([f for f in frames if f])
                 reply = wire.encode(self._desk.answer(request, time.monotonic()))
+            except ConfigError as error:
+                self._log.error("reload_refused", reason=str(error))
+                reply = wire.encode(wire.Refused(str(error)))
             except WireError as error:
                 self._flow.counts["bad_frames"] += 1
                 self._limited.warning("control_frame_refused", reason=str(error))
@@ -203,14 +300,14 @@ class BrokerProcess:
     def _take_result(self, message: wire.Message, now_s: float) -> None:
         match message:
             case wire.Claim():
-                self._flow.claimed(message, now_s)
+                self._flow.dispatcher.claimed(message, now_s)
             case wire.Bounce():
-                self._flow.bounced(message, now_s)
+                self._flow.dispatcher.bounced(message, now_s)
             case wire.Result():
-                self._flow.finished(message, now_s)
+                self._flow.dispatcher.finished(message, now_s)
             case wire.Bye():
                 if worker := self._flow.roster.get(message.worker_id):
-                    self._flow.worker_gone(worker, message.reason, now_s)
+                    self._flow.dispatcher.worker_gone(worker, message.reason, now_s)
             case _:
                 raise WireError(f"{type(message).__name__} on the results socket")
 
@@ -236,6 +333,19 @@ class BrokerProcess:
                     self._stop = True
         self._take_arrivals()
 
+    def _take_commits(self) -> None:
+        """Acknowledge and publish what the journal has written by now."""
+        if isinstance(self._journal, Journal) and self._journal.is_broken:
+            self._exit_code = ExitCode.JOURNAL
+            self._stop = True
+        durable = self._journal.durable
+        while self._unacknowledged and self._unacknowledged[0][0] <= durable:
+            _, arrival = self._unacknowledged.popleft()
+            failpoints.reach(failpoints.JOURNALED)
+            self._link.acknowledge(arrival)
+            failpoints.reach(failpoints.ACKNOWLEDGED)
+        self._flow.release(time.monotonic())
+
     def _note_up(self, event: Up) -> None:
         self._flow.outbox.max_packet_bytes = event.max_packet_bytes
         self._flow.outbox.limit(event.receive_maximum)
@@ -259,14 +369,15 @@ class BrokerProcess:
 
     def _take_arrivals(self) -> None:
         now_s = time.monotonic()
-        is_open = self._link.connected and not self._flow.is_full and not self._draining
+        is_open = self._link.connected and self._takes_in
         self._clock.set_open(now_s, is_open=is_open)
         for _ in range(ARRIVALS_PER_TURN):
-            if self._draining or self._flow.is_full:
+            if not self._takes_in:
                 return
             arrival = self._intake.take()
             if arrival is None:
                 return
+            failpoints.reach(failpoints.RECEIVED)
             now_s = time.monotonic()
             self._flow.arrived(
                 arrival.topic,
@@ -274,9 +385,14 @@ class BrokerProcess:
                 arrived_s=arrival.arrived_s,
                 intake_s=self._clock.read(now_s),
                 now_s=now_s,
+                is_redelivered=arrival.is_redelivered,
             )
-            self._link.acknowledge(arrival)
+            self._unacknowledged.append((self._journal.position, arrival))
         self._waker.wake()
+
+    @property
+    def _takes_in(self) -> bool:
+        return not (self._draining or self._is_paused or self._flow.is_full)
 
     # ---- time, jobs, answers ------------------------------------------------------------------
 
@@ -284,9 +400,14 @@ class BrokerProcess:
         now_s = time.monotonic()
         # what still lies in the intake has arrived in time: nothing may expire ahead of it
         self._flow.expire(now_s, self._clock.read(now_s) - self._intake.delay_s(now_s))
-        self._flow.reclaim(now_s)
-        for worker, cause in self._flow.faulty(now_s):
+        self._flow.dispatcher.reclaim(now_s)
+        self._flow.relieve(now_s)
+        for worker, cause in self._flow.dispatcher.faulty(now_s):
             self._desk.fence(worker, cause, now_s)
+        self._wall.look()
+        if now_s >= self._next_mark_s:
+            self._next_mark_s = now_s + MARK_EVERY_S
+            self._flow.mark()
         if now_s >= self._next_forget_s:
             self._next_forget_s = now_s + self._config.mqtt.listener.cleanup_interval
             self._flow.correlator.forget(self._clock.read(now_s))
@@ -299,46 +420,57 @@ class BrokerProcess:
             self._log_status(now_s)
 
     def _dispatch(self) -> None:
-        while (offer := self._flow.next_job()) is not None:
+        while (offer := self._flow.dispatcher.next_job(time.monotonic())) is not None:
             entry, jobs = offer
             try:
                 self._jobs.send_multipart(wire.encode_jobs(jobs), zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 return  # no worker is connected yet: the job stays in the backlog
-            self._flow.sent(entry, time.monotonic())
+            self._flow.dispatcher.sent(entry, time.monotonic())
 
     def _publish(self) -> None:
         # not `link.connected`: the limits that came with the connection must be in force first
         if self._mqtt_state["state"] != "connected":
             return
-        while (publication := self._flow.publication()) is not None:
+        while (publication := self._flow.publication(time.monotonic())) is not None:
             self._flow.outbox.sent(self._link.publish(publication))
+            failpoints.reach(failpoints.PUBLISHED)
 
     # ---- what it tells ------------------------------------------------------------------------
 
-    def _snapshot(self, now_s: float) -> dict[str, Any]:
+    def snapshot(self, now_s: float) -> dict[str, Any]:
+        """What `farm stats` shows."""
         broker = self._config.mqtt.broker
-        return snapshot.build(
-            self._flow,
-            now_s=now_s,
-            started_s=self._started_s,
+        journal = self._journal
+        around = snapshot.Surroundings(
             instance=self._instance,
             mqtt={"address": f"{broker.host}:{broker.port}", **self._mqtt_state},
             intake={
                 "queued": len(self._intake),
                 "payload_bytes": self._intake.payload_bytes,
                 "braked": self._flow.is_full,
+                "paused": self._is_paused,
+                "unacknowledged": len(self._unacknowledged),
                 "overruns": self._link.overruns,
                 "lost_qos0": self._link.lost_qos0,
             },
-            expected_workers=self._config.mqtt.processing.workers,
+            journal={
+                "durability": self._config.journal.durability,
+                "queued": journal.position - journal.durable,
+                "commits": journal.commits if isinstance(journal, Journal) else 0,
+                "failure": journal.failure,
+                "life": journal.life,
+            },
+            expected_workers=self._desk.expected_workers,
+            failed_slots=self._desk.failed_slots,
             is_starting=not self._desk.was_complete and now_s < self._ready_by_s,
             is_draining=self._draining,
         )
+        return snapshot.build(self._flow, around, now_s=now_s, started_s=self._started_s)
 
     def _log_status(self, now_s: float) -> None:
         log.flush_limited()
-        shot = self._snapshot(now_s)
+        shot = self.snapshot(now_s)
         pace, jobs = shot["throughput"], shot["jobs"]
         self._log.info(
             "status",

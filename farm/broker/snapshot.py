@@ -5,7 +5,7 @@ Built in the broker from the flow; drawn by `farm.telemetry.view`. Reading it ne
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from farm import __version__
@@ -13,36 +13,76 @@ from farm.adapter import Terminal
 from farm.broker.throughput import Pace, Throughput
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from farm.broker.flow import Flow
 
-SNAPSHOT_VERSION = 1
+SNAPSHOT_VERSION = 2
 UNCONFIRMED_PROBLEM_S = 3.0  # long after a slow disk would have answered
 
 
-def problems(
-    flow: Flow, pace: Throughput, now_s: float, *, mqtt: str, expected_workers: int
-) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the snapshot tells of the process around the flow."""
+
+    instance: str
+    mqtt: dict[str, Any]
+    intake: dict[str, Any]
+    journal: dict[str, Any]
+    expected_workers: int
+    failed_slots: Sequence[tuple[int, str]]  # number, and how its last process ended
+    is_starting: bool
+    is_draining: bool
+
+
+def problems(flow: Flow, around: Surroundings, pace: Throughput, now_s: float) -> list[str]:
     """What keeps the farm from being healthy, as sentences; empty when it is."""
-    found = []
-    if mqtt != "connected":
-        found.append(f"MQTT is {mqtt}")
-    ready = flow.roster.ready
+    return [
+        *_intake_problems(flow, around, now_s),
+        *_worker_problems(flow, around),
+        *_answer_problems(flow, around, pace, now_s),
+    ]
+
+
+def _intake_problems(flow: Flow, around: Surroundings, now_s: float) -> Iterator[str]:
+    if failure := around.journal["failure"]:
+        yield f"the journal can't be written ({failure}): nothing is taken in or published"
+    if around.mqtt["state"] != "connected":
+        yield f"MQTT is {around.mqtt['state']}"
+    if around.intake["paused"]:
+        yield "intake is paused by an operator: farm resume"
+    if flow.brake.is_shedding:
+        yield f"holes are shed ({flow.brake.policy} first): more come than can be done"
+    elif flow.brake.is_on and not failure:
+        yield f"intake waits for {flow.brake.on_for_s(now_s):.0f} s: too many holes are open"
+
+
+def _worker_problems(flow: Flow, around: Surroundings) -> Iterator[str]:
+    ready, expected = flow.roster.ready, around.expected_workers
     if ready == 0:
-        found.append("no worker is READY")
-    elif ready < expected_workers:
-        found.append(f"{ready} of {expected_workers} workers are READY")
+        yield "no worker is READY"
+    elif ready < expected:
+        yield f"{ready} of {expected} workers are READY"
+    for number, how in around.failed_slots:
+        yield f"worker {number} is FAILED, its last process ended by: {how}"
+    if reason := flow.dispatcher.breaker.reason:
+        yield reason
+
+
+def _answer_problems(
+    flow: Flow, around: Surroundings, pace: Throughput, now_s: float
+) -> Iterator[str]:
     oldest_s = flow.outbox.oldest_s(now_s)
-    if mqtt == "connected" and oldest_s > UNCONFIRMED_PROBLEM_S:
-        found.append(
+    if around.mqtt["state"] == "connected" and oldest_s > UNCONFIRMED_PROBLEM_S:
+        yield (
             f"{len(flow.outbox)} answers are not confirmed by the MQTT broker, the oldest for "
             f"{oldest_s:.0f} s: look at its disk and load"
         )
     if pace.pace is not Pace.HEALTHY:
-        found.append(
+        yield (
             f"falling behind: {pace.processing_rate:.1f} holes/s done, "
             f"{pace.arrival_rate:.1f} arrive, {pace.backlog} wait"
         )
-    return found
 
 
 def overall_state(
@@ -80,32 +120,23 @@ def workers(flow: Flow, now_s: float) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (len(str(row["name"])), str(row["name"])))
 
 
-def build(
-    flow: Flow,
-    *,
-    now_s: float,
-    started_s: float,
-    instance: str,
-    mqtt: dict[str, Any],
-    intake: dict[str, Any],
-    expected_workers: int,
-    is_starting: bool,
-    is_draining: bool,
-) -> dict[str, Any]:
+def build(flow: Flow, around: Surroundings, *, now_s: float, started_s: float) -> dict[str, Any]:
     """The snapshot of a flow at a time."""
     pace = flow.monitor.assess(now_s, waiting=flow.backlog(now_s))
-    wrong = problems(flow, pace, now_s, mqtt=mqtt["state"], expected_workers=expected_workers)
+    wrong = problems(flow, around, pace, now_s)
     counts = {**flow.correlator.counts, **flow.counts}
     return {
         "snapshot_version": SNAPSHOT_VERSION,
         "farm_version": __version__,
-        "instance": instance,
+        "instance": around.instance,
         "up_s": now_s - started_s,
-        "state": overall_state(pace, wrong, is_starting=is_starting, is_draining=is_draining),
+        "state": overall_state(
+            pace, wrong, is_starting=around.is_starting, is_draining=around.is_draining
+        ),
         "problems": wrong,
         "throughput": {**asdict(pace), "pace": pace.pace.value},
-        "mqtt": mqtt,
-        "intake": intake,
+        "mqtt": around.mqtt,
+        "intake": around.intake,
         "buffers": {
             "parts_by_kind": {k: flow.correlator.buffer.parts_by_kind[k] for k in flow.kinds},
             "open_joins": flow.correlator.buffer.open_joins,
@@ -116,15 +147,22 @@ def build(
             "active": flow.ledger.claimed,
             "completed": flow.terminals.total(),
             "unanswered": flow.unanswered,
+            "late": flow.ledger.late,
+            "overtaken": flow.overtaken,
             "payload_bytes": flow.ledger.open_bytes,
+            "memory_bytes": flow.ledger.memory_bytes,
+            "timeout_s": flow.dispatcher.deadline.timeout_s,
             "unconfirmed_publications": len(flow.outbox),
         },
         "holes": {
             "arrived": counts.get("holes", 0),
             **{terminal.value: flow.terminals[terminal] for terminal in Terminal},
         },
+        "dead_letters": flow.dead_letters,
+        "journal": around.journal,
         "counts": counts,
         "latency": {stage: histogram.summary() for stage, histogram in flow.stages.items()},
         "workers": workers(flow, now_s),
-        "workers_expected": expected_workers,
+        "workers_expected": around.expected_workers,
+        "slots_failed": [list(slot) for slot in around.failed_slots],
     }

@@ -28,6 +28,7 @@ STATS_EVERY_S = 0.25
 MEMORY_EVERY_S = 5.0  # reading PSS stops the process for a moment: seldom
 PLAIN_LINE_EVERY_S = 5.0
 ANSWER_TIMEOUT_S = 40.0  # longer than the farm's window for the messages of a hole
+NULL_MODEL = "farm.models.null:NullModel"
 LATE_MS = 50.0  # from here on the generator itself bent the load
 
 
@@ -38,6 +39,7 @@ class Observed:
     peak_backlog: int = 0
     peak_memory: dict[str, tuple[int, int]] = field(default_factory=dict)
     snapshot: dict[str, Any] = field(default_factory=dict)
+    cpu_s: dict[str, float] = field(default_factory=dict)  # under load, by kind of process
 
     @property
     def peak_bytes(self) -> int:
@@ -103,6 +105,19 @@ class Observed:
     is_flag=True,
     help="mosquitto syncs the disk for every message; it then carries few.",
 )
+@click.option(
+    "--durability",
+    type=click.Choice(["power", "process", "off"]),
+    default="process",
+    show_default=True,
+    help="What the farm's journal survives.",
+)
+@click.option(
+    "--model",
+    default="",
+    metavar="SPEC",
+    help="As `model:` in the configuration; null: one that does nothing.  [default: built-in]",
+)
 @click.option("--poisson", is_flag=True, help="Holes at random moments instead of evenly spaced.")
 @click.option(
     "--seed", type=click.IntRange(0), default=1, show_default=True, help="Of holes and schedule."
@@ -119,6 +134,8 @@ def command(
     holes_dir: Path | None,
     engine: str,
     durable_mqtt: bool,
+    durability: str,
+    model: str,
     poisson: bool,
     seed: int,
     as_json: bool,
@@ -135,10 +152,15 @@ def command(
       farm bench --rate 100 --duration 60
       farm bench --rate 20 --trace-kb 200 --workers 4 --json
       farm bench --holes-dir samples --rate 50
+      farm bench --rate 2000 --duration 5 --model null --durability off
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console(stderr=True)
-    with Rig(workers=workers, engine=engine, durable_mqtt=durable_mqtt) as rig:
+    wanted = {
+        "journal": {"durability": durability},
+        "model": NULL_MODEL if model == "null" else model,
+    }
+    with Rig(workers=workers, engine=engine, durable_mqtt=durable_mqtt, settings=wanted) as rig:
         address = rig.broker.address
         load = Load(
             host=address.host,
@@ -155,7 +177,8 @@ def command(
         bench = _Bench(rig, load, console)
         found, observed, generated = bench.run(warm_up_s)
     settings = {**asdict(load), "workers": workers, "engine": rig.broker.engine.value}
-    settings |= {"durable_mqtt": durable_mqtt, "warm_up_s": warm_up_s, "duration_s": duration}
+    settings |= {"durability": durability, "model": model, "durable_mqtt": durable_mqtt}
+    settings |= {"warm_up_s": warm_up_s, "duration_s": duration}
     if as_json:
         click.echo(json.dumps(_as_json(found, observed, generated, settings)))
     else:
@@ -183,9 +206,12 @@ class _Bench:
                 self._rig.wait_ready()
                 generator.wait_ready()
             listener.connect()
+            before_s = self._rig.cpu_s()
             generator.go()
             begin_s = time.monotonic()
             self._watch(generator, listener)
+            after_s = self._rig.cpu_s()
+            self._observed.cpu_s = {k: s - before_s.get(k, 0.0) for k, s in after_s.items()}
             sent_s = generator.sent()
             found = outcome(sent_s, listener.answers(), measure_from_s=begin_s + warm_up_s)
             generated = generator.report()
@@ -241,7 +267,8 @@ def _title(generated: GeneratorReport, settings: dict[str, Any]) -> str:
     return (
         f"{settings['rate_hz']:g} holes/s for {settings['duration_s']:g} s,"
         f" {settings['workers']} workers, {settings['tools']} tools,"
-        f" {generated.bytes_per_hole / 1000:.0f} kB a hole, {broker}"
+        f" {generated.bytes_per_hole / 1000:.0f} kB a hole, {broker},"
+        f" durability {settings['durability']}"
     )
 
 
@@ -252,6 +279,8 @@ def _table(found: Outcome, observed: Observed, generated: GeneratorReport) -> Ta
     for name, value in outcome_rows(found):
         table.add_row(name, Text(value))
     table.add_row("peak backlog", f"{observed.peak_backlog} holes")
+    for kind, cpu_s in observed.cpu_s.items():
+        table.add_row("CPU a hole", f"{kind}: {1000 * cpu_s / max(found.answered, 1):.3f} ms")
     table.add_row("memory (PSS)", _memory_words(observed))
     for kind, (count, size) in observed.peak_memory.items():
         table.add_row("", f"{kind}: {size / 1e6:.0f} MB" + (f" in {count}" if count > 1 else ""))
@@ -283,6 +312,7 @@ def _as_json(
         "good": found.good,
         "peak_backlog": observed.peak_backlog,
         "memory": memory,
+        "cpu_s": observed.cpu_s,
         "generator": asdict(generated),
         "farm_latency": observed.snapshot.get("latency", {}),
     }

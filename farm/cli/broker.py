@@ -21,6 +21,8 @@ from farm.supervisor.parent import die_with_parent
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from farm.config import Config
+
 
 @click.command()
 @config_option
@@ -41,7 +43,11 @@ def command(
     if parent is not None and not die_with_parent(parent):
         sys.exit(1)
     overrides = {"mqtt.processing.workers": workers}
-    config = load(config_path, state_dir=state_dir, overrides=overrides).config
+
+    def read_config() -> Config:
+        return load(config_path, state_dir=state_dir, overrides=overrides).config
+
+    config = read_config()
     if parent is None:  # else the parent has; what vanished since must not end a running farm
         check_references(config)
     log.set_up(level=config.log.level, style=config.log.format, process="broker")
@@ -54,6 +60,7 @@ def command(
             state_dir=directory,
             client_id=config.mqtt.broker.client_id or client_id(directory),
             instance=config.instance or socket.gethostname(),
+            reload=read_config,
         )
         signal.signal(signal.SIGTERM, lambda *_: process.asked_to_end())
         signal.signal(signal.SIGINT, lambda *_: process.asked_to_end())

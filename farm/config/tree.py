@@ -438,9 +438,7 @@ class Config(Section):
         default_factory=DispatchConfig, description="Sockets and jobs."
     )
     journal: JournalConfig = Field(default_factory=JournalConfig, description="What is kept.")
-    overload: OverloadConfig = Field(
-        default_factory=OverloadConfig, description="Too many holes."
-    )
+    overload: OverloadConfig = Field(default_factory=OverloadConfig, description="Too many holes.")
     dead_letters: DeadLettersConfig = Field(
         default_factory=DeadLettersConfig, description="Holes without an answer."
     )

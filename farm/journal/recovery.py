@@ -73,7 +73,7 @@ class FoundPast:
     source: str
     part_id: str
     age_s: float  # at the end of that life
-    crcs: dict[str, int]  # of its messages, by kind
+    prints: dict[str, tuple[int, int]]  # checksum and length of its messages, by kind
 
 
 @dataclass(slots=True)
@@ -203,12 +203,12 @@ def _past(db: sqlite3.Connection, past_s: float) -> Iterator[FoundPast]:
             break
         found.append((source, part_id, age_s, unpack(parts)))
     for source, part_id, age_s, parts in reversed(found):
-        crcs = {}
+        prints = {}
         for kind, message_id in parts.items():
-            row = db.execute("SELECT crc FROM message WHERE id = ?", (message_id,)).fetchone()
-            if row:
-                crcs[kind] = row[0]
-        yield FoundPast(source, part_id, age_s, crcs)
+            query = "SELECT crc, length FROM message WHERE id = ?"
+            if row := db.execute(query, (message_id,)).fetchone():
+                prints[kind] = row
+        yield FoundPast(source, part_id, age_s, prints)
 
 
 def _judged(db: sqlite3.Connection, since_s: float) -> Iterator[tuple[Finished, float]]:

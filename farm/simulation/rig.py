@@ -12,17 +12,19 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import psutil
 import yaml
 
 from farm.config import Config
 from farm.config.environment import LEGACY, PREFIX
 from farm.control import fetch_stats
 from farm.errors import FarmError, NoFarmError
-from farm.simulation.memory import command_line, pss_bytes, tree_pids
 from farm.simulation.mqttd import EmbeddedBroker, Engine
+from farm.simulation.processes import command_line, process_cpu_s, pss_bytes, tree_pids
 from farm.simulation.tether import tethered
 from farm.state_dir import endpoints
 
@@ -30,11 +32,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
+    from farm.simulation.mqtt import BrokerAddress
+
 READY_TIMEOUT_S = 120.0  # loading torch from a cold disk takes half of it on a small machine
 STOP_TIMEOUT_S = 30.0
 STATS_TIMEOUT_S = 1.0
 POLL_S = 0.1
 LOG_LINES_SHOWN = 8
+MARK = "RIG_MARK"  # not FARM_: that would be a setting
 READY_STATES = frozenset({"idle", "busy"})
 
 
@@ -48,6 +53,11 @@ class Rig:
         engine: which MQTT broker program.
         durable_mqtt: see `EmbeddedBroker`.
         settings: further configuration by section, over ours.
+        via: gives the address under which the farm reaches the MQTT broker that runs at another.
+        keep: leave the directory where it is, for a post-mortem.
+
+    Attributes:
+        mark: in the environment of each of its processes, under `MARK`; see `survivors`.
     """
 
     def __init__(
@@ -57,20 +67,26 @@ class Rig:
         engine: Engine | str = Engine.AUTO,
         durable_mqtt: bool = False,
         settings: Mapping[str, Any] | None = None,
+        via: Callable[[BrokerAddress], BrokerAddress] = lambda address: address,
+        keep: bool = False,
     ) -> None:
         self.workers = workers
         self.home = Path(tempfile.mkdtemp(prefix="farm-"))
         self.state_dir = self.home / "state"
         self.log_file = self.home / "farm.log"
         self.broker = EmbeddedBroker(engine, directory=self.home / "mqtt", durable=durable_mqtt)
-        self._control = endpoints(Config(), self.state_dir).control
+        self.control = endpoints(Config(), self.state_dir).control
+        self.mark = uuid.uuid4().hex
         self._settings = dict(settings or {})
+        self._via = via
+        self._keep = keep
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         try:
             self.broker.start()
-            self._start_farm()
+            self._config_file.write_text(yaml.safe_dump(self._config()))
+            self.start_farm()
         except BaseException:
             self.close()
             raise
@@ -90,7 +106,38 @@ class Rig:
             self.stop()
         finally:
             self.broker.stop()
-            shutil.rmtree(self.home, ignore_errors=True)
+            if not self._keep:
+                shutil.rmtree(self.home, ignore_errors=True)
+
+    @property
+    def exit_status(self) -> int | None:
+        """Of a farm that has ended by itself or was killed; None while it runs."""
+        return self._process.poll() if self._process else None
+
+    def start_farm(self) -> None:
+        """Start the farm, for the first time or again after its end, as supervisord would."""
+        command = [sys.executable, "-m", "farm", "start", "--config", str(self._config_file)]
+        command += ["--state-dir", str(self.state_dir), "--workers", str(self.workers)]
+        with self.log_file.open("ab") as log:
+            self._process = subprocess.Popen(
+                tethered(command),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**_clean_environment(), MARK: self.mark},
+                # Ctrl-C in a terminal goes to the whole group: we end the farm, in good order.
+                process_group=0,
+            )
+
+    def kill_farm(self) -> None:
+        """End `farm start` as the kernel does when memory runs out, and nothing else of it."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def survivors(self) -> list[int]:
+        """Every living process of this farm, whoever its parent is now."""
+        return [process.pid for process in psutil.process_iter() if _is_marked(process, self.mark)]
 
     @property
     def pid(self) -> int:
@@ -101,7 +148,7 @@ class Rig:
     def stats(self) -> dict[str, Any] | None:
         """The farm's snapshot, or None while nobody answers."""
         try:
-            return fetch_stats(self._control, timeout_s=STATS_TIMEOUT_S)
+            return fetch_stats(self.control, timeout_s=STATS_TIMEOUT_S)
         except NoFarmError:
             return None
 
@@ -184,6 +231,16 @@ class Rig:
             found[kind] = (count + 1, size + pss_bytes(pid))
         return found
 
+    def cpu_s(self) -> dict[str, float]:
+        """CPU time that the processes have used so far, by kind, in seconds."""
+        snapshot = self.stats() or {}
+        workers = {row["pid"] for row in snapshot.get("workers", ())}
+        found: dict[str, float] = {}
+        for pid in tree_pids(self.pid):
+            kind = self._kind(pid, workers)
+            found[kind] = found.get(kind, 0.0) + process_cpu_s(pid)
+        return found
+
     def _kind(self, pid: int, workers: set[int]) -> str:
         if pid == self.pid:
             return "supervisor"
@@ -191,27 +248,23 @@ class Rig:
             return "workers"
         return "broker" if " broker" in command_line(pid) else "nursery"
 
-    def _start_farm(self) -> None:
-        config_file = self.home / "farm.yaml"
-        config_file.write_text(yaml.safe_dump(self._config()))
-        command = [sys.executable, "-m", "farm", "start", "--config", str(config_file)]
-        command += ["--state-dir", str(self.state_dir), "--workers", str(self.workers)]
-        with self.log_file.open("wb") as log:
-            self._process = subprocess.Popen(
-                tethered(command),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=_clean_environment(),
-                # Ctrl-C in a terminal goes to the whole group: we end the farm, in good order.
-                process_group=0,
-            )
+    @property
+    def _config_file(self) -> Path:
+        return self.home / "farm.yaml"
 
     def _config(self) -> dict[str, Any]:
-        address = self.broker.address
+        address = self._via(self.broker.address)
         broker = {"host": address.host, "port": address.port, "protocol": address.protocol}
         ours: dict[str, Any] = {"mqtt": {"broker": broker}, "log": {"level": "WARNING"}}
         return _merged(ours, self._settings)
+
+
+def _is_marked(process: psutil.Process, mark: str) -> bool:
+    try:
+        is_ours: bool = process.environ().get(MARK) == mark
+        return is_ours and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:  # gone, or another user's
+        return False
 
 
 def _merged(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

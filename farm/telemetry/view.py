@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -30,7 +31,9 @@ STAGE_WORDS = {
     "total": "last part to PUBACK",
 }
 COUNT_WORDS = {
+    "recovered": "taken up from the life before",
     "duplicates": "duplicate parts",
+    "redelivered": "parts that MQTT delivered again",
     "replaced": "parts replaced",
     "late": "parts too late for their hole",
     "superseded": "superseded joins",
@@ -46,6 +49,7 @@ COUNT_WORDS = {
     "alerts": "alerts",
     "bounces": "bounces",
     "reclaimed": "sent again unclaimed",
+    "spilled": "holes that waited on disk",
     "late_claims": "late claims",
     "late_results": "late results suppressed",
     "workers_fenced": "workers fenced",
@@ -103,14 +107,17 @@ def _flow(shot: dict[str, Any]) -> Table:
         "holes",
         f"{holes['arrived']} arrived: {holes['published']} published, "
         f"{holes['insufficient']} insufficient, {holes['skipped']} skipped, "
+        + (_warn(holes["shed"], "shed") + ", " if holes["shed"] else "")
         + _warn(holes["dead"], "dead")
         + f", {jobs['unanswered']} open",
     )
     grid.add_row(
         "jobs",
         f"{jobs['active']} active, {jobs['pending']} pending, {jobs['completed']} completed, "
-        f"{jobs['unconfirmed_publications']} answers unconfirmed",
+        f"{jobs['unconfirmed_publications']} answers unconfirmed"
+        + (f", [yellow]{jobs['late']} late[/]" if jobs["late"] else ""),
     )
+    grid.add_row("journal", _journal(shot))
     parts = ", ".join(f"{n} {kind}" for kind, n in sorted(buffers["parts_by_kind"].items()))
     intake = shot["intake"]
     grid.add_row(
@@ -118,9 +125,22 @@ def _flow(shot: dict[str, Any]) -> Table:
         f"{parts or 'no parts wait'} ({size(buffers['payload_bytes'])}), "
         f"{intake['queued']} messages queued"
         + (", [yellow]intake braked[/]" if intake["braked"] else "")
+        + (", [yellow]intake paused[/]" if intake["paused"] else "")
         + (f", [red]{intake['lost_qos0']} lost at QoS 0[/]" if intake["lost_qos0"] else ""),
     )
     return grid
+
+
+def _journal(shot: dict[str, Any]) -> str:
+    journal, waiting = shot["journal"], shot["dead_letters"]
+    if journal["failure"]:
+        return f"[red]can't be written: {escape(journal['failure'])}[/]"
+    if journal["durability"] == "off":
+        return "off: what is open is lost with the broker process"
+    letters = (
+        f"[red]{waiting} dead letters wait: farm dead list[/]" if waiting else "no dead letters"
+    )
+    return f"{journal['durability']}, {journal['queued']} records to be written, {letters}"
 
 
 def _warn(count: int, word: str) -> str:

@@ -5,9 +5,12 @@ A hole is marked by its sampling rate, which the rule does not look at.
 
 from __future__ import annotations
 
+import ctypes
 import os
+import threading
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from farm.models.model import Insufficient, depth_answer
@@ -42,6 +45,62 @@ class EndsOnMarked(GradientRule):
     def infer(self, inputs: Sequence[Hole]) -> Answers:
         if any(is_marked(hole) for hole in inputs):
             os._exit(EXIT_CODE)
+        return super().infer(inputs)
+
+
+class LoopsOnMarked(GradientRule):
+    """Computes for ever in Python: its other threads live, so it looks healthy."""
+
+    def infer(self, inputs: Sequence[Hole]) -> Answers:
+        while any(is_marked(hole) for hole in inputs):
+            pass
+        return super().infer(inputs)
+
+
+class HoldsGilOnMarked(GradientRule):
+    """Computes for ever in C without giving the interpreter away: no thread of it says a word."""
+
+    def infer(self, inputs: Sequence[Hole]) -> Answers:
+        if any(is_marked(hole) for hole in inputs):
+            ctypes.PyDLL(None).sleep(1000)
+        return super().infer(inputs)
+
+
+class SegfaultsOnMarked(GradientRule):
+    """Reads where nothing is."""
+
+    def infer(self, inputs: Sequence[Hole]) -> Answers:
+        if any(is_marked(hole) for hole in inputs):
+            ctypes.string_at(0)
+        return super().infer(inputs)
+
+
+class EatsMemoryOnMarked(GradientRule):
+    """Takes 20 MB every few milliseconds, up to 2 GB."""
+
+    def infer(self, inputs: Sequence[Hole]) -> Answers:
+        eaten = []
+        while any(is_marked(hole) for hole in inputs) and len(eaten) < 100:
+            eaten.append(bytes(20_000_000).replace(b"\0", b"x"))
+            time.sleep(0.02)
+        return super().infer(inputs)
+
+
+class KillsAlways(GradientRule):
+    """Ends with its process at every hole, while there is the file that KILLS_WHILE names."""
+
+    def infer(self, inputs: Sequence[Hole]) -> Answers:
+        if Path(os.environ["KILLS_WHILE"]).exists():
+            os._exit(EXIT_CODE)
+        return super().infer(inputs)
+
+
+class EndsAfterMarked(GradientRule):
+    """Answers a marked hole and is gone a moment later: its result may be on its way, or lost."""
+
+    def infer(self, inputs: Sequence[Hole]) -> Answers:
+        if any(is_marked(hole) for hole in inputs):
+            threading.Timer(0.001, os._exit, (EXIT_CODE,)).start()
         return super().infer(inputs)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,6 +26,8 @@ from rig import (
     paced,
     settle,
 )
+
+from farm import models as farm_models
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -150,7 +154,14 @@ def test_all_workers_stopped_at_once_come_back(
 
 @pytest.mark.parametrize(
     ("model", "cause"),
-    [("HangsOnMarked", "dispatch.job_timeout_s"), ("EndsOnMarked", "exit code 13")],
+    [
+        ("HangsOnMarked", "dispatch.job_timeout_s"),
+        ("LoopsOnMarked", "dispatch.job_timeout_s"),
+        ("HoldsGilOnMarked", "silent"),
+        ("EndsOnMarked", "exit code 13"),
+        ("SegfaultsOnMarked", "SIGSEGV"),
+        ("EatsMemoryOnMarked", "workers.memory_limit_bytes"),
+    ],
 )
 def test_a_hole_that_kills_its_workers_gets_an_error_and_the_others_their_value(
     mosquitto: Mosquitto, site: Site, start_farm: Callable[..., Farm], model: str, cause: str
@@ -161,8 +172,15 @@ def test_a_hole_that_kills_its_workers_gets_an_error_and_the_others_their_value(
         workers=3,
         model=f"odd_models:{model}",
         environment=ODD_MODELS,
-        dispatch={"job_timeout_s": 1.0, "claim_timeout_s": 0.5, "max_attempts": 2},
+        dispatch={"job_timeout_s": 3.0, "claim_timeout_s": 0.5, "max_attempts": 2},
         supervisor={"backoff_initial_s": 0.05},
+        more={
+            "workers": {
+                "heartbeat_interval_s": 0.2,
+                "heartbeat_timeout_s": 1.5,
+                "memory_limit_bytes": 300_000_000,
+            }
+        },
     )
     sick, sound = Tool(), Tool()
     before, poison, after = sick.drill(), _marked(sick), sick.drill()
@@ -180,7 +198,149 @@ def test_a_hole_that_kills_its_workers_gets_an_error_and_the_others_their_value(
     for hole in (before, after, *others):
         assert_depths(site, hole)
     farm.wait_ready()
-    assert farm.stats()["holes"]["dead"] == 1
+    shot = farm.stats()
+    assert (shot["holes"]["dead"], shot["dead_letters"]) == (1, 1)
+
+
+def test_a_worker_that_dies_right_after_its_result_is_not_blamed_on_the_hole(
+    mosquitto: Mosquitto, site: Site, start_farm: Callable[..., Farm]
+) -> None:
+    # prevents: a message lost with its sender taken for a hole that kills, and a good hole given up
+    farm = start_farm(
+        mosquitto.port,
+        workers=2,
+        model="odd_models:EndsAfterMarked",
+        environment=ODD_MODELS,
+        dispatch={"max_attempts": 1},
+        supervisor={"backoff_initial_s": 0.05},
+    )
+    tool = Tool()
+    holes = [_marked(tool) for _ in range(6)]
+    for hole in holes:
+        site.send_hole(hole)
+        site.wait_answered([hole])
+    settle(site, farm)
+    assert_one_answer_each(site, holes)
+    assert_order_kept(site, holes)
+    for hole in holes:
+        assert_depths(site, hole)
+
+
+def test_a_model_that_kills_at_every_hole_is_suspected_instead_of_the_holes(
+    mosquitto: Mosquitto, site: Site, start_farm: Callable[..., Farm], tmp_path: Path
+) -> None:
+    # prevents: a bad model that turns a shift's holes into dead letters, one after the other
+    sign = tmp_path / "kills"
+    sign.touch()
+    farm = start_farm(
+        mosquitto.port,
+        workers=2,
+        model="odd_models:KillsAlways",
+        environment=ODD_MODELS | {"KILLS_WHILE": str(sign)},
+        dispatch={"breaker_kills": 3, "breaker_pause_s": 2.0},
+        supervisor={"backoff_initial_s": 0.05, "restart_budget": 100},
+    )
+    tools = [Tool() for _ in range(4)]
+    holes = [tool.drill() for _ in range(5) for tool in tools]
+    for hole in holes:
+        site.send_hole(hole)
+    eventually(
+        lambda: any("model" in problem for problem in farm.stats().get("problems", ())),
+        20,
+        lambda: f"the model is suspected: {farm.stats().get('problems')}",
+    )
+    farm.wait_ready()  # nothing is sent to them: they live
+    assert farm.stats()["holes"]["dead"] == 0
+    spawned = len(farm.events("process_ended"))
+    sign.unlink()  # as if the model had been mended
+    site.wait_answered(holes, 40)
+    settle(site, farm)
+    assert_one_answer_each(site, holes)
+    for hole in holes:
+        assert_depths(site, hole)
+    assert len(farm.events("process_ended")) <= spawned + 2
+    assert not any("model" in problem for problem in farm.stats()["problems"])
+
+
+@pytest.mark.parametrize("when", ["idle", "computing"])
+def test_kill_9_of_every_worker_at_once_costs_no_hole(
+    when: str, mosquitto: Mosquitto, site: Site, start_farm: Callable[..., Farm]
+) -> None:
+    # prevents: credit for workers that are gone, holes that wait for a claim of the dead
+    farm = start_farm(
+        mosquitto.port,
+        workers=3,
+        model="odd_models:Slow",
+        environment=ODD_MODELS,
+        supervisor={"backoff_initial_s": 0.05},
+    )
+    tools = [Tool() for _ in range(3)]
+    holes = [tool.drill() for _ in range(5) for tool in tools]
+    killed = farm.worker_pids()
+    if when == "computing":
+        for hole in holes:
+            site.send_hole(hole)
+        eventually(lambda: farm.stats()["jobs"]["active"] == 3, 10, "all workers compute")
+    for pid in killed:
+        os.kill(pid, signal.SIGKILL)
+    if when == "idle":
+        for hole in holes:
+            site.send_hole(hole)
+    site.wait_answered(holes, 30)
+    settle(site, farm)
+    assert_one_answer_each(site, holes)
+    assert_order_kept(site, holes)
+    assert not set(killed) & set(farm.worker_pids())
+
+
+def test_a_worker_that_is_stopped_for_a_moment_goes_on_and_nothing_comes_twice(
+    mosquitto: Mosquitto, site: Site, start_farm: Callable[..., Farm]
+) -> None:
+    # prevents: a late claim or result, of a hole that went to another meanwhile, taken for a second
+    farm = start_farm(mosquitto.port, workers=2)
+    pids = farm.worker_pids()
+    stopped_s = 0.0
+
+    def stop_and_go(at_s: float) -> None:
+        nonlocal stopped_s
+        if at_s >= 1.0 and not stopped_s:
+            os.kill(pids[0], signal.SIGSTOP)
+            stopped_s = at_s
+        elif stopped_s and at_s >= stopped_s + 1.0:
+            os.kill(pids[0], signal.SIGCONT)
+
+    holes = _drive(site, 4.0, stop_and_go)
+    site.wait_answered(holes, 30)
+    settle(site, farm)
+    assert_one_answer_each(site, holes)
+    assert_order_kept(site, holes)
+    assert sorted(farm.worker_pids()) == sorted(pids), "a short stop must not cost a worker"
+
+
+@pytest.mark.parametrize("damage", ["missing", "corrupt"])
+def test_weights_that_can_not_be_trusted_end_the_farm_with_the_reason(
+    damage: str, mosquitto: Mosquitto, start_farm: Callable[..., Farm], tmp_path: Path
+) -> None:
+    # prevents: a farm that answers with half a file of weights, or restarts over it for ever
+    library = Path(farm_models.__file__).parent / "library" / "4"
+    shutil.copytree(library, tmp_path / "models" / "77")
+    [weights] = (tmp_path / "models" / "77").glob("*.safetensors")
+    if damage == "missing":
+        weights.unlink()
+    else:
+        content = bytearray(weights.read_bytes())
+        content[len(content) // 2] ^= 0xFF
+        weights.write_bytes(content)
+    farm = start_farm(
+        mosquitto.port,
+        workers=1,
+        wait=False,
+        model="",
+        more={"mqtt": {"processing": {"model_id": 77, "models_dir": str(tmp_path / "models")}}},
+        supervisor={"backoff_initial_s": 0.05, "backoff_max_s": 0.1, "restart_budget": 1},
+    )
+    assert farm.wait(40) in (3, 7)
+    assert weights.name in farm.log
 
 
 def test_a_model_that_raises_costs_only_its_hole_and_no_worker(

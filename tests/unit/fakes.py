@@ -6,10 +6,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from farm.adapter import Answer, Finished, Need, Publication, Route, Status, Terminal
-from farm.errors import ReadError
+from farm.broker.flow import Flow
+from farm.clock import WallClock
+from farm.errors import JournalError, ReadError
+from farm.journal.records import Answered, Message
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from farm.adapter import Adapter
+    from farm.broker.roster import Worker
+    from farm.config import Config
+    from farm.journal.records import Record
 
 NEEDS = {"result": Need.REQUIRED, "trace": Need.REQUIRED, "heads": Need.OPTIONAL}
 
@@ -91,3 +99,76 @@ class FakeAdapter:
 
     def answerer(self) -> FakeAnswerer:
         return self.made
+
+
+UTC_S = 1_700_000_000.0  # what the clock on the wall says when the monotonic one says 0
+
+
+class FakeJournal:
+    """`farm.journal.journal.Recorder` in memory. With `lag` set, nothing is durable until told."""
+
+    is_durable = True
+    life = 7
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.lags = False
+        self.written = 0  # the position that counts while it lags
+        self.failure = ""
+        self.is_behind = False
+        self.damaged: set[int] = set()  # messages that can't be read any more
+        self.reads = 0
+
+    @property
+    def position(self) -> int:
+        return len(self.records)
+
+    @property
+    def durable(self) -> int:
+        return self.written if self.lags else self.position
+
+    def append(self, record: Record, *, is_urgent: bool = False) -> int:
+        self.records.append(record)
+        return self.position
+
+    def of(self, *kinds: type[Any]) -> list[Any]:
+        """The records of these kinds, in order."""
+        return [record for record in self.records if isinstance(record, kinds)]
+
+    def parts(self, messages: Mapping[str, int]) -> dict[str, bytes]:
+        self.reads += 1
+        kept = {m.message_id: m.payload for m in self.of(Message)}
+        for kind, message_id in messages.items():
+            if message_id in self.damaged or message_id not in kept:
+                raise JournalError(f"the {kind} message is damaged")
+        return {kind: kept[message_id] for kind, message_id in messages.items()}
+
+    def publications(self, letter_id: int) -> tuple[Publication, ...]:
+        self.reads += 1
+        for answered in self.of(Answered):
+            if answered.hole_id == letter_id:
+                return answered.publications
+        raise JournalError(f"letter {letter_id} is damaged")
+
+
+def make_flow(
+    config: Config,
+    adapter: Adapter | None = None,
+    *,
+    journal: FakeJournal | None = None,
+    slots: dict[int, frozenset[int]] | None = None,
+) -> Flow:
+    """A flow at monotonic time 0; `slots` tells by worker id what a dead worker was computing."""
+
+    def read_slot(worker: Worker) -> frozenset[int] | None:
+        return None if slots is None else slots.get(worker.worker_id)
+
+    return Flow(
+        config,
+        adapter or FakeAdapter(),
+        0.0,
+        journal=journal or FakeJournal(),
+        clock=WallClock(lambda: UTC_S, lambda: 0.0),
+        instance="test",
+        read_slot=read_slot,
+    )

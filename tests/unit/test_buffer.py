@@ -19,7 +19,7 @@ def test_a_join_keeps_its_parts_and_the_time_of_the_first_and_the_last() -> None
     buffer.put(("b/t", "1"), part("result", at_s=5.0))
     join = buffer.put(("b/t", "1"), part("trace", at_s=7.0))
     assert (join.opened_s, join.last_s) == (5.0, 7.0)
-    assert join.payloads == {"result": b"xxx", "trace": b"xxx"}
+    assert {k: p.payload for k, p in join.parts.items()} == {"result": b"xxx", "trace": b"xxx"}
 
 
 def test_the_last_arrival_is_not_moved_back_by_a_clock_that_stood_still() -> None:
@@ -76,7 +76,7 @@ def test_the_counters_equal_a_recount_after_any_history(steps: list[tuple]) -> N
         else:
             taken = buffer.pop(key)
             expected = model.pop(key, None)
-            assert (taken and {k: len(p) for k, p in taken.payloads.items()}) == expected
+            assert (taken and {k: len(p.payload) for k, p in taken.parts.items()}) == expected
         kinds = Counter(kind for join in model.values() for kind in join)
         assert +buffer.parts_by_kind == kinds
         assert len(buffer) == kinds.total()

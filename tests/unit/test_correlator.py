@@ -181,7 +181,8 @@ def test_a_complete_hole_that_waits_for_heads_is_paired_when_its_id_is_reused() 
 
 
 def test_the_memory_of_ended_holes_is_bounded_and_forgotten() -> None:
-    correlator = Correlator(NEEDS, Rules(optional_parts="never", max_parts=5))
+    rules = Rules(optional_parts="never", max_past=5, redelivery_window_s=30.0)
+    correlator = Correlator(NEEDS, rules)
     for n in range(20):
         hole = (part("result", str(n), float(n)), part("trace", str(n), float(n)))
         offer_all(correlator, *hole)
@@ -194,7 +195,7 @@ def test_the_memory_of_ended_holes_is_bounded_and_forgotten() -> None:
 
 def test_a_hole_whose_id_returned_is_remembered_from_its_last_end() -> None:
     # forgotten with its first end, a resend of it would open a join that expires as an error
-    correlator = Correlator(NEEDS, NEVER)
+    correlator = Correlator(NEEDS, Rules(optional_parts="never", redelivery_window_s=30.0))
     for number, at_s in (("7", 0.0), ("8", 10.0), ("7", 20.0)):
         text = str(at_s)
         hole = (part("result", number, at_s, text), part("trace", number, at_s, text))

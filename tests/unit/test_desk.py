@@ -1,33 +1,82 @@
 """The desk answers each request once, and its kill orders reach the supervisor whatever is lost."""
 
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
 import pytest
+from fakes import make_flow
 
 from farm import wire
 from farm.broker.desk import ORDER_LIFE_S, Desk, Introduction
-from farm.broker.flow import Flow
 from farm.broker.roster import WorkerState
 from farm.config import Config
-from tests.unit.fakes import FakeAdapter
+from farm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from farm.broker.roster import Worker
 
 HERE = "here"
+
+
+INTRODUCTION = Introduction(HERE, "ipc://jobs", "ipc://results", {"model": "rule"}, "abc")
+
+
+class FakeHouse:
+    """The broker process: notes what it is asked to do."""
+
+    def __init__(self) -> None:
+        self.drains = 0
+        self.paused: list[bool] = []
+        self.fault = ""  # what is wrong with the configuration that is read again
+        self.letters: dict[int, tuple[str, str, dict[str, int]]] = {}
+
+    def snapshot(self, now_s: float) -> dict[str, Any]:
+        return {"at": now_s}
+
+    def drain(self) -> None:
+        self.drains += 1
+
+    def pause(self, *, is_paused: bool) -> None:
+        self.paused.append(is_paused)
+
+    def reload(self) -> Introduction:
+        if self.fault:
+            raise ConfigError(self.fault)
+        return replace(INTRODUCTION, config={"model": "new"}, config_hash="def")
+
+    def dead_letter(self, hole_id: int) -> tuple[str, str, dict[str, int]]:
+        return self.letters[hole_id]
+
+
+class FakeSlots:
+    """The folder of black boxes."""
+
+    def __init__(self) -> None:
+        self.removed: list[int] = []
+
+    def path_of(self, worker: Worker) -> str:
+        return f"/slots/{worker.worker_id}" if worker.local else ""
+
+    def remove(self, worker: Worker) -> None:
+        self.removed.append(worker.worker_id)
 
 
 class Bench:
     """A desk with one farm behind it."""
 
     def __init__(self, expected_workers: int = 2) -> None:
-        self.flow = Flow(Config(), FakeAdapter(), now_s=0.0)
-        self.drains = 0
+        self.flow = make_flow(Config())
+        self.house = FakeHouse()
+        self.slots = FakeSlots()
         self.desk = Desk(
             self.flow,
-            Introduction(HERE, "ipc://jobs", "ipc://results", {"model": "rule"}, "abc"),
+            self.house,
+            INTRODUCTION,
+            slots=self.slots,
             expected_workers=expected_workers,
-            take_snapshot=lambda now_s: {"at": now_s},
-            start_drain=self._drain,
         )
-
-    def _drain(self) -> None:
-        self.drains += 1
 
     def hello(self, pid: int, host: str = HERE, now_s: float = 0.0) -> wire.Welcome:
         welcome = self.desk.answer(wire.Hello(str(pid), host, pid), now_s)
@@ -36,11 +85,11 @@ class Bench:
 
     def ready(self, pid: int, host: str = HERE) -> int:
         worker_id = self.hello(pid, host).worker_id
-        self.desk.answer(wire.Ready(worker_id, "v1", "h", 0.1), 0.0)
+        self.desk.answer(wire.Ready(worker_id, "v1", "h", 0.1, {}), 0.0)
         return worker_id
 
     def report(self, *exits: tuple[int, str], now_s: float = 0.0) -> wire.SupervisorOrders:
-        orders = self.desk.answer(wire.SupervisorReport(list(exits)), now_s)
+        orders = self.desk.answer(wire.SupervisorReport(list(exits), []), now_s)
         assert isinstance(orders, wire.SupervisorOrders)
         return orders
 
@@ -78,7 +127,7 @@ def test_the_same_pid_on_another_machine_is_another_worker() -> None:
 @pytest.mark.parametrize(
     "request_of",
     [
-        lambda worker_id: wire.Ready(worker_id, "v", "h", 0.1),
+        lambda worker_id: wire.Ready(worker_id, "v", "h", 0.1, {}),
         lambda worker_id: wire.Heartbeat(worker_id, "idle", 1),
     ],
 )
@@ -142,8 +191,92 @@ def test_commands_are_served() -> None:
     bench = Bench()
     assert bench.desk.answer(wire.StatsRequest(), 5.0) == wire.StatsReply({"at": 5.0})
     assert bench.desk.answer(wire.Drain(), 5.0) == wire.Done()
-    assert bench.drains == 1
+    assert bench.house.drains == 1
 
 
 def test_a_message_that_asks_nothing_is_refused_by_name() -> None:
     assert Bench().desk.answer(wire.Done(), 0.0) == wire.Refused("Done is no request")
+
+
+# ---- an operator's requests ----------------------------------------------------------------------
+
+
+def test_intake_is_paused_and_resumed() -> None:
+    bench = Bench()
+    assert bench.desk.answer(wire.Pause(), 0.0) == wire.Done()
+    assert bench.desk.answer(wire.Resume(), 0.0) == wire.Done()
+    assert bench.house.paused == [True, False]
+
+
+def test_the_supervisor_hears_how_many_workers_to_keep_once_somebody_said_so() -> None:
+    bench = Bench()
+    assert bench.report().workers == -1
+    bench.desk.answer(wire.Scale(5), 0.0)
+    assert bench.report().workers == 5
+    assert bench.desk.expected_workers == 5  # else the farm would be called incomplete, or too full
+
+
+def test_a_configuration_that_was_read_again_is_for_those_who_join_later() -> None:
+    bench = Bench()
+    assert bench.hello(1).config == {"model": "rule"}
+    assert bench.desk.answer(wire.Reload(), 0.0) == wire.Done()
+    assert (bench.hello(2).config, bench.hello(2).config_hash) == ({"model": "new"}, "def")
+
+
+def test_a_wrong_configuration_changes_nothing() -> None:
+    bench = Bench()
+    bench.house.fault = "line 3: no such key"
+    with pytest.raises(ConfigError, match="line 3"):
+        bench.desk.answer(wire.Reload(), 0.0)
+    assert bench.hello(2).config == {"model": "rule"}
+
+
+def test_slots_that_were_given_up_are_remembered_for_the_snapshot() -> None:
+    bench = Bench()
+    bench.desk.answer(wire.SupervisorReport([], [(2, "exit code 8 (model)")]), 0.0)
+    assert bench.desk.failed_slots == [(2, "exit code 8 (model)")]
+
+
+def test_a_dead_letter_is_retried_once_however_often_it_is_asked_for() -> None:
+    # the journal knows of the first retry only after its next commit
+    bench = Bench()
+    bench.house.letters[42] = ("box/tool", "7", {"result": 1, "trace": 2})
+    first = bench.desk.answer(wire.Retry([42, 42]), 0.0)
+    assert isinstance(first, wire.Handled)
+    assert (len(first.done), first.refused) == (1, [])
+    assert bench.flow.ledger.waiting == 1
+    second = bench.desk.answer(wire.Retry([42]), 0.0)
+    assert second == wire.Handled([], [(42, "it has just been dealt with")])
+    assert bench.flow.ledger.waiting == 1
+
+
+def test_dropping_names_what_could_not_be_dropped() -> None:
+    bench = Bench()
+    bench.house.letters[42] = ("box/tool", "7", {})
+    reply = bench.desk.answer(wire.Drop([42, 43]), 0.0)
+    assert isinstance(reply, wire.Handled)
+    assert reply.done == [42]
+    assert [number for number, _ in reply.refused] == [43]
+
+
+def test_a_new_worker_that_fails_on_the_golden_hole_never_gets_another() -> None:
+    # prevents: a roll-out of a model that loads, warms up, and answers rubbish
+    bench = Bench()
+    golden = bench.flow.dispatcher.golden
+    golden.keep({"result": b"r", "trace": b"t"}, {"keypoints_mm": [1.0, 2.0]}, "h", 100.0)
+    welcome = bench.hello(7)
+    assert welcome.golden == {"result": b"r", "trace": b"t"}
+    answer = {"status": "ok", "value": {"keypoints_mm": [1.0, 9.0]}, "reason": ""}
+    reply = bench.desk.answer(wire.Ready(welcome.worker_id, "v", "h", 0.1, answer), 1.0)
+    assert isinstance(reply, wire.Refused)
+    assert "golden" in reply.reason
+    assert bench.flow.roster.ready == 0
+    assert [pid for pid, _ in bench.report().kill] == [7]
+
+
+def test_the_black_box_of_a_worker_that_is_gone_is_removed() -> None:
+    bench = Bench()
+    worker_id = bench.ready(7)
+    bench.report((7, "killed"))
+    assert bench.slots.removed == [worker_id]
+    assert bench.hello(8, host="there").slot == ""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import messages
 import pytest
-from fakes import FakeAdapter, FakeAnswerer, payload
+from fakes import FakeAdapter, FakeAnswerer, FakeJournal, make_flow, payload
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -32,11 +32,16 @@ TOOL = "box/tool"
 class Rig:
     """A flow with its surroundings played: MQTT in and out, the wire, a clock."""
 
-    def __init__(self, adapter: Adapter | None = None, **changes: Any) -> None:
+    def __init__(
+        self, adapter: Adapter | None = None, journal: FakeJournal | None = None, **changes: Any
+    ) -> None:
         changes.setdefault("correlation", {"optional_parts": "never"})
+        changes.setdefault("dead_letters", {"publish": False})
         self.config = Config.model_validate(changes)
         self.adapter = adapter or FakeAdapter()
-        self.flow = Flow(self.config, self.adapter, 0.0)
+        self.journal = journal or FakeJournal()
+        self.slots: dict[int, frozenset[int]] = {}
+        self.flow = make_flow(self.config, self.adapter, journal=self.journal, slots=self.slots)
         self.now_s = 0.0
         self.wire: list[int] = []  # job ids on the wire, in the order they were sent
         self.published: list[tuple[str, bytes]] = []
@@ -59,22 +64,22 @@ class Rig:
         worker = self.flow.roster.hello(
             name=str(pid), host="here", pid=pid, local=True, now_s=self.now_s
         )
-        self.flow.ready(worker, wire.Ready(worker.worker_id, "m1", "h1", 0.1))
+        self.flow.dispatcher.ready(worker, wire.Ready(worker.worker_id, "m1", "h1", 0.1, {}))
         return worker
 
     def dispatch(self) -> list[int]:
         """Send what the credit allows; returns the job ids."""
         sent = []
-        while (offer := self.flow.next_job()) is not None:
+        while (offer := self.flow.dispatcher.next_job(self.now_s)) is not None:
             entry, jobs = offer
             assert [job.job_id for job in jobs.jobs] == [entry.job_id]
-            self.flow.sent(entry, self.now_s)
+            self.flow.dispatcher.sent(entry, self.now_s)
             sent.append(entry.job_id)
         self.wire += sent
         return sent
 
     def claim(self, worker: Worker, job_id: int) -> None:
-        self.flow.claimed(wire.Claim(worker.worker_id, [job_id]), self.now_s)
+        self.flow.dispatcher.claimed(wire.Claim(worker.worker_id, [job_id]), self.now_s)
 
     def finish(
         self, worker: Worker, job_id: int, value: Any = 1, status: str = "ok", reason: str = ""
@@ -82,7 +87,7 @@ class Rig:
         result = wire.Result(
             worker.worker_id, job_id, status, value, reason, {}, "m1", "h1", 0.1, 0.2
         )
-        self.flow.finished(result, self.now_s)
+        self.flow.dispatcher.finished(result, self.now_s)
 
     def compute(self, worker: Worker, value: Any = 1) -> None:
         """The worker takes one job off the wire and finishes it."""
@@ -94,7 +99,7 @@ class Rig:
     def publish(self, refusal: str | None = None) -> list[str]:
         """Publish and confirm everything; returns the payloads."""
         texts = []
-        while (publication := self.flow.publication()) is not None:
+        while (publication := self.flow.publication(self.now_s)) is not None:
             mid = next(self._mids)
             self.flow.outbox.sent(mid)
             texts.append(publication.payload.decode())
@@ -106,7 +111,7 @@ class Rig:
     def pass_time(self, seconds: float) -> None:
         self.now_s += seconds
         self.flow.expire(self.now_s, self.now_s)
-        self.flow.reclaim(self.now_s)
+        self.flow.dispatcher.reclaim(self.now_s)
 
     @property
     def ends(self) -> dict[str, int]:
@@ -135,7 +140,7 @@ def test_a_hole_goes_in_as_two_messages_and_out_as_one_answer(rig: Rig) -> None:
 def test_the_worker_gets_the_raw_bytes_and_the_attempt(rig: Rig) -> None:
     rig.hire()
     rig.hole("7", "raw \u00ff")
-    offer = rig.flow.next_job()
+    offer = rig.flow.dispatcher.next_job(rig.now_s)
     assert offer is not None
     job = offer[1].jobs[0]
     assert (job.source, job.part_id, job.attempt) == (TOOL, "7", 1)
@@ -161,7 +166,7 @@ def test_the_real_traffic_of_a_drilled_hole_is_answered_with_its_depths() -> Non
     result = wire.Result(
         worker.worker_id, job_id, "ok", value, "", provenance, "m1", "h1", 0.1, 0.2
     )
-    rig.flow.finished(result, 0.1)
+    rig.flow.dispatcher.finished(result, 0.1)
     answers = [json.loads(text) for text in rig.publish()]
     assert sorted(str(answer["Value"]) for answer in answers) == ["[2.0, 6.0, 10.0]", "[4.0, 4.0]"]
     assert {answer["ResultId"] for answer in answers} == {"440"}
@@ -272,7 +277,7 @@ def test_answers_that_mqtt_does_not_confirm_are_backlog(rig: Rig) -> None:
     worker = rig.hire()
     rig.hole("1")
     rig.compute(worker)
-    assert rig.flow.publication() is not None
+    assert rig.flow.publication(rig.now_s) is not None
     assert rig.flow.backlog(rig.now_s) == 0  # a confirmation may take its time …
     assert rig.flow.backlog(rig.now_s + 5.0) == 1  # … but not for ever
     rig.publish()
@@ -441,7 +446,7 @@ def test_a_claim_that_overtakes_ready_does_not_make_a_busy_worker_idle(rig: Rig)
     [job_id] = rig.dispatch()
     early = rig.flow.roster.hello(name="2", host="here", pid=2, local=True, now_s=0.0)
     rig.claim(early, job_id)
-    rig.flow.ready(early, wire.Ready(early.worker_id, "m1", "h1", 0.1))
+    rig.flow.dispatcher.ready(early, wire.Ready(early.worker_id, "m1", "h1", 0.1))
     assert early.state is WorkerState.BUSY
     rig.finish(early, job_id)
     assert (early.state, rig.flow.roster.idle) == (WorkerState.IDLE, 2)
@@ -453,7 +458,7 @@ def test_a_bounced_job_is_sent_again_first(rig: Rig) -> None:
     rig.hole("1")
     rig.hole("2")
     [job_id] = rig.dispatch()
-    rig.flow.bounced(wire.Bounce(worker.worker_id, [job_id]), 4.0)
+    rig.flow.dispatcher.bounced(wire.Bounce(worker.worker_id, [job_id]), 4.0)
     assert worker.heard_s == 4.0  # a sign of life like any other
     assert rig.dispatch() == [job_id]
     assert rig.flow.counts["bounces"] == 1
@@ -466,7 +471,7 @@ def test_a_job_whose_worker_died_goes_to_the_head_and_is_answered_once(rig: Rig)
     lost, other = rig.dispatch()
     rig.claim(doomed, lost)
     rig.claim(heir, other)
-    rig.flow.worker_gone(doomed, "killed by SIGKILL", 1.0)
+    rig.flow.dispatcher.worker_gone(doomed, "killed by SIGKILL", 1.0)
     rig.finish(heir, other)
     assert rig.dispatch() == [lost]
     rig.claim(heir, lost)
@@ -479,7 +484,7 @@ def test_a_job_swallowed_by_a_dying_worker_is_sent_again_soon(rig: Rig) -> None:
     rig.hire()
     rig.hole("7")
     [job_id] = rig.dispatch()  # into the queue of the worker that dies, unclaimed
-    rig.flow.worker_gone(doomed, "killed by SIGKILL", 0.0)
+    rig.flow.dispatcher.worker_gone(doomed, "killed by SIGKILL", 0.0)
     rig.pass_time(ORPHAN_GRACE_S)
     assert rig.dispatch() == [job_id]
     assert rig.flow.counts["reclaimed"] == 1
@@ -490,7 +495,7 @@ def test_a_late_result_of_a_fenced_worker_is_suppressed(rig: Rig) -> None:
     rig.hole("7")
     [job_id] = rig.dispatch()
     rig.claim(frozen, job_id)
-    rig.flow.worker_gone(frozen, "silent for 5.1 s", 6.0)
+    rig.flow.dispatcher.worker_gone(frozen, "silent for 5.1 s", 6.0)
     rig.dispatch()
     rig.claim(heir, job_id)
     rig.finish(heir, job_id, "of the heir")
@@ -505,7 +510,7 @@ def test_the_result_of_a_fenced_worker_counts_when_it_is_the_first(rig: Rig) -> 
     rig.hole("7")
     [job_id] = rig.dispatch()
     rig.claim(frozen, job_id)
-    rig.flow.worker_gone(frozen, "silent for 5.1 s", 6.0)
+    rig.flow.dispatcher.worker_gone(frozen, "silent for 5.1 s", 6.0)
     rig.finish(frozen, job_id, "thawed")
     assert rig.dispatch() == []
     assert rig.publish() == ["7 ok thawed"]
@@ -517,7 +522,7 @@ def test_a_claim_of_a_fenced_worker_does_not_hold_the_job(rig: Rig) -> None:
     rig.hire()
     rig.hole("7")
     [job_id] = rig.dispatch()
-    rig.flow.worker_gone(frozen, "silent", 0.0)
+    rig.flow.dispatcher.worker_gone(frozen, "silent", 0.0)
     rig.claim(frozen, job_id)
     assert rig.flow.counts["late_claims"] == 1
     rig.pass_time(1.0)
@@ -531,7 +536,7 @@ def test_a_hole_that_ends_three_workers_is_answered_with_an_error(rig: Rig) -> N
         worker = rig.hire()
         [job_id] = rig.dispatch()
         rig.claim(worker, job_id)
-        rig.flow.worker_gone(worker, "killed by SIGSEGV", 1.0)
+        rig.flow.dispatcher.worker_gone(worker, "killed by SIGSEGV", 1.0)
     rig.wire.clear()
     rig.compute(rig.hire())
     poison, good = rig.publish()
@@ -545,10 +550,10 @@ def test_a_hole_that_ends_three_workers_is_answered_with_an_error(rig: Rig) -> N
 def test_a_silent_worker_is_fenced_once_with_the_cause(rig: Rig) -> None:
     rig.now_s = 100.0
     worker = rig.hire()
-    assert rig.flow.faulty(105.0) == []
-    assert rig.flow.faulty(105.5) == [(worker, "silent for 5.5 s")]
-    rig.flow.worker_gone(worker, "silent", 105.5)
-    assert rig.flow.faulty(109.0) == []
+    assert rig.flow.dispatcher.faulty(105.0) == []
+    assert rig.flow.dispatcher.faulty(105.5) == [(worker, "silent for 5.5 s")]
+    rig.flow.dispatcher.worker_gone(worker, "silent", 105.5)
+    assert rig.flow.dispatcher.faulty(109.0) == []
 
 
 def test_a_worker_that_takes_too_long_is_named_with_its_hole_and_the_knob(rig: Rig) -> None:
@@ -557,7 +562,7 @@ def test_a_worker_that_takes_too_long_is_named_with_its_hole_and_the_knob(rig: R
     [job_id] = rig.dispatch()
     rig.claim(worker, job_id)
     rig.flow.roster.heard(worker.worker_id, 10.0)
-    assert rig.flow.faulty(10.0) == [
+    assert rig.flow.dispatcher.faulty(10.0) == [
         (worker, "over 10 s on box/tool/7; raise dispatch.job_timeout_s")
     ]
 
@@ -574,7 +579,7 @@ def test_a_worker_that_hangs_on_a_hole_answered_by_another_is_found_as_well(rig:
     rig.finish(heir, job_id)
     for worker in (hung, heir):
         rig.flow.roster.heard(worker.worker_id, 11.5)
-    [(found, cause)] = rig.flow.faulty(11.5)
+    [(found, cause)] = rig.flow.dispatcher.faulty(11.5)
     assert found is hung
     assert "another worker has answered" in cause
 
@@ -685,7 +690,7 @@ class FlowMachine(RuleBasedStateMachine):
     @rule(count=st.integers(1, 3), refusal=st.sampled_from([None, None, "Not authorized"]))
     def publish(self, count: int, refusal: str | None) -> None:
         for _ in range(count):
-            publication = self.rig.flow.publication()
+            publication = self.rig.flow.publication(rig.now_s)
             if publication is None:
                 return
             mid = next(self.rig._mids)
@@ -713,7 +718,9 @@ class FlowMachine(RuleBasedStateMachine):
         if worker.current is None:
             self.rig.claim(worker, job_id)
         else:
-            self.rig.flow.bounced(wire.Bounce(worker.worker_id, [job_id]), self.rig.now_s)
+            self.rig.flow.dispatcher.bounced(
+                wire.Bounce(worker.worker_id, [job_id]), self.rig.now_s
+            )
 
     @precondition(lambda self: self.rig.wire)
     @rule(job=pick)
@@ -732,7 +739,7 @@ class FlowMachine(RuleBasedStateMachine):
     def die(self, pick: int) -> None:
         worker = self.workers.pop(pick % len(self.workers))
         self.gone.append(worker)
-        self.rig.flow.worker_gone(worker, "killed", self.rig.now_s)
+        self.rig.flow.dispatcher.worker_gone(worker, "killed", self.rig.now_s)
 
     @precondition(lambda self: self.gone)
     @rule(pick=pick)
@@ -747,10 +754,10 @@ class FlowMachine(RuleBasedStateMachine):
         self.rig.pass_time(seconds)
         for worker in self.workers:
             self.rig.flow.roster.heard(worker.worker_id, self.rig.now_s)
-        for worker, cause in self.rig.flow.faulty(self.rig.now_s):
+        for worker, cause in self.rig.flow.dispatcher.faulty(self.rig.now_s):
             self.workers.remove(worker)
             self.gone.append(worker)
-            self.rig.flow.worker_gone(worker, cause, self.rig.now_s)
+            self.rig.flow.dispatcher.worker_gone(worker, cause, self.rig.now_s)
 
     # -- what must always hold
 
@@ -792,7 +799,7 @@ class FlowMachine(RuleBasedStateMachine):
         rig = self.rig
         rig.flow.suspend(lambda _parts: None, now_s=rig.now_s, intake_s=rig.now_s)
         for worker in self.workers:
-            rig.flow.worker_gone(worker, "left", rig.now_s)
+            rig.flow.dispatcher.worker_gone(worker, "left", rig.now_s)
         last = rig.hire()
         for _ in range(1000):
             rig.pass_time(2.0)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from farm.adapter import Publication, Terminal
-from farm.broker.outbox import Letter, Outbox, defect
+from farm.broker.outbox import KEPT_LETTERS, Letter, Outbox, defect
+from farm.errors import JournalError
 
 
 def letter(part_id: str = "1") -> Letter:
-    return Letter("box/tool", part_id, Terminal.PUBLISHED, 0.0, 0.0, 0.0)
+    return Letter(1, "box/tool", part_id, Terminal.PUBLISHED, 0.0, 0.0, 0.0)
 
 
 def answer(*topics: str) -> tuple[Publication, ...]:
@@ -86,10 +87,12 @@ def test_a_refusal_by_the_broker_is_kept_with_its_reason() -> None:
 def test_a_bad_topic_is_set_aside_and_blocks_nobody(topic: str) -> None:
     # mosquitto closes the connection over each of these, again after every reconnect
     outbox, bad = Outbox(max_inflight=9), letter()
-    assert outbox.add(answer(topic), bad)
-    assert bad.refusals[0].startswith("not publishable: ")
+    outbox.add(answer(topic), bad)
     outbox.add(answer("good"), letter())
     assert hand_over(outbox) == ["good"]
+    assert outbox.take_set_aside() == [bad]
+    assert bad.refusals[0].startswith("not publishable: ")
+    assert outbox.take_set_aside() == []
 
 
 @pytest.mark.parametrize("topic", ["a b", "ä/ö.ü/Результат", "a/b.c[0]", "/".join("a" * 200)])
@@ -109,9 +112,11 @@ def test_an_answer_over_the_brokers_packet_size_is_set_aside() -> None:
     outbox = Outbox(max_inflight=9)
     outbox.max_packet_bytes = 1000
     sent = letter()
-    assert outbox.add((Publication("a", b"x" * 1000),), sent)
+    outbox.add((Publication("a", b"x" * 1000),), sent)
+    outbox.add((Publication("b", b"x" * 900),), letter())
+    assert hand_over(outbox) == ["b"]
+    assert outbox.take_set_aside() == [sent]
     assert "the MQTT broker takes 1000" in sent.refusals[0]
-    assert not outbox.add((Publication("a", b"x" * 900),), letter())
 
 
 def test_an_answer_of_nothing_is_done_at_once() -> None:
@@ -137,3 +142,63 @@ def test_the_limit_of_one_connection_does_not_outlive_it() -> None:
     assert len(hand_over(outbox)) == 1
     outbox.limit(65_535)
     assert len(hand_over(outbox, 2)) == 7
+
+
+# ---- on disk -------------------------------------------------------------------------------------
+
+
+class Disk:
+    """Publications by letter, as a journal has them; counts how often it is read."""
+
+    def __init__(self, *, is_there: bool = True) -> None:
+        self.is_there = is_there
+        self.reads = 0
+
+    def load(self, letter_id: int) -> tuple[Publication, ...]:
+        self.reads += 1
+        if not self.is_there:
+            raise JournalError("the disk is away")
+        return answer(f"a{letter_id}", f"b{letter_id}")
+
+
+def numbered(number: int) -> Letter:
+    return Letter(number, "box/tool", str(number), Terminal.PUBLISHED, 0.0, 0.0, 0.0)
+
+
+def test_while_mqtt_is_away_memory_holds_the_first_letters_alone() -> None:
+    # prevents: an outbox that grows until the process is killed, and takes all answers with it
+    disk = Disk()
+    outbox = Outbox(max_inflight=10, load=disk.load)
+    for number in range(KEPT_LETTERS + 50):
+        outbox.add(disk.load(number), numbered(number))
+    disk.reads = 0
+    assert outbox.in_memory == KEPT_LETTERS
+    assert len(outbox) == 2 * (KEPT_LETTERS + 50)
+    topics: list[str] = []
+    while outgoing := hand_over(outbox, len(topics) + 1):
+        for mid in range(len(topics) + 1, len(topics) + 1 + len(outgoing)):
+            outbox.confirmed(mid, None)
+        topics += outgoing
+    assert topics == [f"{part}{n}" for n in range(KEPT_LETTERS + 50) for part in "ab"]
+    assert disk.reads == 50
+    assert len(outbox) == 0
+
+
+def test_a_letter_of_a_former_life_goes_out_with_the_bytes_of_then() -> None:
+    outbox = Outbox(max_inflight=10, load=Disk().load)
+    assert not outbox.add_found(numbered(3), 2)
+    assert hand_over(outbox) == ["a3", "b3"]
+
+
+def test_a_letter_without_publications_is_complete_at_once() -> None:
+    assert Outbox(max_inflight=1, load=Disk().load).add_found(numbered(3), 0)
+
+
+def test_a_letter_that_can_not_be_read_now_waits_and_is_not_lost() -> None:
+    disk = Disk(is_there=False)
+    outbox = Outbox(max_inflight=10, load=disk.load)
+    outbox.add_found(numbered(3), 2)
+    with pytest.raises(JournalError):
+        outbox.next_to_send()
+    disk.is_there = True
+    assert hand_over(outbox) == ["a3", "b3"]

@@ -48,3 +48,19 @@ def test_whatever_the_order_of_results_each_goes_out_once_and_in_its_place(
     for source in "abc":
         of_source = [ticket for ticket in released if sources[ticket] == source]
         assert of_source == [ticket for ticket, owner in tickets if owner == source]
+
+
+def test_a_late_join_lets_the_ones_behind_it_pass_and_comes_when_it_comes() -> None:
+    # prevents: fresh holes of a tool that miss their objective behind one that missed it already
+    late = {1, 2}
+    sequencer: Sequencer[str] = Sequencer(late.__contains__)
+    for ticket in (1, 2, 3, 4):
+        sequencer.expect("box/tool", ticket)
+    assert sequencer.settle("box/tool", 4, "fourth") == []  # the third is on time: it is waited for
+    assert sequencer.settle("box/tool", 3, "third") == ["third", "fourth"]
+    assert sequencer.overtaken == 2
+    assert sequencer.settle("box/tool", 2, "second") == ["second"]
+    assert sequencer.settle("box/tool", 1, "first") == ["first"]
+    assert sequencer.held == 0
+    assert sequencer._open == {}
+    assert sequencer._passed == set()

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from fakes import FakeAdapter, payload
+from fakes import make_flow, payload
 
 from farm import wire
 from farm.broker import snapshot
@@ -18,27 +18,35 @@ from farm.config import Config
 @pytest.fixture
 def flow() -> Flow:
     config = Config.model_validate({"correlation": {"optional_parts": "never"}})
-    return Flow(config, FakeAdapter(), 0.0)
+    return make_flow(config)
 
 
 def hire(flow: Flow, name: str, *, is_ready: bool = True) -> int:
     worker = flow.roster.hello(name=name, host="here", pid=int(name), local=True, now_s=0.0)
     if is_ready:
-        flow.ready(worker, wire.Ready(worker.worker_id, "m1", "h1", 0.1))
+        flow.dispatcher.ready(worker, wire.Ready(worker.worker_id, "m1", "h1", 0.1, {}))
     return worker.worker_id
 
 
-def shot(flow: Flow, now_s: float = 1.0, *, mqtt: str = "connected", **changes: Any) -> dict:
-    settings = {"expected_workers": 1, "is_starting": False, "is_draining": False} | changes
-    return snapshot.build(
-        flow,
-        now_s=now_s,
-        started_s=0.0,
+def shot(
+    flow: Flow,
+    now_s: float = 1.0,
+    *,
+    mqtt: str = "connected",
+    failure: str = "",
+    is_paused: bool = False,
+    **changes: Any,
+) -> dict[str, Any]:
+    settings = {"expected_workers": 1, "failed_slots": (), "is_starting": False}
+    settings |= {"is_draining": False} | changes
+    around = snapshot.Surroundings(
         instance="test",
         mqtt={"state": mqtt},
-        intake={"queued": 0},
+        intake={"queued": 0, "paused": is_paused},
+        journal={"failure": failure},
         **settings,
     )
+    return snapshot.build(flow, around, now_s=now_s, started_s=0.0)
 
 
 def arrive(flow: Flow, kind: str, part_id: str) -> None:
@@ -110,19 +118,19 @@ def test_the_numbers_follow_a_hole_to_its_end(flow: Flow) -> None:
         0,
         1,
     )
-    offer = flow.next_job()
+    offer = flow.dispatcher.next_job(0.0)
     assert offer is not None
-    flow.sent(offer[0], 0.5)
-    flow.claimed(wire.Claim(worker_id, [offer[0].job_id]), 0.5)
+    flow.dispatcher.sent(offer[0], 0.5)
+    flow.dispatcher.claimed(wire.Claim(worker_id, [offer[0].job_id]), 0.5)
     made = shot(flow)
     assert (made["jobs"]["pending"], made["jobs"]["active"]) == (0, 1)
     assert made["workers"][0]["state"] == WorkerState.BUSY.value
     assert made["workers"][0]["job_age_s"] == 0.5
-    flow.finished(
+    flow.dispatcher.finished(
         wire.Result(worker_id, offer[0].job_id, "ok", "42", "", {}, "m1", "h1", 0.1, 0.2), 1.0
     )
     assert shot(flow)["jobs"]["unconfirmed_publications"] == 1
-    assert flow.publication() is not None
+    assert flow.publication(0.0) is not None
     flow.outbox.sent(1)
     letter = flow.outbox.confirmed(1, None)
     assert letter is not None

@@ -7,12 +7,11 @@ import json
 
 import pytest
 from click.testing import CliRunner
-from fakes import FakeAdapter
+from fakes import make_flow
 from rich.console import Console
 
 from farm import wire
 from farm.broker import snapshot
-from farm.broker.flow import Flow
 from farm.cli import root, stats
 from farm.config import Config
 from farm.errors import NoFarmError
@@ -24,24 +23,24 @@ UP_S = 23 * 3600 + 59 * 60
 @pytest.fixture
 def shot():
     """Of a farm with workers whose every cell is about as long as it gets."""
-    flow = Flow(Config(), FakeAdapter(), 0.0)
+    flow = make_flow(Config())
     for name in range(1, 11):
         worker = flow.roster.hello(
             name=str(name), host="drill-host-07.plant.example", pid=4190000 + name, local=True,
             now_s=0.0,
         )  # fmt: skip
-        flow.ready(worker, wire.Ready(worker.worker_id, "depthnet-1", "h1", 0.1))
-    made = snapshot.build(
-        flow,
-        now_s=float(UP_S),
-        started_s=0.0,
+        flow.dispatcher.ready(worker, wire.Ready(worker.worker_id, "depthnet-1", "h1", 0.1, {}))
+    around = snapshot.Surroundings(
         instance="drill-host-07",
         mqtt={"state": "connected", "address": "mqtt.plant.example:1883", "reconnects": 2},
-        intake={"queued": 12, "braked": False, "lost_qos0": 0},
+        intake={"queued": 12, "braked": False, "paused": True, "lost_qos0": 0},
+        journal={"durability": "process", "queued": 17, "failure": "", "life": 7},
         expected_workers=10,
+        failed_slots=[(3, "exit code 8 (model)")],
         is_starting=False,
         is_draining=False,
     )
+    made = snapshot.build(flow, around, now_s=float(UP_S), started_s=0.0)
     for row in made["workers"]:
         row.update(jobs_done=1_234_567, rss_bytes=312_000_000, job_age_s=12.34, state="draining")
     for summary in made["latency"].values():

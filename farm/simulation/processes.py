@@ -1,7 +1,7 @@
-"""Memory of a tree of processes as PSS: pages shared by n processes count for 1/n each.
+"""Memory and CPU time of a tree of processes.
 
-Reads /proc/PID/smaps_rollup (Linux 4.14 and newer). A sum of resident sizes would count what forked
-workers share once for each of them.
+Memory is PSS: pages shared by n processes count for 1/n each. A sum of resident sizes would count
+what forked workers share once for each of them. Reads /proc/PID/smaps_rollup (Linux 4.14).
 """
 
 from __future__ import annotations
@@ -22,6 +22,15 @@ def pss_bytes(pid: int) -> int:
         return 0
     found = _PSS_LINE.search(text)
     return int(found.group(1)) * 1024 if found else 0
+
+
+def process_cpu_s(pid: int) -> float:
+    """CPU time of one process in seconds, user and system; 0 when it is gone."""
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.Error:
+        return 0.0
+    return float(times.user + times.system)
 
 
 def tree_pids(root: int) -> list[int]:

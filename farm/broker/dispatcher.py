@@ -1,0 +1,239 @@
+"""The `Dispatcher`: which job goes out when, and what becomes of it among the workers.
+
+It strings together the ledger (where each job is), the roster (who lives and who is idle), the
+deadline, the breaker (whether the model is to blame) and the golden hole. How a hole ends it tells
+through two callbacks; answering is not its business.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from farm import failpoints, wire
+from farm.adapter import Finished, Status
+from farm.broker.breaker import Breaker
+from farm.broker.deadline import Deadline
+from farm.broker.golden import Golden
+from farm.broker.ledger import Entry, Ledger
+from farm.broker.roster import Roster, Worker, WorkerState
+from farm.errors import JournalError
+from farm.journal.records import Hurt
+from farm.telemetry.histogram import Histogram
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Callable
+
+    from farm.broker.buffer import Key
+    from farm.config import Config
+    from farm.journal.journal import Recorder
+
+
+class Dispatcher:
+    """See the module. `now_s` is monotonic.
+
+    Args:
+        config: all of it.
+        journal: where kills are recorded, and payloads lie that wait on disk.
+        first_worker_id: ids of workers rise from here.
+        counts: raised here: late_claims, late_results, bounces, reclaimed.
+        read_slot: the jobs that a dead worker was computing; None where nobody can know.
+        done: told of a job with a worker's result.
+        failed: told of a job that is given up, with the reason.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        journal: Recorder,
+        first_worker_id: int,
+        counts: Counter[str],
+        read_slot: Callable[[Worker], frozenset[int] | None],
+        done: Callable[[Entry, Finished, float], None],
+        failed: Callable[[Entry, str, float], None],
+    ) -> None:
+        self._workers_config = config.workers
+        self._journal = journal
+        self._counts = counts
+        self._read_slot = read_slot
+        self._done = done
+        self._failed = failed
+        dispatch, overload = config.dispatch, config.overload
+        self.ledger = Ledger(
+            claim_timeout_s=dispatch.claim_timeout_s,
+            max_attempts=dispatch.max_attempts,
+            objective_s=overload.objective_s,
+            late_share=overload.late_share,
+        )
+        self.deadline = Deadline(
+            ceiling_s=dispatch.job_timeout_s,
+            floor_s=dispatch.job_timeout_floor_s,
+            factor=dispatch.job_timeout_factor,
+        )
+        self.breaker = Breaker(
+            kills=dispatch.breaker_kills,
+            window_s=dispatch.breaker_window_s,
+            pause_s=dispatch.breaker_pause_s,
+        )
+        self.golden = Golden()
+        self.roster = Roster(
+            heartbeat_timeout_s=config.workers.heartbeat_timeout_s, first_id=first_worker_id
+        )
+        self.stages = {
+            "queue": Histogram(),
+            "transport": Histogram(),
+            "reading": Histogram(),
+            "inference": Histogram(),
+        }
+
+    # ---- jobs out ---------------------------------------------------------------------------
+
+    def next_job(self, now_s: float) -> tuple[Entry, wire.Jobs] | None:
+        """The job to send now, if the credit allows one; follow with `sent`."""
+        on_workers = self.ledger.claimed + self.ledger.on_wire
+        if not self.breaker.allows(now_s, open_on_workers=on_workers):
+            return None
+        while entry := self.ledger.next_to_send(now_s, idle_workers=self.roster.idle):
+            if entry.payloads is None and not self._fetch(entry, now_s):
+                continue
+            assert entry.payloads is not None
+            job = wire.Job(entry.job_id, *entry.key, entry.sends + 1, entry.payloads)
+            return entry, wire.Jobs((job,))
+        return None
+
+    def _fetch(self, entry: Entry, now_s: float) -> bool:
+        """Bring a job's payloads back from disk; False: they are lost, and so is the hole."""
+        try:
+            self.ledger.restore(entry, self._journal.parts(entry.messages))
+        except JournalError as error:
+            self.ledger.end(entry.job_id)
+            self._failed(entry, f"The hole's messages are damaged on disk: {error}", now_s)
+            return False
+        return True
+
+    def sent(self, entry: Entry, now_s: float) -> None:
+        """The job of `next_job` is on the wire."""
+        failpoints.reach(failpoints.DISPATCHED)
+        if entry.sends == 0:
+            self.stages["queue"].add(now_s - entry.queued_s)
+        self.ledger.sent(entry, now_s)
+
+    def reclaim(self, now_s: float) -> None:
+        """Take back the jobs that nobody claimed in time."""
+        self._counts["reclaimed"] += self.ledger.reclaim_unclaimed(now_s)
+
+    # ---- workers ----------------------------------------------------------------------------
+
+    def claimed(self, message: wire.Claim, now_s: float) -> None:
+        """A worker computes."""
+        worker = self.roster.heard(message.worker_id, now_s)
+        for job_id in message.job_ids:
+            entry = self.ledger.get(job_id)
+            if worker is None or entry is None:
+                self._counts["late_claims"] += 1
+                continue
+            if entry.sends:
+                self.stages["transport"].add(now_s - entry.sent_s)
+            self.ledger.claim(job_id, worker.worker_id, now_s, who=worker.name)
+        if worker is not None and message.job_ids:
+            self.roster.take_up(worker, message.job_ids[0], now_s)
+
+    def bounced(self, message: wire.Bounce, now_s: float) -> None:
+        """A busy worker sent jobs back."""
+        self.roster.heard(message.worker_id, now_s)
+        for job_id in reversed(message.job_ids):
+            self._counts["bounces"] += self.ledger.bounce(job_id, now_s)
+
+    def finished(self, message: wire.Result, now_s: float) -> None:
+        """A worker's result; the first of a job wins, whoever sends it."""
+        failpoints.reach(failpoints.DONE)
+        worker = self.roster.heard(message.worker_id, now_s)
+        if worker is not None:
+            self.roster.lay_down(worker, message.job_id)
+            worker.jobs_done += 1
+        entry = self.ledger.end(message.job_id)
+        if entry is None:
+            self._counts["late_results"] += 1
+            return
+        self.breaker.came_home(entry.job_id, now_s)
+        self.deadline.measured(message.read_s + message.infer_s)
+        self.stages["reading"].add(message.read_s)
+        self.stages["inference"].add(message.infer_s)
+        done = _finished(entry.key, message)
+        if done.status is Status.OK:
+            self.golden.keep(entry.payloads, done.value, done.model_hash, now_s)
+        by = worker.name if worker is not None else "a worker that has left"
+        entry.story.note(now_s, "computed", f"worker {by}, {1000 * message.infer_s:.2f} ms")
+        self._done(entry, done, now_s)
+
+    def worker_gone(self, worker: Worker, cause: str, now_s: float) -> None:
+        """A worker died, left or is fenced: what it held goes back, or is given up."""
+        self.roster.remove(worker.worker_id)
+        loss = self.ledger.worker_gone(
+            worker.worker_id,
+            now_s,
+            computing=self._read_slot(worker),
+            is_blaming=self.breaker.is_blaming,
+            who=worker.name,
+            cause=cause,
+        )
+        for entry in loss.blamed:
+            self.breaker.killed(entry.job_id, now_s)
+            self._journal.append(Hurt(entry.job_id, entry.deaths, entry.story.told()))
+        for entry in loss.exhausted:
+            self.ledger.end(entry.job_id)
+            reason = (
+                f"Gave up: {entry.deaths} workers in a row ended while computing this hole "
+                f"(the last one: {cause})"
+            )
+            self._failed(entry, reason, now_s)
+
+    def faulty(self, now_s: float) -> list[tuple[Worker, str]]:
+        """The workers to fence now, each once, with the cause in words."""
+        found: dict[int, tuple[Worker, str]] = {}
+        for worker in self.roster.silent(now_s):
+            cause = f"silent for {now_s - worker.heard_s:.1f} s"
+            found[worker.worker_id] = (worker, cause)
+        timeout_s = self.deadline.timeout_s
+        limit = f"over {timeout_s:.3g} s on"
+        for entry, worker_id in self.ledger.overdue(now_s, timeout_s):
+            if at_fault := self.roster.get(worker_id):
+                cause = f"{limit} {'/'.join(entry.key)}; see dispatch.job_timeout_s and _factor"
+                found.setdefault(worker_id, (at_fault, cause))
+        for worker in self.roster.stuck(now_s, timeout_s):
+            cause = f"{limit} a hole that another worker has answered"
+            found.setdefault(worker.worker_id, (worker, cause))
+        limit_bytes = self._workers_config.memory_limit_bytes
+        for worker in self.roster.over_memory(limit_bytes):
+            cause = (
+                f"{worker.rss_bytes / 1e6:.0f} MB of memory, over workers.memory_limit_bytes "
+                f"({limit_bytes / 1e6:.0f} MB)"
+            )
+            found.setdefault(worker.worker_id, (worker, cause))
+        return list(found.values())
+
+    def ready(self, worker: Worker, message: wire.Ready) -> None:
+        """A worker has loaded and warmed up its model."""
+        worker.model_version, worker.model_hash = message.model_version, message.model_hash
+        worker.load_s = message.load_s
+        if worker.state is WorkerState.LOADING:
+            # its claim may have overtaken this: claims come on another socket
+            busy = worker.current is not None
+            self.roster.become(worker, WorkerState.BUSY if busy else WorkerState.IDLE)
+
+
+def _finished(key: Key, message: wire.Result) -> Finished:
+    try:
+        status, reason = Status(message.status), message.reason
+    except ValueError:
+        status, reason = Status.FAILED, f"The worker ended with the unknown status {message.status}"
+    return Finished(
+        *key,
+        status,
+        message.value,
+        reason,
+        message.provenance,
+        message.model_version,
+        message.model_hash,
+    )

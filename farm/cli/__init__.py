@@ -20,6 +20,7 @@ COMMANDS = {
     "demo": "Run the whole main job on this machine with simulated drilling units.",
     "replay": "Publish recorded or sample holes to an MQTT broker.",
     "bench": "Measure answers, latency and memory of a farm under load.",
+    "chaos": "Break a farm under load at random, and check that nothing was lost.",
     "config": "Check, show and describe the configuration.",
     "worker": "Run one worker, under the supervisor or by hand.",
     "broker": "Run the broker process alone (what `farm start` supervises).",

@@ -49,6 +49,24 @@ Received = Callable[[str, bytes], None]
 
 
 @dataclass(frozen=True, slots=True)
+class Delivery:
+    """One message as it came."""
+
+    topic: str
+    payload: bytes
+    is_redelivered: bool  # the broker may have sent it on an earlier connection
+    heard_s: float  # monotonic
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """A time without a connection; monotonic."""
+
+    from_s: float
+    to_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class BrokerAddress:
     """Where an MQTT broker listens, and who we are to it."""
 
@@ -85,6 +103,8 @@ class MqttLink:
         name: begins the client id; the rest is random.
         filters: topics to subscribe to. With any, the session survives a lost connection.
         on_message: called with topic and payload in the connection's thread; must be quick.
+        on_delivery: the same, for who needs to know more of it.
+        on_acknowledged: called with the token of a publication that the broker has taken.
     """
 
     def __init__(
@@ -94,18 +114,26 @@ class MqttLink:
         name: str,
         filters: tuple[str, ...] = (),
         on_message: Received | None = None,
+        on_delivery: Callable[[Delivery], None] | None = None,
+        on_acknowledged: Callable[[Any], None] | None = None,
     ) -> None:
         self._address = address
         self._client_id = f"{name}-{uuid.uuid4().hex[:12]}"
         self._filters = filters
         self._on_message = on_message
+        self._on_delivery = on_delivery
+        self._on_acknowledged = on_acknowledged
         self._changed = threading.Condition()
         self._outcome: str | None = None  # of the first CONNACK; "" is success
         self._subscribed = not filters
         self._sent = self._acknowledged = self._in_flight = 0
         self._limit = MAX_IN_FLIGHT
         self._refused: Counter[str] = Counter()
-        self._held: deque[tuple[str, bytes]] = deque()
+        self._held: deque[tuple[str, bytes, Any]] = deque()
+        self._tokens: dict[int, Any] = {}  # of the messages in flight, by message id
+        self._early: set[int] = set()  # acknowledged before `publish` told us their id
+        self._outages: list[Outage] = []
+        self._down_since_s: float | None = None
         self._client: paho.Client | None = None
 
     def connect(self, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
@@ -125,15 +153,21 @@ class MqttLink:
                 break
         raise MqttError(f"MQTT broker {self._address}: {outcome}")
 
-    def publish(self, topic: str, payload: bytes) -> None:
-        """Send a message with QoS 1, or keep it until the broker has room. Never waits."""
+    def publish(self, topic: str, payload: bytes, token: Any = None) -> None:
+        """Send a message with QoS 1, or keep it until the broker has room. Never waits.
+
+        Args:
+            topic: where to.
+            payload: what.
+            token: given to `on_acknowledged` once the broker has taken it; None: don't tell.
+        """
         with self._changed:
             self._sent += 1
             if self._in_flight >= self._limit:
-                self._held.append((topic, payload))
+                self._held.append((topic, payload, token))
                 return
             self._in_flight += 1
-        self._hand_over(topic, payload)
+        self._hand_over(topic, payload, token)
 
     def counts(self) -> PublishCount:
         """What became of the messages so far."""
@@ -144,6 +178,11 @@ class MqttLink:
     def is_refused(self) -> bool:
         """The broker has turned down a message of ours."""
         return bool(self._refused)
+
+    def outages(self) -> list[Outage]:
+        """The times without a connection that are over, oldest first."""
+        with self._changed:
+            return list(self._outages)
 
     def drain(self, stall_s: float) -> PublishCount:
         """Wait until every message has its answer, or no answer has come for `stall_s`.
@@ -223,10 +262,22 @@ class MqttLink:
         client.on_message = self._received
         return client
 
-    def _hand_over(self, topic: str, payload: bytes) -> None:
+    def _hand_over(self, topic: str, payload: bytes, token: Any) -> None:
         client = self._client
-        if client is not None:
-            client.publish(topic, payload, qos=QOS)
+        if client is None:
+            return
+        mid = client.publish(topic, payload, qos=QOS).mid
+        if self._on_acknowledged is None:
+            return
+        # paho tells the id late, and the acknowledgement comes on its own thread; a lock around
+        # both would be taken in the other order there
+        with self._changed:
+            if mid not in self._early:
+                self._tokens[mid] = token
+                return
+            self._early.remove(mid)
+        if token is not None:
+            self._on_acknowledged(token)
 
     def _connected(
         self,
@@ -241,12 +292,17 @@ class MqttLink:
         with self._changed:
             if self._outcome is None:
                 self._outcome = str(reason) if reason.is_failure else ""
+            if self._down_since_s is not None:
+                self._outages.append(Outage(self._down_since_s, time.monotonic()))
+                self._down_since_s = None
             announced = getattr(properties, "ReceiveMaximum", MAX_IN_FLIGHT)
             self._limit = min(MAX_IN_FLIGHT, announced)
             self._changed.notify_all()
 
     def _disconnected(self, *_details: Any) -> None:
         with self._changed:
+            if self._down_since_s is None:
+                self._down_since_s = time.monotonic()
             if self._outcome is None:
                 self._outcome = HUNG_UP
                 self._changed.notify_all()
@@ -270,23 +326,38 @@ class MqttLink:
         self,
         _client: paho.Client,
         _userdata: Any,
-        _mid: int,
+        mid: int,
         reason: ReasonCode,
         _properties: Properties | None,
     ) -> None:
+        token = None
         with self._changed:
             if reason.is_failure:
                 self._refused[str(reason)] += 1
+                self._tokens.pop(mid, None)
             else:
                 self._acknowledged += 1
+                token = self._take_token(mid)
             following = self._held.popleft() if self._held else None
             if following is None:
                 self._in_flight -= 1
             self._changed.notify_all()
+        if token is not None and self._on_acknowledged is not None:
+            self._on_acknowledged(token)
         if following is not None:
             self._hand_over(*following)
 
+    def _take_token(self, mid: int) -> Any:
+        if self._on_acknowledged is None:
+            return None
+        if mid not in self._tokens:
+            self._early.add(mid)
+        return self._tokens.pop(mid, None)
+
     def _received(self, _client: paho.Client, _userdata: Any, message: paho.MQTTMessage) -> None:
+        if self._on_delivery is not None:
+            payload = bytes(message.payload)
+            self._on_delivery(Delivery(message.topic, payload, message.dup, time.monotonic()))
         if self._on_message is not None:
             self._on_message(message.topic, bytes(message.payload))
 

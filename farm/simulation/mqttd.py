@@ -169,17 +169,23 @@ class EmbeddedBroker:
             if attempt + 1 == attempts:
                 raise MqttError(f"{self.engine.value} did not start: {self._last_words()}")
 
-    def stop(self) -> None:
-        """End the broker's process; harmless when it is not running."""
+    def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> bool:
+        """End the broker's process; harmless when it is not running.
+
+        Returns:
+            Whether it ended by itself; killed, it may not have saved what it holds.
+        """
         process, self._process = self._process, None
         if process is None:
-            return
+            return True
         process.terminate()
         try:
-            process.wait(STOP_TIMEOUT_S)
+            process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+            return False
+        return True
 
     def kill(self) -> None:
         """End it as a power cut would, for tests of recovery."""
@@ -205,7 +211,7 @@ class EmbeddedBroker:
 
     def _spawn(self, port: int) -> None:
         command = self._command(port)
-        with self._log.open("wb") as log:
+        with self._log.open("ab") as log:  # what it said before a restart is of interest, too
             self._process = subprocess.Popen(
                 tethered(command),
                 stdin=subprocess.DEVNULL,

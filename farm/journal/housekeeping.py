@@ -1,8 +1,8 @@
 """Housekeeping: what leaves the journal and when, in steps so small that no commit waits for them.
 
 Owns retention and checkpoints. The oldest segment goes as a whole once it is too old, or once there
-is too much in all; what is still needed of it (open holes, dead letters) is first copied to the
-newest one.
+is too much in all; what is still needed of it (open holes, dead letters, the newest optional part
+of each source) is first copied to the newest one. One that is needed for the most part stays.
 """
 
 from __future__ import annotations
@@ -29,12 +29,17 @@ if TYPE_CHECKING:
 LOOK_EVERY_S: Final = 5.0
 ROWS_PER_STEP: Final = 500
 COPIES_PER_STEP: Final = 20
+# To copy a segment that is needed for the most part frees little, and where dead letters alone are
+# more than may be kept it would never end.
+MAX_NEEDED_SHARE: Final = 0.5
+WALK_AGAIN_S: Final = 3600.0  # dead letters that were passed and dealt with since go that late
 CHECKPOINT_EVERY_S: Final = 0.5
 CHECKPOINT_BYTES: Final = 4_000_000  # of the write-ahead log; SQLite's own habit is 4 MB
 # With writing that never pauses a checkpoint can't start the log anew. From here on it waits for a
 # moment's quiet, and commits wait for it: 64 MB take about 0.1 s.
 FORCE_BYTES: Final = 64_000_000
 
+_NEWEST: Final = "SELECT max(id) FROM message WHERE kind = ? GROUP BY source"
 _NEEDED: Final = """
 SELECT parts FROM hole WHERE state < 2
 UNION ALL SELECT parts FROM hole
@@ -50,6 +55,8 @@ class Retention:
         keep_bytes: payload bytes on disk beyond which the oldest go early.
         keep_dead_s: age from which on dead letters go.
         utc: the time, seconds since 1970.
+
+    `kept_kinds` are those of which the newest of each source stays: a hole to come may take it.
     """
 
     def __init__(
@@ -59,11 +66,12 @@ class Retention:
         self._keep_bytes = keep_bytes
         self._keep_dead_s = keep_dead_s
         self._utc = utc
+        self.kept_kinds: tuple[str, ...] = ()
         self._next_look_s = 0.0
         self._segment: int | None = None  # that is being emptied
         self._needed: list[int] = []  # messages of it that must be copied first
-        self._gone_to = 0  # the newest message that was deleted
         self._walked_to = 0  # holes up to here are gone, or stay as dead letters
+        self._walk_again_s = 0.0
 
     def step(self, store: Store) -> bool:
         """Do a little; returns whether there is more to do at once."""
@@ -72,11 +80,13 @@ class Retention:
             if now_s < self._next_look_s:
                 return False
             self._next_look_s = now_s + LOOK_EVERY_S
-            self._segment = self._choose(store)
-            if self._segment is not None:
-                self._needed = self._needed_of(store, self._segment)
+            if (chosen := self._choose(store)) is not None:
+                self._segment, self._needed = chosen
                 return True
-            return self._forget_old(store)
+            if not self._forget_old(store, now_s):
+                return False
+            self._next_look_s = 0.0
+            return True
         if self._needed:
             self._copy(store, self._segment)
         elif self._delete(store, self._segment) < ROWS_PER_STEP:
@@ -85,23 +95,32 @@ class Retention:
             self._next_look_s = 0.0
         return True
 
-    def _choose(self, store: Store) -> int | None:
-        """The oldest segment, if it is to go."""
+    def _choose(self, store: Store) -> tuple[int, list[int]] | None:
+        """The segment that is to go, and the messages of it that are needed; None: none is."""
         directory = store.segments_directory
-        found = [n for n in numbers(directory) if n != store.segments.number]
-        if not found:
-            return None
-        total = sum(path_of(directory, n).stat().st_size for n in numbers(directory))
-        if total > self._keep_bytes:
-            return found[0]
+        sizes = {n: path_of(directory, n).stat().st_size for n in numbers(directory)}
+        is_too_much = sum(sizes.values()) > self._keep_bytes
+        needed: set[int] | None = None
+        for segment in sorted(sizes.keys() - {store.segments.number}):
+            if not (is_too_much or self._is_old(store, segment)):
+                return None
+            if needed is None:
+                needed = self._needed_at_all(store)
+            chosen, chosen_bytes = self._needed_of(store, segment, needed)
+            if chosen_bytes <= MAX_NEEDED_SHARE * sizes[segment]:
+                return segment, chosen
+        return None
+
+    def _is_old(self, store: Store, segment: int) -> bool:
         row = store.connection.execute(
             # its last message is the newest: rows of one segment have rising ids
             "SELECT at FROM message WHERE segment = ? ORDER BY id DESC LIMIT 1",
-            (found[0],),
+            (segment,),
         ).fetchone()
-        return found[0] if row is None or row[0] < self._utc() - self._keep_s else None
+        return row is None or row[0] < self._utc() - self._keep_s
 
-    def _needed_of(self, store: Store, segment: int) -> list[int]:
+    def _needed_at_all(self, store: Store) -> set[int]:
+        """The messages of holes that must stay whole, wherever they lie."""
         db = store.connection
         dead_since_s = self._utc() - self._keep_dead_s
         needed = {
@@ -109,10 +128,22 @@ class Retention:
             for (parts,) in db.execute(_NEEDED, (dead_since_s,))
             for message_id in unpack(parts).values()
         }
+        for kind in self.kept_kinds:
+            needed.update(row[0] for row in db.execute(_NEWEST, (kind,)))
+        return needed
+
+    def _needed_of(self, store: Store, segment: int, needed: set[int]) -> tuple[list[int], int]:
+        """The messages of a segment that are needed, or may wait for a partner; and their size."""
+        db = store.connection
         watermark = db.execute("SELECT value FROM meta WHERE key = 'watermark'").fetchone()
-        rows = db.execute("SELECT id, note FROM message WHERE segment = ?", (segment,))
         waiting_from = watermark[0] if watermark else 0
-        return [i for i, note in rows if i in needed or (i >= waiting_from and not note)]
+        rows = db.execute("SELECT id, note, length FROM message WHERE segment = ?", (segment,))
+        chosen = {
+            message_id: length
+            for message_id, note, length in rows
+            if message_id in needed or (message_id >= waiting_from and not note)
+        }
+        return list(chosen), sum(chosen.values())
 
     def _copy(self, store: Store, segment: int) -> None:
         chosen, self._needed = self._needed[:COPIES_PER_STEP], self._needed[COPIES_PER_STEP:]
@@ -132,44 +163,50 @@ class Retention:
             "SELECT id FROM message WHERE segment = ? LIMIT ?", (segment, ROWS_PER_STEP)
         ).fetchall()
         store.transaction(("DELETE FROM message WHERE id = ?", row) for row in found)
-        self._gone_to = max([self._gone_to, *(row[0] for row in found)])
         return len(found)
 
-    def _forget_old(self, store: Store) -> bool:
-        """Delete some holes and rejections that are too old, or whose messages are gone."""
-        db, now_s = store.connection, self._utc()
-        holes = self._old_holes(store, now_s - self._keep_s)
-        dead = db.execute(
+    def _forget_old(self, store: Store, now_s: float) -> bool:
+        """Delete some holes or rejections that are too old, or whose messages are gone."""
+        if now_s >= self._walk_again_s:
+            self._walk_again_s = now_s + WALK_AGAIN_S
+            self._walked_to = 0
+        old_s = self._utc() - self._keep_s
+        if holes := self._old_holes(store, old_s) or self._old_letters(store):
+            store.transaction(("DELETE FROM hole WHERE id = ?", row) for row in holes)
+        elif rejections := self._old_rejections(store, old_s):
+            store.transaction(("DELETE FROM rejection WHERE id = ?", row) for row in rejections)
+        else:
+            return False
+        return True
+
+    def _old_letters(self, store: Store) -> list[tuple[int]]:
+        return store.connection.execute(
             "SELECT id FROM hole WHERE terminal IN ('dead', 'shed') AND resolved IS NULL"
             " AND ended < ? LIMIT ?",
-            (now_s - self._keep_dead_s, ROWS_PER_STEP),
+            (self._utc() - self._keep_dead_s, ROWS_PER_STEP),
         ).fetchall()
-        rejections = db.execute(
-            "SELECT id FROM (SELECT * FROM rejection ORDER BY id LIMIT ?)"
-            " WHERE state = 2 AND (ended < ? OR message <= ?)",
-            (ROWS_PER_STEP, now_s - self._keep_s, self._gone_to),
+
+    def _old_rejections(self, store: Store, ended_before_s: float) -> list[tuple[int]]:
+        return store.connection.execute(
+            "SELECT id FROM (SELECT * FROM rejection ORDER BY id LIMIT ?) AS r WHERE r.state = 2"
+            " AND (r.ended < ? OR NOT EXISTS (SELECT 1 FROM message WHERE message.id = r.message))",
+            (ROWS_PER_STEP, ended_before_s),
         ).fetchall()
-        store.transaction(
-            [
-                *(("DELETE FROM hole WHERE id = ?", row) for row in [*holes, *dead]),
-                *(("DELETE FROM rejection WHERE id = ?", row) for row in rejections),
-            ]
-        )
-        return bool(holes or dead or rejections)
 
     def _old_holes(self, store: Store, ended_before_s: float) -> list[tuple[int]]:
         """Walks from the oldest hole on, over those that stay, to the first that is too young."""
         rows = store.connection.execute(
-            "SELECT id, state, ended, newest_message, terminal IN ('dead', 'shed') AND"
-            " resolved IS NULL FROM hole WHERE id > ? ORDER BY id LIMIT ?",
+            "SELECT id, state, ended, EXISTS (SELECT 1 FROM message WHERE id = newest_message),"
+            " terminal IN ('dead', 'shed') AND resolved IS NULL"
+            " FROM hole WHERE id > ? ORDER BY id LIMIT ?",
             (self._walked_to, ROWS_PER_STEP),
         ).fetchall()
         old = []
-        for hole_id, state, ended_s, newest_message, is_dead in rows:
+        for hole_id, state, ended_s, has_messages, is_dead in rows:
             if state != HoleState.ENDED:
                 break
             if not is_dead:
-                if ended_s >= ended_before_s and newest_message > self._gone_to:
+                if ended_s >= ended_before_s and has_messages:
                     break
                 old.append((hole_id,))
             self._walked_to = hole_id

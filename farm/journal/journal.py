@@ -134,7 +134,7 @@ class Journal:
         self.directory = self._store.directory
         self._reader = SegmentReader(self._store.segments_directory)
         self._db = connect(self.directory / DATABASE_NAME, is_read_only=True)
-        retention = Retention(
+        self._retention = Retention(
             keep_s=config.keep_s,
             keep_bytes=config.keep_bytes,
             keep_dead_s=config.keep_dead_s,
@@ -146,7 +146,7 @@ class Journal:
             commit_bytes=config.commit_bytes,
             commit_interval_s=config.commit_interval_s,
             wake=wake,
-            housekeep=retention.step,
+            housekeep=self._retention.step,
         )
         self._checkpointer = Checkpointer(self.directory, is_synced=config.durability == "power")
         self.append = self._writer.append  # called thousands of times a second: no detour
@@ -155,6 +155,7 @@ class Journal:
         self, *, optional_kinds: Collection[str], past_s: float, judged_since_s: float
     ) -> Found:
         """What the lives before have left open; call before `start`."""
+        self._retention.kept_kinds = tuple(optional_kinds)
         try:
             return recover(
                 self._db,

@@ -7,13 +7,13 @@ says where.
 from __future__ import annotations
 
 import secrets
+import sqlite3
 from typing import TYPE_CHECKING, Final
 
 from farm.errors import JournalError
 from farm.journal.ids import FIRST_LIFE_BITS
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Mapping
 
 VERSION: Final = 1
@@ -79,4 +79,11 @@ def prepare(
 
 
 def _run(connection: sqlite3.Connection, script: str, version: int) -> None:
-    connection.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {version}; COMMIT;")
+    try:
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {version}; COMMIT;"
+        )
+    except sqlite3.Error:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise

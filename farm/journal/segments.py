@@ -105,7 +105,7 @@ class SegmentWriter:
         self.close()
         self._descriptor, self._number, self._length = descriptor, number, 0
         if self._is_synced:
-            _sync_directory(self._directory)
+            self._sync_name()
 
     def _write(self, payloads: Sequence[bytes]) -> None:
         wanted = sum(map(len, payloads))
@@ -123,6 +123,14 @@ class SegmentWriter:
             # So this file is not written to again: the batch goes into a new one.
             self.roll_back()
             self.close()
+            raise
+
+    def _sync_name(self) -> None:
+        """Make the new file's name survive, too."""
+        try:
+            _sync_directory(self._directory)
+        except OSError:
+            self.close()  # bytes in a file that may not be found again are not safe
             raise
 
 

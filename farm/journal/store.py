@@ -51,32 +51,31 @@ class Store:
 
     def __init__(self, state_dir: Path, *, durability: str, segment_bytes: int) -> None:
         self.directory = state_dir / DIRECTORY_NAME
-        try:
-            self.directory.mkdir(mode=0o700, exist_ok=True)
-            self._lock = _hold(self.directory / LOCK_NAME)
-            self.segments = SegmentWriter(
-                self.segments_directory,
-                segment_bytes=segment_bytes,
-                is_synced=durability == "power",
-            )
-        except OSError as error:
-            raise StateError(
-                f"the journal in {self.directory} can't be kept ({error.strerror}): make room, or "
-                "choose another folder with --state-dir"
-            ) from error
-        try:
-            self.connection = connect(self.directory / DATABASE_NAME)
-            self.connection.execute("PRAGMA journal_mode = WAL")
-            self.connection.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[durability]}")
-            self.connection.execute("PRAGMA wal_autocheckpoint = 0")  # the `Checkpointer` does it
-            self._check_after_crash()
-            prepare(self.connection)
-            self.life = self._begin_life()
-        except sqlite3.DatabaseError as error:
-            raise JournalError(
-                f"the journal in {self.directory} can't be used ({error}): look at its disk, run "
-                "`farm journal check`, or move the folder away and lose what is open in it"
-            ) from error
+        with contextlib.ExitStack() as undo:  # a store that could not be opened holds nothing
+            try:
+                self.directory.mkdir(mode=0o700, exist_ok=True)
+                self._lock = _hold(self.directory / LOCK_NAME)
+                undo.callback(os.close, self._lock)
+                self.segments = SegmentWriter(
+                    self.segments_directory,
+                    segment_bytes=segment_bytes,
+                    is_synced=durability == "power",
+                )
+            except OSError as error:
+                raise StateError(
+                    f"the journal in {self.directory} can't be kept ({error.strerror}): make room, "
+                    "or choose another folder with --state-dir"
+                ) from error
+            try:
+                self.connection = connect(self.directory / DATABASE_NAME)
+                undo.callback(self.connection.close)
+                self._open(durability)
+            except sqlite3.DatabaseError as error:
+                raise JournalError(
+                    f"the journal in {self.directory} can't be used ({error}): look at its disk, "
+                    "run `farm journal check`, or move the folder away and lose what is open in it"
+                ) from error
+            undo.pop_all()
 
     @property
     def segments_directory(self) -> Path:
@@ -121,12 +120,21 @@ class Store:
 
     def close(self, *, is_clean: bool) -> None:
         """Give everything back; `is_clean`: all that was to be written is written."""
-        with contextlib.suppress(sqlite3.Error):
-            if is_clean:
+        if is_clean:
+            with contextlib.suppress(sqlite3.Error):  # then the next start looks for damage
                 self.connection.execute(PUT_META, ("clean", 1))
+        with contextlib.suppress(sqlite3.Error):
             self.connection.close()
         self.segments.close()
         os.close(self._lock)
+
+    def _open(self, durability: str) -> None:
+        self.connection.execute("PRAGMA journal_mode = WAL")
+        self.connection.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[durability]}")
+        self.connection.execute("PRAGMA wal_autocheckpoint = 0")  # the `Checkpointer` does it
+        self._check_after_crash()
+        prepare(self.connection)
+        self.life = self._begin_life()
 
     def _commit(self, rows: dict[str, list[Row]]) -> None:
         self.connection.execute("BEGIN IMMEDIATE")

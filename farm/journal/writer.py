@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from farm.journal.store import Store
 
 RETRY_S = 0.5  # after a failed write; a full disk does not empty itself faster
+LAST_RETRY_S = 0.05  # the same at a stop, which does not wait for long
 IDLE_S = 1.0  # how often housekeeping is looked at without any work
 
 
@@ -150,8 +151,7 @@ class Writer:
                 self._note_failure(error)
                 if self._give_up_s is not None and time.monotonic() > self._give_up_s:
                     return
-                with self._changed:
-                    self._changed.wait_for(lambda: self._give_up_s is not None, RETRY_S)
+                self._pause()
                 continue
             break
         self.durable += len(batch)
@@ -160,6 +160,14 @@ class Writer:
             self.failure = ""
             log.get().info("journal_writes_again")
         self._wake()
+
+    def _pause(self) -> None:
+        """Before the next try; a stop cuts it short."""
+        with self._changed:
+            if self._is_stopping:
+                self._changed.wait(LAST_RETRY_S)
+            else:
+                self._changed.wait_for(lambda: self._is_stopping, RETRY_S)
 
     def _note_failure(self, error: Exception) -> None:
         reason = getattr(error, "strerror", None) or str(error)
@@ -176,8 +184,9 @@ class Writer:
 
     def _keep_house(self) -> None:
         try:
-            while self._housekeep(self._store) and not self._queue:
-                pass
+            while self._housekeep(self._store):
+                if self._queue or self._is_stopping:
+                    return
         except (OSError, sqlite3.OperationalError) as error:
             # what matters is written by `_insist`, and says so itself when it can't be
             self._limited.warning("journal_housekeeping_failed", reason=str(error))

@@ -89,12 +89,10 @@ class Answer:
 class Answerer(Protocol):
     """Turns finished joins into messages. Lives in the broker, keeps its own small state.
 
-    After a restart the joins of the last `memory_s` seconds are answered again, oldest first, and
-    what comes of it is thrown away: that restores the state.
+    One whose answers depend on earlier ones has an attribute `memory_s`: for how many seconds they
+    may. After a restart the joins of that time are answered again, oldest first, and what comes of
+    it is thrown away: that restores the state.
     """
-
-    memory_s: float
-    """For how long an answered join may influence later answers; 0: not at all."""
 
     def answer(self, finished: Finished, now_s: float) -> Answer:
         """The messages of a finished join; `now_s` is monotonic."""

@@ -1,7 +1,7 @@
 """Failpoints: named moments at which a test has the process killed, as by kill -9.
 
 Armed by the environment, ``FARM_FAILPOINT=recorded:0.3``: where an answer was recorded and not yet
-published, 0.3 seconds after that happened first in this life, so that each life gets something done.
+published, 0.3 seconds after that happened first in this life, so that each gets something done.
 Not armed, a failpoint costs the call of a function.
 """
 

@@ -116,7 +116,7 @@ class Flow:
             started_s=now_s,
         )
         answerer = adapter.answerer()
-        self.judges_s = float(answerer.memory_s)  # how far back answers matter
+        self.judges_s = float(getattr(answerer, "memory_s", 0.0))  # how far back answers matter
         self._answers = Answers(
             GuardedAnswerer(answerer, self.counts),
             self.outbox,

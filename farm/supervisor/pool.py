@@ -133,6 +133,15 @@ class Pool:
         return [s for s in self.slots if s.pid]
 
     @property
+    def failed(self) -> list[tuple[int, str]]:
+        """The numbers of the slots that were given up, and how their last process ended."""
+        return [
+            (number, slot.last_end)
+            for number, slot in enumerate(self.slots, start=1)
+            if slot.state is SlotState.FAILED
+        ]
+
+    @property
     def is_hopeless(self) -> bool:
         """Whether more than half of the slots were given up."""
         failed = sum(slot.state is SlotState.FAILED for slot in self.slots)

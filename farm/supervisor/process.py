@@ -36,6 +36,8 @@ TELL_DRAIN_S = 2.0  # a broker that did not confirm the drain by then is told by
 LAST_WORDS_S = 4.0
 WORKER_STOP_S = 5.0  # after the drain nothing is left to compute: this is generous
 BROKER_NAME = "broker"
+# Exit codes of the broker that trying again would not change.
+HOPELESS = (ExitCode.MQTT_EVICTED, ExitCode.CONFIG, ExitCode.LOCKED, ExitCode.JOURNAL)
 
 
 class Phase(Enum):
@@ -187,8 +189,8 @@ class Supervisor:
                 self._log.error("drain_failed", broker=slot.last_end)
                 self._exit_code = ExitCode.FAILURE
             return
-        if returncode in (ExitCode.MQTT_EVICTED, ExitCode.CONFIG, ExitCode.LOCKED):
-            self._exit_code = ExitCode(returncode)  # trying again would not help
+        if returncode in HOPELESS:
+            self._exit_code = ExitCode(returncode)
             self._phase = Phase.ENDED
         self._say_ended("broker", slot, now_s)
 
@@ -246,7 +248,7 @@ class Supervisor:
         if self._phase is Phase.DRAINING and not self._drain_told and not self._unreported:
             return wire.Drain()
         self._in_report = len(self._unreported)
-        return wire.SupervisorReport(list(self._unreported))
+        return wire.SupervisorReport(list(self._unreported), self._workers.failed)
 
     def _judge(self) -> None:
         now_s = time.monotonic()

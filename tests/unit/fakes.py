@@ -127,7 +127,7 @@ class FakeJournal:
     def durable(self) -> int:
         return self.written if self.lags else self.position
 
-    def append(self, record: Record, *, is_urgent: bool = False) -> int:
+    def append(self, record: Record, *, is_urgent: bool = False) -> int:  # noqa: ARG002
         self.records.append(record)
         return self.position
 

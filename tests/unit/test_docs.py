@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from fakes import make_flow
 
 from farm import wire
 from farm.adapter import load_adapter
-from farm.broker.flow import Flow
 from farm.config import Config
 from farm.drilling.hole import Hole
 from farm.models.model import Insufficient
@@ -56,9 +56,9 @@ def test_the_traffic_of_the_page_goes_from_topic_to_verdict(page):
     config = page[1]
     adapter = load_adapter(config)
     computer = Computer(load_model(config.model, 4, config.model_settings), adapter)
-    flow = Flow(config, adapter, now_s=0.0)
+    flow = make_flow(config, adapter)
     worker = flow.roster.hello(name="1", host="h", pid=1, local=True, now_s=0.0)
-    flow.ready(worker, wire.Ready(worker.worker_id, "v", "h", 0.1))
+    flow.dispatcher.ready(worker, wire.Ready(worker.worker_id, "v", "h", 0.1, {}))
 
     def arrive(topic, body):
         payload = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -67,18 +67,18 @@ def test_the_traffic_of_the_page_goes_from_topic_to_verdict(page):
     arrive("plant/p7/force", {"cycle": 3, "force_n": [100, 950]})
     arrive("plant/p7/part", {"cycle": 3, "type": "A"})
     arrive("plant/p7/part", b"{broken")
-    offer = flow.next_job()
+    offer = flow.dispatcher.next_job(1.0)
     assert offer is not None
     entry, jobs = offer
-    flow.sent(entry, 1.0)
-    flow.claimed(wire.Claim(worker.worker_id, [entry.job_id]), 1.0)
+    flow.dispatcher.sent(entry, 1.0)
+    flow.dispatcher.claimed(wire.Claim(worker.worker_id, [entry.job_id]), 1.0)
     for frame in computer.run(jobs.jobs, worker.worker_id):
         result = wire.decode([frame])
         assert isinstance(result, wire.Result)
-        flow.finished(result, 1.1)
+        flow.dispatcher.finished(result, 1.1)
 
     sent = {}
-    while (publication := flow.publication()) is not None:
+    while (publication := flow.publication(1.1)) is not None:
         sent[publication.topic] = json.loads(publication.payload)
         flow.outbox.sent(len(sent))
     assert sent["plant/p7/verdict"] == {"cycle": "3", "verdict": "bad", "reason": ""}

@@ -1,4 +1,4 @@
-"""The faulty proxy, with sockets on loopback: what each fault does to the bytes and to the peers."""
+"""The faulty proxy, with sockets on loopback: what each fault does to bytes and peers."""
 
 from __future__ import annotations
 

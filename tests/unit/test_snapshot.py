@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from fakes import make_flow, payload
 
 from farm import wire
 from farm.broker import snapshot
-from farm.broker.flow import Flow
 from farm.broker.roster import WorkerState
 from farm.config import Config
+
+if TYPE_CHECKING:
+    from farm.broker.flow import Flow
 
 
 @pytest.fixture
@@ -140,6 +142,7 @@ def test_the_numbers_follow_a_hole_to_its_end(flow: Flow) -> None:
         "arrived": 1,
         "published": 1,
         "insufficient": 0,
+        "shed": 0,
         "skipped": 0,
         "dead": 0,
     }

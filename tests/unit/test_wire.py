@@ -130,13 +130,13 @@ def test_the_number_of_fields_must_fit(body: tuple[Any, ...]) -> None:
         (wire.Claim.KIND, (7, {"1": 1})),
         (wire.Bye.KIND, (7, b"reason")),
         (wire.Orders.KIND, (1,)),  # an int is no bool
-        (wire.Ready.KIND, (7, "1", "h", True)),
-        (wire.Welcome.KIND, (7, "j", "r", [], "h")),
-        (wire.SupervisorReport.KIND, ([1],)),
-        (wire.SupervisorReport.KIND, ([[1]],)),
-        (wire.SupervisorReport.KIND, ([["1", "killed"]],)),
-        (wire.SupervisorReport.KIND, ([[1, "killed", 2]],)),
-        (wire.SupervisorOrders.KIND, ([1], [[True, "why"]])),
+        (wire.Ready.KIND, (7, "1", "h", True, {})),
+        (wire.Welcome.KIND, (7, "j", "r", [], "h", "", {})),
+        (wire.SupervisorReport.KIND, ([1], [])),
+        (wire.SupervisorReport.KIND, ([[1]], [])),
+        (wire.SupervisorReport.KIND, ([["1", "killed"]], [])),
+        (wire.SupervisorReport.KIND, ([], [[1, "killed", 2]])),
+        (wire.SupervisorOrders.KIND, ([1], [[True, "why"]], -1)),
     ],
 )
 def test_a_field_of_the_wrong_type_is_refused_before_anybody_uses_it(
@@ -146,7 +146,8 @@ def test_a_field_of_the_wrong_type_is_refused_before_anybody_uses_it(
 
 
 def test_a_whole_number_is_a_fine_duration() -> None:
-    assert wire.decode([frame(wire.Ready.KIND, 7, "1", "h", 3)]) == wire.Ready(7, "1", "h", 3)
+    made = wire.decode([frame(wire.Ready.KIND, 7, "1", "h", 3, {})])
+    assert made == wire.Ready(7, "1", "h", 3, {})
 
 
 @pytest.mark.parametrize(

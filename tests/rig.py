@@ -772,4 +772,5 @@ def assert_order_kept(site: Site, holes: Iterable[Hole]) -> None:
     for tail in (KEYPOINTS, DEPTHS):
         for source, ids in wanted.items():
             came = dict.fromkeys(one.body["ResultId"] for one in site.heard(tail, source))
-            assert [i for i in came if i in set(ids)] == ids, f"{source} {tail}"
+            wrong = [i for i in came if i in set(ids)]
+            assert wrong == ids, f"{source} {tail}: {wrong}"

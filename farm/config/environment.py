@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from farm import failpoints
 from farm.config.file import plain_value
 from farm.config.keys import Leaf, nearest, tree
 from farm.config.setting import Reading, Setting
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 PREFIX = "FARM_"
 CONFIG_VARIABLE = "FARM_CONFIG"  # the path of the configuration file
 
-# Read by bin/farm and bin/test, before any of this runs.
-LAUNCHER_VARIABLES = frozenset({"FARM_VENV", "FARM_PYTHON"})
+# Read by bin/farm and bin/test before any of this runs, and by the failpoints of the tests.
+OTHER_VARIABLES = frozenset({"FARM_VENV", "FARM_PYTHON", failpoints.VARIABLE})
 
 # Short names; the long one of the same key wins over them.
 ALIASES = {"FARM_WORKERS": "mqtt.processing.workers"}
@@ -48,7 +49,7 @@ def read_environment(environ: Mapping[str, str]) -> Reading:
         for name, key in names.items():
             if name in environ and (environ[name] or names is not LEGACY):
                 _take(reading, name, tree().leaves[key], environ[name])
-    accepted = {*known, *ALIASES, CONFIG_VARIABLE, *LAUNCHER_VARIABLES}
+    accepted = {*known, *ALIASES, CONFIG_VARIABLE, *OTHER_VARIABLES}
     for name in sorted(environ):
         if name.startswith(PREFIX) and name not in accepted:
             near = nearest(name, accepted)

@@ -135,8 +135,7 @@ class Retention:
     def _needed_of(self, store: Store, segment: int, needed: set[int]) -> tuple[list[int], int]:
         """The messages of a segment that are needed, or may wait for a partner; and their size."""
         db = store.connection
-        watermark = db.execute("SELECT value FROM meta WHERE key = 'watermark'").fetchone()
-        waiting_from = watermark[0] if watermark else 0
+        waiting_from = _watermark(store)
         rows = db.execute("SELECT id, note, length FROM message WHERE segment = ?", (segment,))
         chosen = {
             message_id: length
@@ -182,8 +181,8 @@ class Retention:
     def _old_letters(self, store: Store) -> list[tuple[int]]:
         return store.connection.execute(
             "SELECT id FROM hole WHERE terminal IN ('dead', 'shed') AND resolved IS NULL"
-            " AND ended < ? LIMIT ?",
-            (self._utc() - self._keep_dead_s, ROWS_PER_STEP),
+            " AND ended < ? AND newest_message < ? LIMIT ?",
+            (self._utc() - self._keep_dead_s, _watermark(store), ROWS_PER_STEP),
         ).fetchall()
 
     def _old_rejections(self, store: Store, ended_before_s: float) -> list[tuple[int]]:
@@ -198,8 +197,9 @@ class Retention:
         rows = store.connection.execute(
             "SELECT id, state, ended, EXISTS (SELECT 1 FROM message WHERE id = newest_message),"
             " terminal IN ('dead', 'shed') AND resolved IS NULL"
-            " FROM hole WHERE id > ? ORDER BY id LIMIT ?",
-            (self._walked_to, ROWS_PER_STEP),
+            # a message after the watermark that is in no hole would be taken for one that waits
+            " FROM hole WHERE id > ? AND newest_message < ? ORDER BY id LIMIT ?",
+            (self._walked_to, _watermark(store), ROWS_PER_STEP),
         ).fetchall()
         old = []
         for hole_id, state, ended_s, has_messages, is_dead in rows:
@@ -211,6 +211,12 @@ class Retention:
                 old.append((hole_id,))
             self._walked_to = hole_id
         return old
+
+
+def _watermark(store: Store) -> int:
+    """No message before this one waits for a partner."""
+    row = store.connection.execute("SELECT value FROM meta WHERE key = 'watermark'").fetchone()
+    return int(row[0]) if row else 0
 
 
 def _message(reader: SegmentReader, segment: int, row: tuple[Any, ...]) -> Message | None:

@@ -114,7 +114,9 @@ def recover(
         settings = dict(db.execute("SELECT key, value FROM meta"))
         found.is_paused = settings.get("paused") == "1"
         (found.dead_letters,) = db.execute(
-            "SELECT count(*) FROM hole WHERE terminal IN ('dead', 'shed') AND resolved IS NULL"
+            # those that MQTT has not confirmed are counted when it does
+            "SELECT count(*) FROM hole WHERE state = 2 AND terminal IN ('dead', 'shed')"
+            " AND resolved IS NULL"
         ).fetchone()
         found.waiting = list(_waiting(db, reader, int(settings.get("watermark", 0)), found.damaged))
         found.newest = list(_newest(db, reader, optional_kinds))

@@ -45,7 +45,7 @@ class Store:
         segment_bytes: see `SegmentWriter`.
 
     Raises:
-        StateError: another process holds the journal, or its folder can't be made.
+        StateError: another process holds the journal, its folder can't be made, or its disk is full.
         JournalError: it is damaged, or of another version.
     """
 
@@ -70,6 +70,11 @@ class Store:
                 self.connection = connect(self.directory / DATABASE_NAME)
                 undo.callback(self.connection.close)
                 self._open(durability)
+            except sqlite3.OperationalError as error:
+                raise StateError(
+                    f"the journal in {self.directory} can't be opened now ({error}): make room on "
+                    "its disk, or look at its health"
+                ) from error
             except sqlite3.DatabaseError as error:
                 raise JournalError(
                     f"the journal in {self.directory} can't be used ({error}): look at its disk, "

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import random
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -100,7 +101,8 @@ class EndsAfterMarked(GradientRule):
 
     def infer(self, inputs: Sequence[Hole]) -> Answers:
         if any(is_marked(hole) for hole in inputs):
-            threading.Timer(0.001, os._exit, (EXIT_CODE,)).start()
+            delay_s = random.uniform(0.002, 0.02)  # noqa: S311 - no secret
+            threading.Timer(delay_s, os._exit, (EXIT_CODE,)).start()
         return super().infer(inputs)
 
 

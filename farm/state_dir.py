@@ -6,6 +6,7 @@ kernel releases with the last process that holds it, however that ends.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from farm.config.tree import MAX_SOCKET_PATH_BYTES
-from farm.errors import StateError
+from farm.errors import NoFarmError, StateError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -132,6 +133,26 @@ def lock(state_dir: Path) -> StateLock:
             f"{path} can't be written: {error.strerror}: make room, or {_OWN_DIRECTORY}"
         ) from error
     return StateLock(descriptor)
+
+
+def holder(state_dir: Path) -> int:
+    """The pid of the farm that runs in a state directory.
+
+    Raises:
+        NoFarmError: none does.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        descriptor = os.open(state_dir / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return int(os.read(descriptor, 20))
+        finally:
+            os.close(descriptor)
+    raise NoFarmError(
+        f"no farm runs in {state_dir}: start one with `farm start`, or name its place with "
+        "--state-dir or --config"
+    )
 
 
 def endpoints(config: Config, state_dir: Path) -> Endpoints:

@@ -130,7 +130,7 @@ class Desk:
             case wire.Pause() | wire.Resume():
                 self._house.pause(is_paused=isinstance(request, wire.Pause))
             case wire.Scale(workers):
-                self._log.info("scaled", workers=workers, before=self.expected_workers)
+                self._log.info("workers_wanted", workers=workers, before=self.expected_workers)
                 self.expected_workers = self._scale = workers
             case wire.Reload():
                 self._introduction = self._house.reload()
@@ -164,9 +164,10 @@ class Desk:
         self._flow.counts["workers_fenced"] += 1
         if worker.local:
             self._kill[worker.pid] = _KillOrder(cause, now_s + ORDER_LIFE_S)
-        self._let_go(worker, cause, now_s)
+        self.let_go(worker, cause, now_s)
 
-    def _let_go(self, worker: Worker, cause: str, now_s: float) -> None:
+    def let_go(self, worker: Worker, cause: str, now_s: float) -> None:
+        """Forget a worker that left or ended; what it held goes to others."""
         self._flow.dispatcher.worker_gone(worker, cause, now_s)
         self._slots.remove(worker)
 
@@ -175,7 +176,7 @@ class Desk:
         local = hello.host == told.host
         if local:
             for former in self._flow.roster.of_pid(hello.pid):
-                self._let_go(former, "it said hello again", now_s)
+                self.let_go(former, "it said hello again", now_s)
         worker = self._flow.roster.hello(
             name=hello.name, host=hello.host, pid=hello.pid, local=local, now_s=now_s
         )
@@ -224,7 +225,7 @@ class Desk:
         for pid, how in report.exits:
             self._kill.pop(pid, None)
             for worker in self._flow.roster.of_pid(pid):
-                self._let_go(worker, how, now_s)
+                self.let_go(worker, how, now_s)
         self._kill = {pid: order for pid, order in self._kill.items() if order.lapses_s > now_s}
         pids = [w.pid for w in self._flow.roster.all() if w.local and w.state in UP]
         self.failed_slots = report.failed

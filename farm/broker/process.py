@@ -24,6 +24,7 @@ from farm.broker.intake import Arrival, Intake, IntakeClock
 from farm.broker.mqtt import Confirmed, Down, Evicted, MqttLink, Up
 from farm.broker.slots import Slots
 from farm.clock import WallClock
+from farm.config.reload import take_over
 from farm.config.show import worker_view
 from farm.errors import ConfigError, ExitCode, JournalError, WireError
 from farm.journal.journal import Journal, NoJournal
@@ -180,9 +181,8 @@ class BrokerProcess:
         Raises:
             ConfigError: it is wrong; nothing has changed.
         """
-        config = self._reload()
-        self._log.info("configuration_reloaded")
-        return _introduction(config, self._endpoints)
+        told, _, _ = take_over(self._config, self._reload())
+        return _introduction(told, self._endpoints)
 
     def dead_letter(self, hole_id: int) -> tuple[str, str, dict[str, int]]:
         """Source, part id and messages of an unresolved dead letter.
@@ -307,7 +307,7 @@ class BrokerProcess:
                 self._flow.dispatcher.finished(message, now_s)
             case wire.Bye():
                 if worker := self._flow.roster.get(message.worker_id):
-                    self._flow.dispatcher.worker_gone(worker, message.reason, now_s)
+                    self._desk.let_go(worker, message.reason, now_s)
             case _:
                 raise WireError(f"{type(message).__name__} on the results socket")
 

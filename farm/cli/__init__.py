@@ -17,6 +17,10 @@ from farm.errors import FarmError
 COMMANDS = {
     "start": "Run the farm: the broker process and its workers, in the foreground.",
     "stats": "Show what a running farm is doing.",
+    "pause": "Have a running farm take in nothing more, until `farm resume`.",
+    "resume": "Have a running farm take in again, after `farm pause`.",
+    "scale": "Have a running farm keep more or fewer local workers.",
+    "reload": "Have a running farm read its configuration again and replace its workers.",
     "demo": "Run the whole main job on this machine with simulated drilling units.",
     "replay": "Publish recorded or sample holes to an MQTT broker.",
     "bench": "Measure answers, latency and memory of a farm under load.",

@@ -12,10 +12,13 @@ from farm import log
 from farm.cli.options import config_option, load, state_dir_option
 from farm.references import check_references
 from farm.state_dir import endpoints, lock, resolve_state_dir
+from farm.supervisor.in_force import InForce
 from farm.supervisor.process import Supervisor
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from farm.config import Config
 
 
 @click.command()
@@ -26,7 +29,8 @@ def command(config_path: Path | None, state_dir: Path | None, workers: int | Non
     """Run the farm: the broker process and its workers, in the foreground.
 
     Logs go to standard output. SIGTERM or Ctrl-C drains (finishes what is open) and exits 0; a
-    second one stops at once.
+    second one stops at once. SIGHUP, or `farm reload`, reads the configuration again and replaces
+    the workers one after the other; a wrong one is refused, and the farm goes on as it was.
 
     \b
     Examples:
@@ -34,6 +38,12 @@ def command(config_path: Path | None, state_dir: Path | None, workers: int | Non
       MQTT_BROKER_HOST=broker.plant farm start
     """
     overrides = {"mqtt.processing.workers": workers}
+
+    def read_config() -> Config:
+        config = load(config_path, state_dir=state_dir, overrides=overrides).config
+        check_references(config)
+        return config
+
     loaded = load(config_path, state_dir=state_dir, overrides=overrides)
     config = loaded.config
     check_references(config)
@@ -41,13 +51,12 @@ def command(config_path: Path | None, state_dir: Path | None, workers: int | Non
     for note in loaded.notes:
         log.get().info("configuration_note", note=note)
     directory = resolve_state_dir(config, os.environ)
-    places = endpoints(config, directory)
-    child_args = ["--state-dir", str(directory)]
-    if config_path is not None:
-        child_args += ["--config", str(config_path)]
-    broker_args = ["--workers", str(workers)] if workers is not None else []
     with lock(directory):
+        in_force = InForce(config, loaded.path, directory, read_config)
+        child_args = ["--state-dir", str(directory)]
+        if in_force.copy is not None:
+            child_args += ["--config", str(in_force.copy)]
         supervisor = Supervisor(
-            config, endpoints=places, child_args=child_args, broker_args=broker_args
+            in_force, endpoints=endpoints(config, directory), child_args=child_args
         )
         sys.exit(supervisor.run())

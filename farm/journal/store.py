@@ -45,7 +45,7 @@ class Store:
         segment_bytes: see `SegmentWriter`.
 
     Raises:
-        StateError: another process holds the journal, its folder can't be made, or its disk is full.
+        StateError: another process holds the journal, or its disk fails or is full.
         JournalError: it is damaged, or of another version.
     """
 

@@ -25,13 +25,17 @@ class SlotState(Enum):
     WAITING = "waiting"  # to be started, now or after a back-off
     STARTING = "starting"
     READY = "ready"
+    RETIRING = "retiring"  # told to leave: finishes its job, and is not started again
     FAILED = "failed"  # given up
 
 
 LEGAL: dict[SlotState, frozenset[SlotState]] = {
     SlotState.WAITING: frozenset({SlotState.STARTING}),
-    SlotState.STARTING: frozenset({SlotState.READY, SlotState.WAITING, SlotState.FAILED}),
-    SlotState.READY: frozenset({SlotState.WAITING, SlotState.FAILED}),
+    SlotState.STARTING: frozenset(
+        {SlotState.READY, SlotState.WAITING, SlotState.RETIRING, SlotState.FAILED}
+    ),
+    SlotState.READY: frozenset({SlotState.WAITING, SlotState.RETIRING, SlotState.FAILED}),
+    SlotState.RETIRING: frozenset(),
     SlotState.FAILED: frozenset(),
 }
 
@@ -46,7 +50,10 @@ class Slot:
     pid: int = 0
     start_at_s: float = 0.0
     started_s: float = 0.0
+    ready_s: float = 0.0
+    leave_by_s: float = 0.0  # of a retiring one
     killed: bool = False  # a kill is on its way
+    is_successor: bool = False  # until it is READY another process does its work
     last_end: str = ""
 
     def move(self, state: SlotState) -> None:
@@ -65,10 +72,57 @@ class Pool:
         make_policy: Callable[[], RestartPolicy],
         *,
         ready_timeout_s: float,
+        retire_timeout_s: float = 30.0,
     ) -> None:
+        self._make_policy = make_policy
         self.slots = [Slot(name, make_policy()) for name in names]
-        self._ready_timeout_s = ready_timeout_s
-        self._was_any_ready = False
+        self.ready_timeout_s = ready_timeout_s
+        self._retire_timeout_s = retire_timeout_s
+        self.was_any_ready = False
+
+    # ---- how many ---------------------------------------------------------------------------
+
+    @property
+    def kept(self) -> list[Slot]:
+        """The slots that are to go on: neither leaving nor about to take another's place."""
+        return [s for s in self.slots if s.state is not SlotState.RETIRING and not s.is_successor]
+
+    def named(self, name: str) -> Slot | None:
+        """The kept slot of a name."""
+        return next((slot for slot in self.kept if slot.name == name), None)
+
+    def add(self, name: str, now_s: float, *, is_successor: bool = False) -> Slot:
+        """One more slot, to be started now."""
+        slot = Slot(name, self._make_policy(), start_at_s=now_s, is_successor=is_successor)
+        self.slots.append(slot)
+        return slot
+
+    def remove(self, slot: Slot) -> None:
+        """Forget a slot that has no process."""
+        assert not slot.pid
+        self.slots.remove(slot)
+
+    def retire(self, slot: Slot, now_s: float) -> list[int]:
+        """A slot is to go, when its process has left. Returns the pid to be told, if any."""
+        if not slot.pid:
+            self.remove(slot)
+            return []
+        slot.move(SlotState.RETIRING)
+        slot.leave_by_s = now_s + self._retire_timeout_s
+        return [slot.pid]
+
+    def scale(self, count: int, now_s: float) -> list[int]:
+        """Keep this many slots from now on; returns the pids of the processes that are to leave."""
+        leaving: list[int] = []
+        while len(kept := self.kept) > count:
+            leaving += self.retire(max(kept, key=lambda slot: int(slot.name)), now_s)
+        while len(self.kept) < count:
+            taken = {slot.name for slot in self.slots}
+            free = next(n for n in range(1, len(taken) + 2) if str(n) not in taken)
+            self.add(str(free), now_s)
+        return leaving
+
+    # ---- the life of a slot -------------------------------------------------------------------
 
     def due(self, now_s: float) -> list[Slot]:
         """The slots to start now."""
@@ -79,35 +133,67 @@ class Pool:
         slot.move(SlotState.STARTING)
         slot.pid, slot.started_s, slot.killed = pid, now_s, False
 
-    def note_ready(self, pids: Collection[int]) -> None:
+    def note_ready(self, pids: Collection[int], now_s: float) -> None:
         """These processes came up."""
         for slot in self.slots:
             if slot.state is SlotState.STARTING and slot.pid in pids:
                 slot.move(SlotState.READY)
-                self._was_any_ready = True
+                slot.ready_s = now_s
+                self.was_any_ready = True
 
     def of_pid(self, pid: int) -> Slot | None:
         """The slot that a running process sits in."""
-        running = (SlotState.STARTING, SlotState.READY)
+        running = (SlotState.STARTING, SlotState.READY, SlotState.RETIRING)
         return next((s for s in self.slots if s.pid == pid and s.state in running), None)
 
-    def exited(self, pid: int, returncode: int, now_s: float) -> Slot | None:
-        """A process ended unasked: its slot waits for the back-off, or is given up."""
+    def exited(
+        self, pid: int, returncode: int, now_s: float, *, is_out_of_memory: bool = False
+    ) -> Slot | None:
+        """A process ended: its slot waits for the back-off, is given up, or goes if it was to.
+
+        Args:
+            pid: of the process.
+            returncode: as `subprocess` gives it.
+            now_s: the time.
+            is_out_of_memory: whether the kernel has just killed for want of memory.
+        """
         slot = self.of_pid(pid)
         if slot is None:
             return None
-        slot.last_end = describe_end(returncode, by_us=slot.killed)
-        delay_s = slot.policy.failed(now_s, was_ready=slot.state is SlotState.READY)
+        slot.last_end = describe_end(
+            returncode, by_us=slot.killed, is_out_of_memory=is_out_of_memory
+        )
+        slot.pid = 0
+        if slot.state is SlotState.RETIRING:
+            self.remove(slot)
+            return slot
+        if slot.is_successor:
+            slot.move(SlotState.FAILED)
+            self.remove(slot)
+            return slot
         # A model that no worker could load is a wrong one, and stays wrong. Once one has loaded it,
         # the next failure may be the machine's, so it is worth the trying.
-        is_wrong_model = returncode == ExitCode.MODEL and not self._was_any_ready
+        is_wrong_model = returncode == ExitCode.MODEL and not self.was_any_ready
+        # It has run here before, so what keeps it from its state directory, a full disk, may pass.
+        if returncode == ExitCode.LOCKED and self.was_any_ready:
+            delay_s: float | None = slot.policy.kept_from_starting()
+        else:
+            was_ready = slot.state is SlotState.READY
+            delay_s = slot.policy.failed(now_s, ready_s=now_s - slot.ready_s if was_ready else None)
         if delay_s is None or is_wrong_model:
             slot.move(SlotState.FAILED)
         else:
             slot.move(SlotState.WAITING)
             slot.start_at_s = now_s + delay_s
-        slot.pid = 0
         return slot
+
+    def overdue(self, now_s: float) -> list[Slot]:
+        """The slots whose process was told to leave and has not; condemn them."""
+        return [
+            slot
+            for slot in self.slots
+            if slot.state is SlotState.RETIRING and not slot.killed and now_s > slot.leave_by_s
+        ]
 
     def never_ready(self, now_s: float) -> list[Slot]:
         """The slots whose process did not come up in time; condemn them."""
@@ -116,7 +202,7 @@ class Pool:
             for slot in self.slots
             if slot.state is SlotState.STARTING
             and not slot.killed
-            and now_s - slot.started_s > self._ready_timeout_s
+            and now_s - slot.started_s > self.ready_timeout_s
         ]
 
     def condemn(self, pid: int) -> bool:
@@ -135,25 +221,23 @@ class Pool:
     @property
     def failed(self) -> list[tuple[int, str]]:
         """The numbers of the slots that were given up, and how their last process ended."""
-        return [
-            (number, slot.last_end)
-            for number, slot in enumerate(self.slots, start=1)
-            if slot.state is SlotState.FAILED
-        ]
+        return [(int(s.name), s.last_end) for s in self.slots if s.state is SlotState.FAILED]
 
     @property
     def is_hopeless(self) -> bool:
         """Whether more than half of the slots were given up."""
-        failed = sum(slot.state is SlotState.FAILED for slot in self.slots)
-        return failed * 2 > len(self.slots)
+        kept = self.kept
+        failed = sum(slot.state is SlotState.FAILED for slot in kept)
+        return failed * 2 > len(kept)
 
 
-def describe_end(returncode: int, *, by_us: bool = False) -> str:
+def describe_end(returncode: int, *, by_us: bool = False, is_out_of_memory: bool = False) -> str:
     """How a process ended, in words that name the signal or our exit code.
 
     Args:
         returncode: as `subprocess` gives it; negative for a signal.
         by_us: whether the supervisor itself killed it.
+        is_out_of_memory: whether the kernel has just killed for want of memory.
     """
     if returncode >= 0:
         try:
@@ -166,5 +250,6 @@ def describe_end(returncode: int, *, by_us: bool = False) -> str:
         name = f"signal {-returncode}"
     if by_us:
         return f"killed by the supervisor ({name})"
-    hint = ", perhaps the system ran out of memory" if name == "SIGKILL" else ""
-    return f"killed by {name}{hint}"
+    if name == "SIGKILL" and is_out_of_memory:
+        return "killed by the kernel: out of memory (SIGKILL)"
+    return f"killed by {name}"

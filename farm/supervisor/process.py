@@ -20,7 +20,9 @@ import zmq
 from farm import log, wire
 from farm.control import ControlClient
 from farm.errors import ExitCode, WireError
+from farm.supervisor.memory import OutOfMemoryKills
 from farm.supervisor.pool import Pool, Slot, SlotState
+from farm.supervisor.reloading import Reloading
 from farm.supervisor.restart import RestartPolicy
 from farm.waker import Waker
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
     from farm.config import Config
     from farm.state_dir import Endpoints
+    from farm.supervisor.in_force import InForce
 
 POLL_MS = 100
 REPORT_EVERY_S = 0.5
@@ -36,8 +39,9 @@ TELL_DRAIN_S = 2.0  # a broker that did not confirm the drain by then is told by
 LAST_WORDS_S = 4.0
 WORKER_STOP_S = 5.0  # after the drain nothing is left to compute: this is generous
 BROKER_NAME = "broker"
-# Exit codes of the broker that trying again would not change.
-HOPELESS = (ExitCode.MQTT_EVICTED, ExitCode.CONFIG, ExitCode.LOCKED, ExitCode.JOURNAL)
+# Exit codes of the broker that trying again would not change; and those of one that never was up.
+HOPELESS = (ExitCode.MQTT_EVICTED, ExitCode.CONFIG, ExitCode.JOURNAL)
+HOPELESS_AT_FIRST = (*HOPELESS, ExitCode.LOCKED)
 
 
 class Phase(Enum):
@@ -53,32 +57,28 @@ class Supervisor:
     """See the module."""
 
     def __init__(
-        self,
-        config: Config,
-        *,
-        endpoints: Endpoints,
-        child_args: Sequence[str],
-        broker_args: Sequence[str],
+        self, in_force: InForce, *, endpoints: Endpoints, child_args: Sequence[str]
     ) -> None:
-        self._config = config
+        self._in_force = in_force
         self._endpoints = endpoints
         self._child_args = list(child_args)
-        self._broker_args = list(broker_args)
         self._log = log.get()
-        settings = config.supervisor
-
-        def policy() -> RestartPolicy:
-            return RestartPolicy(
-                initial_s=settings.backoff_initial_s,
-                max_s=settings.backoff_max_s,
-                budget=settings.restart_budget,
-                window_s=settings.restart_window_s,
-            )
-
-        names = [str(n) for n in range(1, config.mqtt.processing.workers + 1)]
-        ready_timeout_s = config.workers.ready_timeout_s
-        self._workers = Pool(names, policy, ready_timeout_s=ready_timeout_s)
-        self._broker = Pool([BROKER_NAME], policy, ready_timeout_s=settings.broker_timeout_s)
+        config = in_force.config
+        self._wanted_workers = config.mqtt.processing.workers
+        names = [str(n) for n in range(1, self._wanted_workers + 1)]
+        self._workers = Pool(
+            names,
+            self._make_policy,
+            ready_timeout_s=config.workers.ready_timeout_s,
+            retire_timeout_s=config.dispatch.job_timeout_s + WORKER_STOP_S,
+        )
+        self._broker = Pool(
+            [BROKER_NAME], self._make_policy, ready_timeout_s=config.supervisor.broker_timeout_s
+        )
+        self._reloading = Reloading(in_force, self._workers)
+        self._out_of_memory = OutOfMemoryKills()
+        self._asked: wire.Message | None = None  # the request that is outstanding
+        self._scale: wire.Scale | None = None  # that the broker must be told
         self._children: dict[int, subprocess.Popen[bytes]] = {}
         self._waker = Waker()
         self._signals: list[int] = []
@@ -91,6 +91,19 @@ class Supervisor:
         self._last_reply_s = 0.0
         self._drain_told = False
         self._exit_code = ExitCode.OK
+
+    @property
+    def _config(self) -> Config:
+        return self._in_force.config
+
+    def _make_policy(self) -> RestartPolicy:
+        settings = self._config.supervisor
+        return RestartPolicy(
+            initial_s=settings.backoff_initial_s,
+            max_s=settings.backoff_max_s,
+            budget=settings.restart_budget,
+            window_s=settings.restart_window_s,
+        )
 
     def run(self) -> ExitCode:
         """Keep the farm alive until told to stop; returns the exit code."""
@@ -128,7 +141,30 @@ class Supervisor:
             if signum in (signal.SIGTERM, signal.SIGINT):
                 self._asked_to_stop(signal.Signals(signum).name)
             elif signum == signal.SIGHUP:
-                self._log.warning("reload_unsupported", cure="restart the farm to change settings")
+                self._asked_to_reload()
+
+    def _asked_to_reload(self) -> None:
+        if self._phase is not Phase.RUNNING:
+            self._log.warning("reload_refused", reason="the farm is stopping")
+            return
+        before = self._config.mqtt.processing.workers
+        if not self._reloading.begin():
+            return
+        self._workers.ready_timeout_s = self._config.workers.ready_timeout_s
+        self._next_report_s = 0.0
+        if (workers := self._config.mqtt.processing.workers) != before:
+            self._scale = wire.Scale(workers)
+
+    def _asked_to_scale(self, workers: int) -> None:
+        if workers == self._wanted_workers:
+            return
+        self._log.info("scaled", workers=workers, before=self._wanted_workers)
+        self._wanted_workers = workers
+        self._tell_to_leave(self._workers.scale(workers, time.monotonic()))
+
+    def _tell_to_leave(self, pids: Sequence[int]) -> None:
+        for pid in pids:
+            self._children[pid].terminate()
 
     def _asked_to_stop(self, name: str) -> None:
         if self._phase is not Phase.RUNNING:
@@ -147,7 +183,9 @@ class Supervisor:
 
     def _spawn(self, pool: Pool, slot: Slot) -> None:
         is_broker = pool is self._broker
-        role = ["broker", *self._broker_args] if is_broker else ["worker", "--name", slot.name]
+        # what an operator scaled to outlives the broker that was told
+        workers = ["--workers", str(self._wanted_workers)]
+        role = ["broker", *workers] if is_broker else ["worker", "--name", slot.name]
         # -P: a json.py in the folder where the farm was started must not shadow the library's
         command = [sys.executable, "-P", "-m", "farm", *role, "--parent", str(os.getpid())]
         child = subprocess.Popen(
@@ -172,24 +210,28 @@ class Supervisor:
                 continue
             del self._children[pid]
             now_s = time.monotonic()
+            # asked only where it matters: the count may be that of the whole system
+            no_memory = returncode == -signal.SIGKILL and self._out_of_memory.has_risen()
             if self._broker.of_pid(pid):
-                self._broker_ended(pid, returncode, now_s)
-            elif slot := self._workers.exited(pid, returncode, now_s):
+                self._broker_ended(pid, returncode, now_s, no_memory=no_memory)
+            elif slot := self._workers.exited(pid, returncode, now_s, is_out_of_memory=no_memory):
                 self._unreported.append((pid, slot.last_end))
                 self._next_report_s = 0.0
                 if self._phase is not Phase.STOPPING:
                     self._say_ended(f"worker {slot.name}", slot, now_s)
 
-    def _broker_ended(self, pid: int, returncode: int, now_s: float) -> None:
-        slot = self._broker.exited(pid, returncode, now_s)
+    def _broker_ended(self, pid: int, returncode: int, now_s: float, *, no_memory: bool) -> None:
+        was_up = self._broker.was_any_ready
+        slot = self._broker.exited(pid, returncode, now_s, is_out_of_memory=no_memory)
         assert slot is not None
         self._control.reset()
+        self._asked = None
         if self._phase is Phase.DRAINING:
             if returncode != 0:
                 self._log.error("drain_failed", broker=slot.last_end)
                 self._exit_code = ExitCode.FAILURE
             return
-        if returncode in HOPELESS:
+        if returncode in (HOPELESS if was_up else HOPELESS_AT_FIRST):
             self._exit_code = ExitCode(returncode)
             self._phase = Phase.ENDED
         self._say_ended("broker", slot, now_s)
@@ -199,6 +241,8 @@ class Supervisor:
             self._log.error(
                 "gave_up", child=what, how=slot.last_end, cure="see its log lines above"
             )
+        elif slot.state is SlotState.RETIRING:
+            self._log.info("process_retired", child=what, how=slot.last_end)
         else:
             self._log.warning(
                 "process_ended",
@@ -230,28 +274,51 @@ class Supervisor:
             reply = None
         if reply is not None:
             self._last_reply_s = now_s
-            self._broker.note_ready([s.pid for s in self._broker.running])
-        if isinstance(reply, wire.Done):
-            self._drain_told = True
-        if isinstance(reply, wire.SupervisorOrders):
-            del self._unreported[: self._in_report]
-            self._in_report = 0
-            self._workers.note_ready(reply.ready_pids)
-            for pid, why in reply.kill:
-                self._kill(pid, why)
-        self._control.give_up_if_late()
+            self._broker.note_ready([s.pid for s in self._broker.running], now_s)
+            self._take_reply(reply, now_s)
+        if self._control.give_up_if_late():
+            self._asked = None
         if self._control.is_free and now_s >= self._next_report_s and self._broker.running:
             self._next_report_s = now_s + REPORT_EVERY_S
-            self._control.send(self._next_request())
+            self._asked = self._next_request()
+            self._control.send(self._asked)
 
     def _next_request(self) -> wire.Message:
         if self._phase is Phase.DRAINING and not self._drain_told and not self._unreported:
             return wire.Drain()
+        if self._phase is Phase.RUNNING and (request := self._reloading.request or self._scale):
+            return request
         self._in_report = len(self._unreported)
         return wire.SupervisorReport(list(self._unreported), self._workers.failed)
 
+    def _take_reply(self, reply: wire.Message, now_s: float) -> None:
+        asked, self._asked = self._asked, None
+        match asked, reply:
+            case wire.Drain(), wire.Done():
+                self._drain_told = True
+            case wire.Reload(), _:
+                self._reloading.answered(reply)
+                self._next_report_s = 0.0
+            case wire.Scale(), wire.Done():
+                self._scale = None
+                self._next_report_s = 0.0  # the orders that come with the next report will say so
+            case wire.SupervisorReport(), wire.SupervisorOrders():
+                del self._unreported[: self._in_report]
+                self._in_report = 0
+                self._workers.note_ready(reply.ready_pids, now_s)
+                for pid, why in reply.kill:
+                    self._kill(pid, why)
+                if reply.workers >= 0 and self._phase is Phase.RUNNING:
+                    self._asked_to_scale(reply.workers)
+            case _:
+                self._log.error("broker_reply_refused", reason=f"{reply!r:.200}")
+
     def _judge(self) -> None:
         now_s = time.monotonic()
+        if self._phase is Phase.RUNNING:
+            self._tell_to_leave(self._reloading.step(now_s))
+        for slot in self._workers.overdue(now_s):
+            self._kill(slot.pid, f"worker {slot.name} was told to leave and did not")
         for slot in self._workers.never_ready(now_s):
             timeout_s = self._config.workers.ready_timeout_s
             self._kill(

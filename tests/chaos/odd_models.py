@@ -101,7 +101,7 @@ class EndsAfterMarked(GradientRule):
 
     def infer(self, inputs: Sequence[Hole]) -> Answers:
         if any(is_marked(hole) for hole in inputs):
-            delay_s = random.uniform(0.002, 0.02)  # noqa: S311 - no secret
+            delay_s = random.uniform(0.002, 0.02)
             threading.Timer(delay_s, os._exit, (EXIT_CODE,)).start()
         return super().infer(inputs)
 
@@ -136,3 +136,12 @@ class NeverLoads(GradientRule):
     def __init__(self, settings: Mapping[str, Any]) -> None:
         super().__init__(settings)
         raise RuntimeError("the weights are of another planet")
+
+
+class RaisesAlways(GradientRule):
+    """Loads, and fails on every real hole."""
+
+    def infer(self, inputs: Sequence[Hole]) -> Answers:
+        if len(inputs):
+            raise ZeroDivisionError("no feed on any hole")
+        return super().infer(inputs)

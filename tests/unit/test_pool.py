@@ -37,7 +37,7 @@ def test_all_slots_are_due_at_first_and_none_twice() -> None:
 def test_an_exit_frees_the_slot_and_it_starts_again_after_the_back_off() -> None:
     pool = make_pool()
     start(pool)
-    pool.note_ready([100, 101])
+    pool.note_ready([100, 101], 0.0)
     slot = pool.exited(100, -signal.SIGKILL, 50.0)
     assert slot is not None
     assert (slot.state, slot.pid) == (SlotState.WAITING, 0)
@@ -59,16 +59,16 @@ def test_only_the_pid_that_runs_now_becomes_ready() -> None:
     start(pool)
     pool.exited(100, 1, 1.0)
     start(pool, 2.0, first_pid=200)
-    pool.note_ready([100])
+    pool.note_ready([100], 0.0)
     assert pool.slots[0].state is SlotState.STARTING
-    pool.note_ready([200])
+    pool.note_ready([200], 0.0)
     assert pool.slots[0].state is SlotState.READY
 
 
 def test_a_process_that_does_not_come_up_in_time_is_named_once_for_the_kill() -> None:
     pool = make_pool()
     start(pool, 1000.0)
-    pool.note_ready([100])
+    pool.note_ready([100], 0.0)
     assert pool.never_ready(1060.0) == []
     assert [slot.pid for slot in pool.never_ready(1060.1)] == [101]
     assert pool.condemn(101)
@@ -118,7 +118,7 @@ def test_a_model_that_a_worker_has_loaded_is_tried_again() -> None:
     # prevents: a farm that shrinks because a loaded machine failed one restart
     pool = make_pool()
     start(pool)
-    pool.note_ready([100])
+    pool.note_ready([100], 0.0)
     slot = pool.exited(101, ExitCode.MODEL, 1.0)
     assert slot is not None
     assert slot.state is SlotState.WAITING
@@ -136,10 +136,74 @@ def test_a_slot_that_was_given_up_never_starts_again() -> None:
         (0, "exit code 0 (ok)"),
         (8, "exit code 8 (model)"),
         (77, "exit code 77"),
-        (-9, "killed by SIGKILL, perhaps the system ran out of memory"),
+        (-9, "killed by SIGKILL"),
         (-11, "killed by SIGSEGV"),
         (-99, "killed by signal 99"),
     ],
 )
 def test_an_end_is_told_in_words(returncode: int, words: str) -> None:
     assert describe_end(returncode) == words
+
+
+def test_a_kill_by_the_kernel_is_told_as_such_and_never_of_another_signal() -> None:
+    # prevents: hours spent on a worker that "was killed", while the machine has too little memory
+    assert describe_end(-9, is_out_of_memory=True).startswith("killed by the kernel: out of memory")
+    assert describe_end(-11, is_out_of_memory=True) == "killed by SIGSEGV"
+    assert describe_end(-9, by_us=True, is_out_of_memory=True).startswith(
+        "killed by the supervisor"
+    )
+
+
+def test_scaling_up_takes_the_free_numbers_and_down_the_highest() -> None:
+    pool = make_pool(size=3)
+    start(pool)
+    assert pool.scale(1, 10.0) == [102, 101]
+    assert [s.name for s in pool.kept] == ["1"]
+    assert pool.scale(3, 11.0) == []
+    # 2 and 3 are still on their way out: their numbers would stand for two processes each
+    assert [s.name for s in pool.due(11.0)] == ["4", "5"]
+    for pid in (101, 102):
+        left = pool.exited(pid, 0, 12.0)
+        assert left is not None
+        assert left.state is SlotState.RETIRING
+    assert sorted(s.name for s in pool.slots) == ["1", "4", "5"]
+
+
+def test_a_retired_worker_is_not_started_again_however_it_ends() -> None:
+    pool = make_pool(size=2)
+    start(pool)
+    pool.scale(1, 10.0)
+    pool.exited(101, -signal.SIGKILL, 11.0)
+    assert [s.name for s in pool.slots] == ["1"]
+    assert pool.due(1e9) == []
+
+
+def test_a_worker_that_was_told_to_leave_and_does_not_is_named_once_for_the_kill() -> None:
+    pool = make_pool(size=1)
+    start(pool)
+    pool.scale(0, 10.0)
+    assert pool.overdue(40.0) == []
+    assert [s.pid for s in pool.overdue(40.1)] == [100]
+    assert pool.condemn(100)
+    assert pool.overdue(41.0) == []
+
+
+def test_a_slot_without_a_process_is_scaled_away_at_once() -> None:
+    pool = make_pool(size=2)
+    assert pool.scale(1, 0.0) == []
+    assert len(pool.slots) == 1
+    assert not pool.is_hopeless
+
+
+def test_what_keeps_a_process_from_its_state_directory_is_waited_out_once_it_was_up() -> None:
+    # prevents: a farm given up over a disk that was full for a minute
+    pool = make_pool(size=1)
+    start(pool)
+    pool.note_ready([100], 1.0)
+    pool.exited(100, -signal.SIGKILL, 2.0)
+    for n in range(MAX_STILLBORN + 5):
+        now_s = 10.0 * (n + 1)
+        [pid] = start(pool, now_s, first_pid=200 + n)
+        slot = pool.exited(pid, ExitCode.LOCKED, now_s)
+        assert slot is not None
+        assert slot.state is SlotState.WAITING

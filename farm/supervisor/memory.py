@@ -1,0 +1,66 @@
+"""Asks the kernel whether it killed a process for want of memory, since SIGKILL doesn't say why.
+
+The count of this process's control group is exact; where there is none, that of the whole system is
+taken, which may name the death of another program.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+_GROUPS: Final = Path("/sys/fs/cgroup")
+_OWN_GROUP: Final = Path("/proc/self/cgroup")
+_SYSTEM: Final = Path("/proc/vmstat")
+_KEY: Final = "oom_kill"
+
+
+class OutOfMemoryKills:
+    """Remembers how many there were at the last look.
+
+    Args:
+        groups: where control groups are mounted.
+        own_group: names the control group of this process.
+        system: the kernel's counters.
+    """
+
+    def __init__(
+        self, *, groups: Path = _GROUPS, own_group: Path = _OWN_GROUP, system: Path = _SYSTEM
+    ) -> None:
+        self._sources = [*_group_files(groups, own_group), system]
+        self._seen = self._count()
+
+    def has_risen(self) -> bool:
+        """Whether the kernel has killed since the last look."""
+        count = self._count()
+        before, self._seen = self._seen, count
+        return count > before
+
+    def _count(self) -> int:
+        for path in self._sources:
+            try:
+                lines = path.read_text().splitlines()
+            except OSError:
+                continue
+            for line in lines:
+                key, _, value = line.partition(" ")
+                if key == _KEY:
+                    return int(value)
+        return 0
+
+
+def _group_files(groups: Path, own_group: Path) -> list[Path]:
+    """The files with the count: version 2 of control groups, then version 1."""
+    try:
+        lines = own_group.read_text().splitlines()
+    except OSError:
+        return []
+    files = []
+    for line in lines:
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if not controllers:
+            files.append(groups / path.lstrip("/") / "memory.events")
+        elif "memory" in controllers.split(","):
+            files.append(groups / "memory" / path.lstrip("/") / "memory.oom_control")
+    return files

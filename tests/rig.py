@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     import random
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-# Where the misbehaving models of tests/chaos/odd_models.py are found by a farm's workers.
-ODD_MODELS = {"PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests' / 'chaos'}"}
+# Where the misbehaving models of tests/odd_models.py are found by a farm's workers.
+ODD_MODELS = {"PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}"}
 ESTIMATE = "ResultManagement.Results.0.ResultContent.DepthEstimation"
 KEYPOINTS = f"{ESTIMATE}.KeyPoints"
 DEPTHS = f"{ESTIMATE}.DepthEstimation"
@@ -331,7 +331,9 @@ def farm_command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "farm", *map(str, arguments)]
 
 
-def run_farm(*arguments: object, timeout_s: float = 30) -> subprocess.CompletedProcess[str]:
+def run_farm(
+    *arguments: object, timeout_s: float = 30, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """A `farm` command that ends by itself."""
     return subprocess.run(
         farm_command(*arguments),
@@ -339,7 +341,7 @@ def run_farm(*arguments: object, timeout_s: float = 30) -> subprocess.CompletedP
         text=True,
         timeout=timeout_s,
         check=False,
-        env=clean_environment(),
+        env=clean_environment() | dict(environment or {}),
     )
 
 

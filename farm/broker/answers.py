@@ -69,9 +69,10 @@ class Answers:
         clock: WallClock,
         notices: DeadLetterNotices,
         is_late: Callable[[int], bool],
+        grace_s: float,
     ) -> None:
         self._answerer = answerer
-        self._sequencer: Sequencer[Outcome] = Sequencer(is_late)
+        self._sequencer: Sequencer[Outcome] = Sequencer(is_late, grace_s=grace_s)
         self._outbox = outbox
         self._monitor = monitor
         self._counts = counts
@@ -108,9 +109,16 @@ class Answers:
     def settle(self, outcome: Outcome, now_s: float) -> None:
         """How an expected hole ended; what may go out now, goes."""
         source = outcome.finished.source
-        for released in self._sequencer.settle(source, outcome.ticket, outcome):
+        for released in self._sequencer.settle(source, outcome.ticket, outcome, now_s):
             self._answer(released, now_s)
         self.release(now_s)
+
+    def let_pass(self, now_s: float) -> None:
+        """Answers that have waited long enough for late ones go out. Call it now and then."""
+        if overdue := self._sequencer.overdue(now_s):
+            for released in overdue:
+                self._answer(released, now_s)
+            self.release(now_s)
 
     def reject(
         self, route: Route, reason: str, now_s: float, *, rejection_id: int, message_id: int

@@ -126,6 +126,7 @@ class Flow:
             clock=clock,
             notices=DeadLetterNotices(instance, clock, is_publishing=config.dead_letters.publish),
             is_late=self._is_late,
+            grace_s=config.overload.objective_s / 2,
         )
         self.stages = {
             "pairing": Histogram(),
@@ -163,6 +164,7 @@ class Flow:
         """End the joins whose time window is over on the intake clock."""
         self._now_s = now_s
         self._handle(self._reception.expire(intake_s), now_s, skew_s=now_s - intake_s)
+        self._answers.let_pass(now_s)
 
     def mark(self) -> None:
         """Tell the journal up to where no message waits for a partner. Call now and then."""

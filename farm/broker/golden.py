@@ -52,20 +52,20 @@ class Golden:
             return f"it failed on a hole that was answered before: {answer.get('reason')}"
         if model_hash != self._model_hash:
             return ""  # another model may well say something else
-        if answer.get("status") == Status.OK.value and _alike(answer.get("value"), self._value):
+        if answer.get("status") == Status.OK.value and alike(answer.get("value"), self._value):
             return ""
         return f"it answers {answer.get('value')!r:.80} where {self._value!r:.80} was answered"
 
 
-def _alike(a: Any, b: Any) -> bool:
-    """Whether two answers are the same but for rounding."""
+def alike(a: Any, b: Any) -> bool:
+    """Whether two answers are the same, but for the rounding of another machine or batch."""
     if isinstance(a, bool) or isinstance(b, bool) or isinstance(a, str):
         return bool(a == b)
     if isinstance(a, int | float) and isinstance(b, int | float):
         both_nan = math.isnan(a) and math.isnan(b)
         return both_nan or math.isclose(a, b, rel_tol=REL_TOLERANCE, abs_tol=ABS_TOLERANCE)
     if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(_alike(a[key], b[key]) for key in a)
+        return a.keys() == b.keys() and all(alike(a[key], b[key]) for key in a)
     if isinstance(a, list | tuple) and isinstance(b, list | tuple):
-        return len(a) == len(b) and all(map(_alike, a, b))
+        return len(a) == len(b) and all(map(alike, a, b))
     return bool(a == b)

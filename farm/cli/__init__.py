@@ -17,6 +17,10 @@ from farm.errors import FarmError
 COMMANDS = {
     "start": "Run the farm: the broker process and its workers, in the foreground.",
     "stats": "Show what a running farm is doing.",
+    "why": "Tell the story of a hole: waits, attempts, workers, what was published.",
+    "dead": "List, show, retry and drop dead letters.",
+    "rerun": "Compute a hole again from the very bytes, and compare.",
+    "journal": "Look for damage in the journal.",
     "pause": "Have a running farm take in nothing more, until `farm resume`.",
     "resume": "Have a running farm take in again, after `farm pause`.",
     "scale": "Have a running farm keep more or fewer local workers.",

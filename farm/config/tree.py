@@ -283,7 +283,7 @@ class OverloadConfig(Section):
         gt=0,
         le=3600,
         description="Seconds in which a hole should reach a worker. One that waits longer lets"
-        " fresh ones pass, also those of its own tool.",
+        " fresh ones pass; an answer waits half as long for such ones of its own tool.",
     )
     late_share: int = Field(
         4,

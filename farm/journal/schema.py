@@ -36,6 +36,7 @@ CREATE TABLE hole (
     publications BLOB, answered REAL, ended REAL, refusals TEXT, story BLOB, retry_of INTEGER,
     resolved TEXT
 );
+CREATE INDEX hole_key ON hole (part_id, source);
 CREATE INDEX hole_open ON hole (id) WHERE state < 2;
 CREATE INDEX hole_dead ON hole (id) WHERE terminal IN ('dead', 'shed') AND resolved IS NULL;
 CREATE TABLE rejection (

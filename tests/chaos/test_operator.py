@@ -183,11 +183,11 @@ def test_workers_come_and_go_under_load(
     for count in (4, 1, 3):
         _order(farm, "scale", count)
         eventually(lambda n=count: len(farm.worker_pids()) == n, 20, f"{count} workers")
-        assert farm.stats()["expected_workers"] == count
+        assert farm.stats()["workers_expected"] == count
     _check(site, farm, load.end())
     os.kill(farm.broker_pid(), signal.SIGKILL)
     eventually(lambda: len(farm.worker_pids()) == 3, 20, "three workers joined the new broker")
-    assert farm.stats()["expected_workers"] == 3
+    assert farm.stats()["workers_expected"] == 3
 
 
 def test_a_paused_farm_takes_in_nothing_also_after_a_restart_of_its_broker(

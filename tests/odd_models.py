@@ -145,3 +145,20 @@ class RaisesAlways(GradientRule):
         if len(inputs):
             raise ZeroDivisionError("no feed on any hole")
         return super().infer(inputs)
+
+
+class RaisesWhile(GradientRule):
+    """Raises on a marked hole, while there is the file that RAISES_WHILE names."""
+
+    def infer(self, inputs: Sequence[Hole]) -> Answers:
+        if any(is_marked(hole) for hole in inputs) and Path(os.environ["RAISES_WHILE"]).exists():
+            raise ZeroDivisionError("no feed on this hole")
+        return super().infer(inputs)
+
+
+class Moody(GradientRule):
+    """Its answers depend on the mood of the day, which no hash tells."""
+
+    def infer(self, inputs: Sequence[Hole]) -> Answers:
+        mood_mm = float(os.environ.get("MOOD_MM", "0"))
+        return [depth_answer((3.0 + mood_mm, 9.0, 14.0)) for _ in inputs]

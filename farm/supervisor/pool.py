@@ -51,6 +51,7 @@ class Slot:
     start_at_s: float = 0.0
     started_s: float = 0.0
     ready_s: float = 0.0
+    known_s: float = 0.0  # when the broker last counted it as READY
     leave_by_s: float = 0.0  # of a retiring one
     killed: bool = False  # a kill is on its way
     is_successor: bool = False  # until it is READY another process does its work
@@ -134,12 +135,34 @@ class Pool:
         slot.pid, slot.started_s, slot.killed = pid, now_s, False
 
     def note_ready(self, pids: Collection[int], now_s: float) -> None:
-        """These processes came up."""
+        """These processes are up, as the broker says."""
         for slot in self.slots:
-            if slot.state is SlotState.STARTING and slot.pid in pids:
+            if slot.pid not in pids:
+                continue
+            slot.known_s = now_s
+            if slot.state is SlotState.STARTING:
                 slot.move(SlotState.READY)
                 slot.ready_s = now_s
                 self.was_any_ready = True
+
+    def note_silence(self, now_s: float) -> None:
+        """The broker has said nothing for a while: whom it knows must be asked anew."""
+        for slot in self.slots:
+            slot.known_s = now_s
+
+    def unknown(self, now_s: float, timeout_s: float) -> list[Slot]:
+        """The slots whose process was READY, and which the broker does not know any more.
+
+        A worker that was stopped while a new broker came up has never said Hello to that one, so
+        its silence is noticed by nobody else. Condemn them.
+        """
+        return [
+            slot
+            for slot in self.slots
+            if slot.state is SlotState.READY
+            and not slot.killed
+            and now_s - slot.known_s > timeout_s
+        ]
 
     def of_pid(self, pid: int) -> Slot | None:
         """The slot that a running process sits in."""

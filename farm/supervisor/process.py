@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 POLL_MS = 100
 REPORT_EVERY_S = 0.5
+SILENCE_S = 4 * REPORT_EVERY_S  # of the broker: whom it knew before is not asked for
+REJOIN_TIMEOUTS = 2.0  # a worker joins a new broker in so many heartbeat timeouts, or is stuck
 TELL_DRAIN_S = 2.0  # a broker that did not confirm the drain by then is told by SIGTERM
 LAST_WORDS_S = 4.0
 WORKER_STOP_S = 5.0  # after the drain nothing is left to compute: this is generous
@@ -89,6 +91,7 @@ class Supervisor:
         self._tell_by_s = 0.0
         self._next_report_s = 0.0
         self._last_reply_s = 0.0
+        self._last_orders_s = 0.0
         self._drain_told = False
         self._exit_code = ExitCode.OK
 
@@ -305,13 +308,24 @@ class Supervisor:
             case wire.SupervisorReport(), wire.SupervisorOrders():
                 del self._unreported[: self._in_report]
                 self._in_report = 0
+                if now_s - self._last_orders_s > SILENCE_S:
+                    self._workers.note_silence(now_s)
+                self._last_orders_s = now_s
                 self._workers.note_ready(reply.ready_pids, now_s)
+                self._kill_unknown(now_s)
                 for pid, why in reply.kill:
                     self._kill(pid, why)
                 if reply.workers >= 0 and self._phase is Phase.RUNNING:
                     self._asked_to_scale(reply.workers)
             case _:
                 self._log.error("broker_reply_refused", reason=f"{reply!r:.200}")
+
+    def _kill_unknown(self, now_s: float) -> None:
+        timeout_s = REJOIN_TIMEOUTS * self._config.workers.heartbeat_timeout_s
+        for slot in self._workers.unknown(now_s, timeout_s):
+            self._kill(
+                slot.pid, f"worker {slot.name} has not joined the new broker in {timeout_s:g} s"
+            )
 
     def _judge(self) -> None:
         now_s = time.monotonic()

@@ -157,6 +157,33 @@ def test_all_workers_stopped_at_once_come_back(
     assert_order_kept(site, holes)
 
 
+def test_a_worker_that_is_stopped_while_the_broker_is_replaced_is_missed(
+    mosquitto: Mosquitto, site: Site, start_farm: Callable[..., Farm]
+) -> None:
+    # prevents: a farm that is one worker short for ever, since the new broker never heard of it
+    farm = start_farm(
+        mosquitto.port,
+        workers=2,
+        more={
+            "workers": {
+                "heartbeat_timeout_s": 1.5,
+                "heartbeat_interval_s": 0.3,
+                "ready_timeout_s": 10.0,  # the supervisor may not have heard that it was READY
+            }
+        },
+    )
+    stopped, other = farm.worker_pids()
+    os.kill(stopped, signal.SIGSTOP)
+    os.kill(farm.broker_pid(), signal.SIGKILL)
+    eventually(lambda: farm.worker_pids() == [other], 20, "a new broker that knows one worker")
+    farm.wait_ready()
+    assert stopped not in farm.processes()
+    assert other in farm.worker_pids()
+    hole = Tool().drill()
+    site.send_hole(hole)
+    site.wait_answered([hole])
+
+
 @pytest.mark.parametrize(
     ("model", "cause"),
     [

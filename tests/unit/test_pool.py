@@ -207,3 +207,24 @@ def test_what_keeps_a_process_from_its_state_directory_is_waited_out_once_it_was
         slot = pool.exited(pid, ExitCode.LOCKED, now_s)
         assert slot is not None
         assert slot.state is SlotState.WAITING
+
+
+def test_a_worker_that_the_broker_does_not_know_any_more_is_named_once_for_the_kill() -> None:
+    # prevents: a worker that was stopped while the broker was replaced, and is missed by nobody
+    pool = make_pool(size=2)
+    start(pool)
+    pool.note_ready([100, 101], 1.0)
+    assert pool.unknown(11.0, 10.0) == []
+    pool.note_silence(50.0)  # the broker was away: neither can be blamed for that
+    pool.note_ready([100], 51.0)
+    assert pool.unknown(60.0, 10.0) == []
+    pool.note_ready([100], 60.0)
+    assert [s.pid for s in pool.unknown(60.1, 10.0)] == [101]
+    assert pool.condemn(101)
+    assert pool.unknown(60.1, 10.0) == []
+
+
+def test_a_worker_that_never_came_up_is_not_asked_for() -> None:
+    pool = make_pool(size=1)
+    start(pool)
+    assert pool.unknown(1e9, 10.0) == []

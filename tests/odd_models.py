@@ -162,3 +162,16 @@ class Moody(GradientRule):
     def infer(self, inputs: Sequence[Hole]) -> Answers:
         mood_mm = float(os.environ.get("MOOD_MM", "0"))
         return [depth_answer((3.0 + mood_mm, 9.0, 14.0)) for _ in inputs]
+
+
+class LacksSeats(GradientRule):
+    """Comes up in as many processes as there are files in the folder that SEATS names."""
+
+    def warm_up(self) -> None:
+        for seat in sorted(Path(os.environ["SEATS"]).iterdir()):
+            try:
+                seat.unlink()
+            except FileNotFoundError:  # another was faster
+                continue
+            return
+        os._exit(EXIT_CODE)

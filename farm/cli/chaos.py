@@ -192,10 +192,10 @@ class _Display:
         shot = campaign.watch.stats
         open_holes = shot["jobs"]["unanswered"] if shot else "?"
         return Text(
-            f"{time.monotonic() - self._began_s:4.0f} s  {campaign.phase}: holes"
-            f" {len(campaign.drill.holes)}, answered {campaign.ear.holes}, open {open_holes},"
-            f" workers {campaign.watch.ready}, faults {campaign.faults_done},"
-            f" broker lives {len(campaign.watch.lives)}"
+            f"{time.monotonic() - self._began_s:4.0f} s  {campaign.phase}:"
+            f" {len(campaign.drill.holes)} holes, {campaign.ear.holes} answers, {open_holes} open,"
+            f" {campaign.watch.ready} workers, {campaign.faults_done} faults,"
+            f" {len(campaign.watch.lives)} lives"
         )
 
 

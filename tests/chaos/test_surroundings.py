@@ -27,6 +27,8 @@ from rig import (
     short_directory,
 )
 
+from farm.simulation.proxy import FaultyProxy
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -168,6 +170,28 @@ def test_a_failing_sync_is_not_taken_for_success(
 
 
 # ---- MQTT ----------------------------------------------------------------------------------------
+
+
+def test_a_half_open_link_is_noticed_and_costs_no_hole(
+    mosquitto: Mosquitto, site: Site, start_farm: Callable[..., Farm]
+) -> None:
+    # prevents: a farm that waits for ever on a connection that a firewall has forgotten
+    with FaultyProxy("127.0.0.1", mosquitto.port) as proxy:
+        farm = start_farm(proxy.port, mqtt={"broker": {"keepalive": 2}})
+        tools = [Tool(), Tool("2025-06")]
+        before = _drill(site, tools, 20, 1)
+        proxy.blackhole()
+        during = _drill(site, tools, 20, 1)
+        eventually(lambda: farm.stats()["mqtt"]["state"] != "connected", 15, "it is noticed")
+        proxy.heal()
+        after = _drill(site, tools, 20, 1)
+        everything = [*before, *during, *after]
+        site.wait_answered(everything, 30)
+        settle(site, farm)
+        assert_one_answer_each(site, everything, repeats_allowed=True)
+        assert_order_kept(site, everything)
+        for hole in everything:
+            assert_depths(site, hole)
 
 
 @pytest.mark.timeout(240)

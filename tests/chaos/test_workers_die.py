@@ -28,6 +28,7 @@ from rig import (
 )
 
 from farm import models as farm_models
+from farm.supervisor.restart import MAX_STILLBORN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -411,3 +412,33 @@ def test_a_model_that_never_loads_ends_the_farm_with_7_and_its_reason(
     assert any("of another planet" in e["reason"] for e in farm.events("model_unusable"))
     assert farm.events("farm_hopeless")
     eventually(lambda: not farm.processes(), 3, "nothing is left")
+
+
+def test_a_worker_that_crashes_at_every_start_is_given_up_and_the_others_go_on(
+    mosquitto: Mosquitto, site: Site, start_farm: Callable[..., Farm], tmp_path: Path
+) -> None:
+    # prevents: a core that is busy with starts for ever; a farm that is short and does not say so
+    for seat in range(2):
+        (tmp_path / str(seat)).touch()
+    farm = start_farm(
+        mosquitto.port,
+        workers=3,
+        wait=False,
+        model="odd_models:LacksSeats",
+        environment=ODD_MODELS | {"SEATS": str(tmp_path)},
+        supervisor={"backoff_initial_s": 0.02, "backoff_max_s": 0.05},
+    )
+    eventually(lambda: farm.events("gave_up"), 40, farm.last_lines)
+    [given_up] = farm.events("gave_up")
+    assert "exit code 13" in given_up["how"]
+    starts = [e for e in farm.events("process_ended") if e["child"] == given_up["child"]]
+    assert len(starts) == MAX_STILLBORN - 1
+    hole = Tool().drill()
+    site.send_hole(hole)
+    site.wait_answered([hole])
+    shot = eventually(
+        lambda: (now := farm.stats()) and now["slots_failed"] and now, 5, "the slot is FAILED"
+    )
+    assert shot["state"] != "HEALTHY"
+    assert any("FAILED" in problem for problem in shot["problems"]), shot["problems"]
+    assert len(farm.worker_pids()) == 2

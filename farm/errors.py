@@ -70,6 +70,10 @@ class JournalError(FarmError):
     exit_code = ExitCode.JOURNAL
 
 
+class JournalBusyError(JournalError):
+    """The journal can't be read now, and may be later: too many files are open."""
+
+
 class NoFarmError(FarmError):
     """Nobody answers on the control socket of this state directory."""
 

@@ -6,8 +6,6 @@ for long, and on until the intake has been free for as long. A decision without 
 
 from __future__ import annotations
 
-SHED_SHARE = 0.05  # of the holes that may be open: makes room for a moment, not a hole in the day
-
 
 class Brake:
     """See the module. Times are monotonic seconds.
@@ -15,13 +13,11 @@ class Brake:
     Args:
         policy: never, oldest or newest.
         after_s: how long the intake must have waited before holes are shed.
-        max_open_jobs: how many holes may be open.
     """
 
-    def __init__(self, *, policy: str, after_s: float, max_open_jobs: int) -> None:
+    def __init__(self, *, policy: str, after_s: float) -> None:
         self.policy = policy
         self._after_s = after_s
-        self._count = max(1, int(max_open_jobs * SHED_SHARE))
         self._on_since_s: float | None = None
         self._calm_since_s: float | None = None
         self.is_shedding = False
@@ -35,20 +31,25 @@ class Brake:
         """For how long the intake has been waiting."""
         return now_s - self._on_since_s if self._on_since_s is not None else 0.0
 
-    def update(self, now_s: float, *, is_full: bool) -> int:
-        """How things are now; returns how many holes to shed."""
+    def update(self, now_s: float, *, is_full: bool) -> bool:
+        """How things are now; returns whether to shed.
+
+        Args:
+            now_s: the time.
+            is_full: whether the intake must wait.
+        """
         if not is_full:
             self._on_since_s = None
             if self._calm_since_s is None:
                 self._calm_since_s = now_s
             if now_s - self._calm_since_s >= self._after_s:
                 self.is_shedding = False
-            return 0
+            return False
         self._calm_since_s = None
         if self._on_since_s is None:
             self._on_since_s = now_s
         if self.policy == "never":
-            return 0
+            return False
         if now_s - self._on_since_s >= self._after_s:
             self.is_shedding = True
-        return self._count if self.is_shedding else 0
+        return self.is_shedding

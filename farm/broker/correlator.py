@@ -94,6 +94,7 @@ class Discarded:
 
     message_id: int
     why: str
+    is_repeat: bool = False  # byte for byte or by policy: nothing of it will ever be used
 
 
 Event = Paired | Unpaired | Refused
@@ -132,8 +133,6 @@ class Correlator:
         join, past = self.buffer.get(key), self._recall(key, part)
         if past is not None and self._repeats(past, part, is_open=join is not None):
             return self._duplicate(key, part)
-        if part.kind in self._optional:
-            self._habits.note(part)
         if past is not None and join is None and part.kind not in past.fingerprints:
             return self._too_late(key, past, part)
         events: list[Event] = []
@@ -146,6 +145,8 @@ class Correlator:
                 events = self._give_up(join, "superseded", why, part.arrived_s)
             else:
                 self._discard(known, f"another {part.kind} took its place")
+        if part.kind in self._optional:
+            self._habits.note(part)
         join = self.buffer.put(key, part)
         events.extend(self._advance(join, part.arrived_s))
         events.extend(self._enforce_bounds(part))
@@ -317,7 +318,7 @@ class Correlator:
         """`join` is the open one that the part repeats; None: that one has ended."""
         if part.is_redelivered:  # nobody sent it twice
             self.counts["redelivered"] += 1
-            self._discard(part, "MQTT delivered it again")
+            self._discard(part, "MQTT delivered it again", is_repeat=True)
             return []
         self.counts["duplicates"] += 1
         if self._rules.duplicate_handling == "error":
@@ -326,9 +327,11 @@ class Correlator:
         if self._rules.duplicate_handling == "replace" and join is not None:
             self.counts["replaced"] += 1
             self._discard(join.parts[part.kind], f"another {part.kind} took its place")
+            if part.kind in self._optional:
+                self._habits.note(part)
             self.buffer.put(key, part)
             return self._enforce_bounds(part)
-        self._discard(part, "a duplicate")
+        self._discard(part, "a duplicate", is_repeat=True)
         return []
 
     def _too_late(self, key: Key, past: _Past, part: Part) -> list[Event]:
@@ -336,14 +339,15 @@ class Correlator:
         past.fingerprints[part.kind] = part.fingerprint
         self.counts["late"] += 1
         if part.kind in self._optional:
+            self._habits.note(part)
             self._habits.met(part.source)  # had we waited, it would have been there
             self._discard(part, "it came after its hole was complete")
             return []
         reason = f"The {part.kind} for result id {key[1]} came after its hole had been given up"
         return [Refused(part.kind, key, reason, part.message_id)]
 
-    def _discard(self, part: Part, why: str) -> None:
-        self._discarded.append(Discarded(part.message_id, why))
+    def _discard(self, part: Part, why: str, *, is_repeat: bool = False) -> None:
+        self._discarded.append(Discarded(part.message_id, why, is_repeat))
 
     # ---- optional parts without an id -------------------------------------------------------
 

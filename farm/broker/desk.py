@@ -150,6 +150,9 @@ class Desk:
             if hole_id in self._resolved:  # the journal may not know it yet
                 refused.append((hole_id, "it has just been dealt with"))
                 continue
+            if is_retried and (missing := self._flow.missing(letter[2])):
+                refused.append((hole_id, f"there is nothing to compute: no {missing} ever came"))
+                continue
             self._resolved.add(hole_id)
             if is_retried:
                 done.append(self._flow.retry(hole_id, letter, now_s))

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from farm import failpoints, wire
+from farm import failpoints, log, wire
 from farm.adapter import Finished, Status
 from farm.broker.breaker import Breaker
 from farm.broker.deadline import Deadline
 from farm.broker.golden import Golden
 from farm.broker.ledger import Entry, Ledger
 from farm.broker.roster import Roster, Worker, WorkerState
-from farm.errors import JournalError
+from farm.errors import JournalBusyError, JournalError
 from farm.journal.records import Hurt
 from farm.telemetry.histogram import Histogram
 
@@ -54,6 +54,7 @@ class Dispatcher:
         failed: Callable[[Entry, str, float], None],
     ) -> None:
         self._workers_config = config.workers
+        self._limited = log.Limited()
         self._journal = journal
         self._counts = counts
         self._read_slot = read_slot
@@ -95,22 +96,37 @@ class Dispatcher:
         if not self.breaker.allows(now_s, open_on_workers=on_workers):
             return None
         while entry := self.ledger.next_to_send(now_s, idle_workers=self.roster.idle):
-            if entry.payloads is None and not self._fetch(entry, now_s):
-                continue
+            try:
+                if entry.payloads is None and not self._fetch(entry, now_s):
+                    continue
+            except JournalBusyError as error:
+                self._limited.warning("journal_busy", reason=str(error), next="trying again")
+                return None
             assert entry.payloads is not None
             job = wire.Job(entry.job_id, *entry.key, entry.sends + 1, entry.payloads)
             return entry, wire.Jobs((job,))
         return None
 
     def _fetch(self, entry: Entry, now_s: float) -> bool:
-        """Bring a job's payloads back from disk; False: they are lost, and so is the hole."""
+        """Bring a job's payloads back from disk; False: they are lost, and so is the hole.
+
+        Raises:
+            JournalBusyError: they can't be read now.
+        """
         try:
             self.ledger.restore(entry, self._journal.parts(entry.messages))
+        except JournalBusyError:
+            raise
         except JournalError as error:
             self.ledger.end(entry.job_id)
             self._failed(entry, f"The hole's messages are damaged on disk: {error}", now_s)
             return False
         return True
+
+    def unsendable(self, entry: Entry, why: str, now_s: float) -> None:
+        """The job of `next_job` can't be put on the wire, now or ever."""
+        self.ledger.end(entry.job_id)
+        self._failed(entry, f"The hole can't be sent to a worker: {why}", now_s)
 
     def sent(self, entry: Entry, now_s: float) -> None:
         """The job of `next_job` is on the wire."""

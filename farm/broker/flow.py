@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from farm.adapter import Finished, Route, Status, Terminal
+from farm.adapter import Finished, Need, Route, Status, Terminal
 from farm.broker.answers import Answers, Outcome
 from farm.broker.brake import Brake
 from farm.broker.correlator import Event, Paired, Refused, Unpaired
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 # An answer is two publications; a source that sends rubbish gets error messages beyond that.
 PUBLICATIONS_PER_JOB = 4
+SHED_SHARE = 0.05  # of the holes that may be open: makes room for a moment, not a hole in the day
 
 
 class Flow:
@@ -76,6 +77,7 @@ class Flow:
             adapter, max_part_bytes=config.limits.message_bytes, counts=self.counts
         )
         self.kinds = tuple(adapter.needs)
+        self._required_kinds = {k for k, need in adapter.needs.items() if need is Need.REQUIRED}
         self._last_id = first_id(journal.life)  # ids of a former life must mean nobody
         self._reception = Reception(
             config,
@@ -101,11 +103,7 @@ class Flow:
         self.ledger = self.dispatcher.ledger
         self.roster = self.dispatcher.roster
         overload = config.overload
-        self.brake = Brake(
-            policy=overload.shed,
-            after_s=overload.shed_after_s,
-            max_open_jobs=overload.max_open_jobs,
-        )
+        self.brake = Brake(policy=overload.shed, after_s=overload.shed_after_s)
         self.outbox = Outbox(
             max_inflight=config.mqtt.broker.max_inflight,
             load=journal.publications if journal.is_durable else None,
@@ -189,22 +187,37 @@ class Flow:
             self._answers.expect(hole.source, hole.hole_id, now_s)
             story = Story(self._clock.at(now_s), now_s, hole.story)
             story.note(now_s, "recovered")
-            self.ledger.add(
-                Entry(
-                    job_id=hole.hole_id,
-                    key=(hole.source, hole.part_id),
-                    payloads=None,
-                    payload_bytes=hole.payload_bytes,
-                    first_s=now_s,
-                    last_s=now_s,
-                    queued_s=now_s,
-                    messages=hole.messages,
-                    story=story,
-                    deaths=hole.deaths,
-                )
+            entry = Entry(
+                job_id=hole.hole_id,
+                key=(hole.source, hole.part_id),
+                payloads=None,
+                payload_bytes=hole.payload_bytes,
+                first_s=now_s,
+                last_s=now_s,
+                queued_s=now_s,
+                messages=hole.messages,
+                story=story,
+                deaths=hole.deaths,
             )
+            if reason := self._hopeless(entry):
+                self._fail(entry, reason, now_s)
+            else:
+                self.ledger.add(entry)
         self._handle(self._reception.resume(found), now_s, skew_s=now_s)
         self.counts["recovered"] = len(found.holes) + len(found.letters) + len(found.waiting)
+
+    def _hopeless(self, entry: Entry) -> str:
+        """Why a hole of a former life was given up in it, as a sentence; "" where it was not."""
+        if missing := self.missing(entry.messages):
+            present = " and ".join(sorted(entry.messages))
+            return f"Not paired: no {missing} arrived (present: {present})"
+        if entry.deaths >= self._config.dispatch.max_attempts:
+            return f"Gave up: {entry.deaths} workers in a row ended while computing this hole"
+        return ""
+
+    def missing(self, messages: Mapping[str, int]) -> str:
+        """The kinds without which a hole can't be computed, in words; "" where all are there."""
+        return " and no ".join(sorted(self._required_kinds - messages.keys()))
 
     def _handle(self, events: list[Event], now_s: float, *, skew_s: float) -> None:
         """Carry events on; `skew_s` turns their intake time into monotonic time."""
@@ -302,9 +315,9 @@ class Flow:
         self._now_s = now_s
         if self._journal.is_durable:
             self._spill()
-        for entry in self.ledger.shed(
-            self.brake.update(now_s, is_full=self.is_full), which=self.brake.policy
-        ):
+        if not self.brake.update(now_s, is_full=self.is_full):
+            return
+        for entry in self.ledger.shed(self._excess, which=self.brake.policy):
             reason = (
                 f"Shed after {now_s - entry.queued_s:.0f} s: more holes come than the workers can "
                 "do, and overload.shed says so"
@@ -321,13 +334,28 @@ class Flow:
             self.counts["spilled"] += 1
 
     @property
+    def _excess(self) -> int:
+        """How many holes to shed, to make room for a moment. What only waits for MQTT, or for the
+        disk, is none of them: shedding would free nothing.
+        """
+        limits = self._config.overload
+        some = max(1, int(limits.max_open_jobs * SHED_SHARE))
+        if self.ledger.open_bytes >= self._most_bytes:
+            return min(some, len(self.ledger))
+        return len(self.ledger) - (limits.max_open_jobs - some)
+
+    @property
+    def _most_bytes(self) -> int:
+        limits = self._config.overload
+        return limits.max_open_bytes if self._journal.is_durable else limits.memory_bytes
+
+    @property
     def is_full(self) -> bool:
         """Whether nothing more may be taken in until some of what is open has left."""
         limits = self._config.overload
-        most_bytes = limits.max_open_bytes if self._journal.is_durable else limits.memory_bytes
         return (
             self.unanswered >= limits.max_open_jobs
-            or self.ledger.open_bytes >= most_bytes
+            or self.ledger.open_bytes >= self._most_bytes
             or len(self.outbox) >= PUBLICATIONS_PER_JOB * limits.max_open_jobs
             or self._journal.is_behind
         )
@@ -390,7 +418,6 @@ class Flow:
             now_s: the time.
         """
         source, part_id, messages = dead
-        self.drop(hole_id, "retried")
         entry = Entry(
             job_id=self._new_id(),
             key=(source, part_id),
@@ -404,8 +431,13 @@ class Flow:
         )
         entry.story.note(now_s, "retried", told(hole_id))
         self._announce(entry, now_s, hole_id)
+        self.drop(hole_id, "retried")  # only now: between the two the process may end
         self.ledger.add(entry)
         return entry.job_id
+
+    def set_dead_letters(self, count: int) -> None:
+        """So many are in the journal: some may have become too old."""
+        self._answers.notices.count = count
 
     def drop(self, hole_id: int, how: str = "dropped") -> None:
         """Strike a dead letter off."""

@@ -6,18 +6,21 @@ a `ReadError`, an error answer, an empty description; each is counted and logged
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from farm.adapter import Answer, Finished, Need, Status, Terminal
+from farm.adapter import Answer, Finished, Need, Publication, Status, Terminal
 from farm.errors import ReadError
 from farm.log import Limited
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Mapping
+    from collections.abc import Iterable
 
-    from farm.adapter import Adapter, Answerer, Publication, Route
+    from farm.adapter import Adapter, Answerer, Route
+
+MAX_TEXT_CHARS = 1000  # of what names a hole: it goes into topics, logs and the head of each job
 
 
 class GuardedAdapter:
@@ -32,10 +35,14 @@ class GuardedAdapter:
     def route(self, topic: str) -> Route | None:
         """The kind and source of a topic; None when it is not ours, or the adapter failed."""
         try:
-            return self._adapter.route(topic)
+            route = self._adapter.route(topic)
+            if route is not None:
+                _check_text("kind", route.kind)
+                _check_text("source", route.source)
         except Exception as error:  # noqa: BLE001
             self._blame(error, topic=topic)
             return None
+        return route
 
     def part_id(self, kind: str, payload: bytes) -> str | None:
         """The id that joins this part with others; None for optional kinds only.
@@ -50,6 +57,8 @@ class GuardedAdapter:
             )
         try:
             part_id = self._adapter.part_id(kind, payload)
+            if part_id is not None:
+                _check_text("id", part_id)
         except ReadError:
             raise
         except Exception as error:
@@ -62,10 +71,12 @@ class GuardedAdapter:
     def describe(self, parts: Mapping[str, bytes]) -> Mapping[str, Any]:
         """What the answer must repeat of the parts; empty when the adapter failed."""
         try:
-            return self._adapter.describe(parts)
+            told = self._adapter.describe(parts)
+            _check_mapping(told)
         except Exception as error:  # noqa: BLE001
             self._blame(error, kinds=sorted(parts))
             return {}
+        return told
 
     def _blame(self, error: Exception, **fields: Any) -> None:
         self._counts["adapter_failures"] += 1
@@ -83,7 +94,8 @@ class GuardedAnswerer:
     def answer(self, finished: Finished, now_s: float) -> Answer:
         """The answer; where that fails, the one to a failed join; where that fails too, none."""
         try:
-            return self._answerer.answer(finished, now_s)
+            answer = self._answerer.answer(finished, now_s)
+            _check_publications(answer.publications)
         except Exception as error:  # noqa: BLE001
             self._blame(finished.source, finished.part_id, error)
             if finished.status is Status.FAILED:
@@ -91,15 +103,46 @@ class GuardedAnswerer:
             reason = f"The answer could not be worded: {type(error).__name__}: {error}"
             failed = replace(finished, status=Status.FAILED, value=None, reason=reason)
             return self.answer(failed, now_s)
+        return answer
 
     def reject(self, route: Route, reason: str) -> tuple[Publication, ...]:
         """The error messages for a part that belongs to no join; none when that fails."""
         try:
-            return self._answerer.reject(route, reason)
+            publications = self._answerer.reject(route, reason)
+            _check_publications(publications)
         except Exception as error:  # noqa: BLE001
             self._blame(route.source, "", error)
             return ()
+        return tuple(publications)
 
     def _blame(self, source: str, part_id: str, error: Exception) -> None:
         self._counts["answerer_failures"] += 1
         self._log.warning("answerer_failed", source=source, id=part_id, exc_info=error)
+
+
+def _check_text(what: str, text: object) -> None:
+    """Whether it can go over our wire and into the journal.
+
+    Raises:
+        TypeError, ValueError: it can't.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"the {what} is {type(text).__name__}, not str")
+    if len(text) > MAX_TEXT_CHARS:
+        raise ValueError(f"the {what} has {len(text)} characters, at most {MAX_TEXT_CHARS} go")
+    text.encode()  # lone surrogates are no text
+
+
+def _check_mapping(told: object) -> None:
+    if not isinstance(told, Mapping):
+        raise TypeError(f"describe gave {type(told).__name__}, not a mapping")
+
+
+def _check_publications(publications: Iterable[object]) -> None:
+    for each in publications:
+        if not (
+            isinstance(each, Publication)
+            and isinstance(each.topic, str)
+            and isinstance(each.payload, bytes)
+        ):
+            raise TypeError(f"{each!r:.200} is no Publication of a str and bytes")

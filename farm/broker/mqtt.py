@@ -181,7 +181,6 @@ class MqttLink:
                 return
             if time.monotonic() - started_s > KEPT_CONNECTION_S:
                 delay_s = self._settings.reconnect_min_s
-            self._wait_for_room()
             self._stopping.wait(delay_s * random.uniform(0.5, 1.0))
             delay_s = min(delay_s * 2, self._settings.reconnect_max_s)
 
@@ -194,7 +193,7 @@ class MqttLink:
         try:
             self._connect()
             answer_by_s = time.monotonic() + CONNECT_TIMEOUT_S
-            while not self._stopping.is_set() and not self._overrun:
+            while not self._stopping.is_set() and not self._is_to_reconnect:
                 code = self._client.loop(LOOP_TIMEOUT_S)
                 if code != MQTTErrorCode.MQTT_ERR_SUCCESS:
                     return self._after_failure(self._refusal or paho.error_string(code))
@@ -203,9 +202,9 @@ class MqttLink:
                     self._client.disconnect()
                     self._is_answered = True
                     return self._after_failure(f"no answer to CONNECT in {CONNECT_TIMEOUT_S:g} s")
-            if self._overrun:
+            if self._is_to_reconnect:
                 self._client.disconnect()
-                return "paused: arrivals outran the intake queue"
+                return "arrivals outran the intake queue: taking them again"
         # whatever a broken peer makes paho raise must end this connection, never the thread
         except Exception as error:  # noqa: BLE001
             return self._after_failure(f"{type(error).__name__}: {error}")
@@ -247,9 +246,14 @@ class MqttLink:
         self._client = self._make_client()
         self._cuts = 0
 
-    def _wait_for_room(self) -> None:
-        while self._overrun and not self._intake.has_room() and not self._stopping.is_set():
-            self._stopping.wait(0.05)
+    @property
+    def _is_to_reconnect(self) -> bool:
+        """Whether the MQTT broker is to send again what did not fit, now that there is room.
+
+        Not before: the confirmations of answers come on this connection, and without them a farm
+        whose holes are all answered and unconfirmed would never have room again.
+        """
+        return self._overrun and not self._holding and self._intake.has_room()
 
     def _lose(self, reason: str) -> None:
         with self._lock:

@@ -280,6 +280,9 @@ class BrokerProcess:
                 self._flow.counts["bad_frames"] += 1
                 self._limited.warning("control_frame_refused", reason=str(error))
                 reply = wire.encode(wire.Refused(str(error)))
+            except JournalError as error:  # whoever asks for a dead letter gets to know
+                self._limited.warning("request_failed", reason=str(error))
+                reply = wire.encode(wire.Refused(str(error)))
             self._control.send_multipart([identity, b"", reply])
 
     # ---- results socket -----------------------------------------------------------------------
@@ -413,17 +416,31 @@ class BrokerProcess:
             self._flow.correlator.forget(self._clock.read(now_s))
         if now_s >= self._next_turn_s:
             self._next_turn_s = now_s + RECENT_S
+            self._tidy_up()
             for histogram in self._flow.stages.values():
                 histogram.rotate()
         if now_s >= self._next_status_s:
             self._next_status_s = now_s + self._config.throughput.status_interval_s
             self._log_status(now_s)
 
+    def _tidy_up(self) -> None:
+        """Follow what the journal's retention has let go of."""
+        journal = self._journal
+        if not isinstance(journal, Journal):
+            return
+        journal.let_go()
+        if journal.durable == journal.position:  # else what is counted here is not all written
+            with contextlib.suppress(JournalError):  # the next time will do
+                self._flow.set_dead_letters(journal.count_dead_letters())
+
     def _dispatch(self) -> None:
         while (offer := self._flow.dispatcher.next_job(time.monotonic())) is not None:
             entry, jobs = offer
             try:
                 self._jobs.send_multipart(wire.encode_jobs(jobs), zmq.NOBLOCK, copy=False)
+            except WireError as error:
+                self._flow.dispatcher.unsendable(entry, str(error), time.monotonic())
+                continue
             except zmq.Again:
                 return  # no worker is connected yet: the job stays in the backlog
             self._flow.dispatcher.sent(entry, time.monotonic())

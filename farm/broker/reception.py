@@ -61,6 +61,7 @@ class Reception:
         self._new_id = new_id
         self._counts = counts
         self._watermark = 0
+        self._is_suspended = False
         self.optional_kinds = tuple(k for k, need in needs.items() if need is Need.OPTIONAL)
         self.rules = rules_of(config)
         self.correlator = Correlator(needs, self.rules)
@@ -90,12 +91,12 @@ class Reception:
         )
         events = self.correlator.offer(part)
         discarded = self.correlator.take_discarded()
-        is_of_use = part_id is None or all(each.message_id != message_id for each in discarded)
         # of a mere repeat nothing is kept: a flood of them would push real holes off the disk
-        if is_of_use:
+        is_kept = not any(each.is_repeat and each.message_id == message_id for each in discarded)
+        if is_kept:
             self._journal.append(message)
         for each in discarded:
-            if is_of_use or each.message_id != message_id:
+            if is_kept or each.message_id != message_id:
                 self._journal.append(Closed(each.message_id, each.why))
         return events
 
@@ -107,6 +108,8 @@ class Reception:
 
     def mark(self) -> None:
         """Tell the journal up to where no message waits for a partner. Call now and then."""
+        if self._is_suspended:
+            return  # the parts that wait are the journal's now, and we know of none any more
         oldest = self.correlator.oldest_message_id()
         mark = self._new_id() if oldest is None else oldest
         if mark > self._watermark:
@@ -122,6 +125,7 @@ class Reception:
         if self._journal.is_durable:
             self.mark()
             self.correlator.hand_over()
+            self._is_suspended = True
             return events
         reason = "the farm was stopped, and without a journal it keeps nothing that waits"
         return [*events, *self.correlator.flush(reason, intake_s)]

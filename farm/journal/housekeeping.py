@@ -14,8 +14,9 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from farm import log
-from farm.errors import JournalError
+from farm.errors import JournalBusyError, JournalError
 from farm.journal.records import HoleState, Message
+from farm.journal.recovery import NEWEST
 from farm.journal.rows import unpack
 from farm.journal.segments import Place, SegmentReader, numbers, path_of
 from farm.journal.store import DATABASE_NAME, connect
@@ -38,8 +39,8 @@ CHECKPOINT_BYTES: Final = 4_000_000  # of the write-ahead log; SQLite's own habi
 # With writing that never pauses a checkpoint can't start the log anew. From here on it waits for a
 # moment's quiet, and commits wait for it: 64 MB take about 0.1 s.
 FORCE_BYTES: Final = 64_000_000
+CHECKPOINT_WAIT_MS: Final = 50
 
-_NEWEST: Final = "SELECT max(id) FROM message WHERE kind = ? GROUP BY source"
 _NEEDED: Final = """
 SELECT parts FROM hole WHERE state < 2
 UNION ALL SELECT parts FROM hole
@@ -129,7 +130,7 @@ class Retention:
             for message_id in unpack(parts).values()
         }
         for kind in self.kept_kinds:
-            needed.update(row[0] for row in db.execute(_NEWEST, (kind,)))
+            needed.update(row[0] for row in db.execute(NEWEST, (kind,)))
         return needed
 
     def _needed_of(self, store: Store, segment: int, needed: set[int]) -> tuple[list[int], int]:
@@ -145,7 +146,7 @@ class Retention:
         return list(chosen), sum(chosen.values())
 
     def _copy(self, store: Store, segment: int) -> None:
-        chosen, self._needed = self._needed[:COPIES_PER_STEP], self._needed[COPIES_PER_STEP:]
+        chosen = self._needed[:COPIES_PER_STEP]
         marks = ", ".join("?" * len(chosen))
         query = (
             "SELECT id, at, kind, source, part_id, topic, position, length, crc, note"  # noqa: S608
@@ -155,6 +156,7 @@ class Retention:
         with contextlib.closing(SegmentReader(store.segments_directory)) as reader:
             copies = [message for row in rows if (message := _message(reader, segment, row))]
         store.write(copies)  # replaces the rows: they point to the newest segment now
+        self._needed = self._needed[COPIES_PER_STEP:]  # only now: the disk may have been full
 
     def _delete(self, store: Store, segment: int) -> int:
         """Delete some rows of a segment; returns how many."""
@@ -172,7 +174,7 @@ class Retention:
         old_s = self._utc() - self._keep_s
         if holes := self._old_holes(store, old_s) or self._old_letters(store):
             store.transaction(("DELETE FROM hole WHERE id = ?", row) for row in holes)
-        elif rejections := self._old_rejections(store, old_s):
+        elif rejections := self._old_rejections(store):
             store.transaction(("DELETE FROM rejection WHERE id = ?", row) for row in rejections)
         else:
             return False
@@ -185,11 +187,12 @@ class Retention:
             (self._utc() - self._keep_dead_s, _watermark(store), ROWS_PER_STEP),
         ).fetchall()
 
-    def _old_rejections(self, store: Store, ended_before_s: float) -> list[tuple[int]]:
+    def _old_rejections(self, store: Store) -> list[tuple[int]]:
         return store.connection.execute(
+            # as long as the message is there, it must be known for one that was refused
             "SELECT id FROM (SELECT * FROM rejection ORDER BY id LIMIT ?) AS r WHERE r.state = 2"
-            " AND (r.ended < ? OR NOT EXISTS (SELECT 1 FROM message WHERE message.id = r.message))",
-            (ROWS_PER_STEP, ended_before_s),
+            " AND NOT EXISTS (SELECT 1 FROM message WHERE message.id = r.message)",
+            (ROWS_PER_STEP,),
         ).fetchall()
 
     def _old_holes(self, store: Store, ended_before_s: float) -> list[tuple[int]]:
@@ -224,6 +227,8 @@ def _message(reader: SegmentReader, segment: int, row: tuple[Any, ...]) -> Messa
     message_id, at_s, kind, source, part_id, topic, position, length, crc, note = row
     try:
         payload = reader.read(Place(segment, position, length, crc))
+    except JournalBusyError:
+        raise  # it must not be let go of for that
     except JournalError as error:
         log.get().error("journal_damaged", message=row[0], reason=str(error))
         return None
@@ -256,6 +261,8 @@ class Checkpointer:
     def _run(self) -> None:
         connection = connect(self._path)
         with contextlib.closing(connection):
+            # While it waits for a reader's end, commits wait for it: better tried again later.
+            connection.execute(f"PRAGMA busy_timeout = {CHECKPOINT_WAIT_MS}")
             connection.execute(f"PRAGMA synchronous = {'FULL' if self._is_synced else 'NORMAL'}")
             while not self._stopping.wait(CHECKPOINT_EVERY_S):
                 try:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 COUNT_BITS = 32
 _COUNT_MASK = (1 << COUNT_BITS) - 1
+_MAX_LIFE = (1 << 63 - COUNT_BITS) - 1  # ids are SQLite's integers
+_MAX_CHARS = 24
 FIRST_LIFE_BITS = 14  # a new journal begins at a random life: it must not repeat a lost one's ids
 
 
@@ -28,6 +30,7 @@ def asked(text: str) -> int:
         ValueError: it is of no such form.
     """
     life, dash, count = text.partition("-")
-    if not (dash and life.isdecimal() and count.isdecimal() and int(count) <= _COUNT_MASK):
+    is_number = dash and life.isdecimal() and count.isdecimal() and len(text) <= _MAX_CHARS
+    if not (is_number and int(life) <= _MAX_LIFE and int(count) <= _COUNT_MASK):
         raise ValueError(f"{text!r} is no hole id: they look like 8123-42")
     return first_id(int(life)) + int(count)

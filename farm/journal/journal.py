@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from farm.errors import JournalError
 from farm.journal.housekeeping import Checkpointer, Retention
 from farm.journal.ids import FIRST_LIFE_BITS
+from farm.journal.records import HoleState
 from farm.journal.recovery import Found, recover
 from farm.journal.rows import unpack, unpack_publications
 from farm.journal.segments import Place, SegmentReader
@@ -270,9 +271,26 @@ class Journal:
             return None if row is None else (unpack(row[0]), unpack(row[1]), row[2])
         return None
 
+    def count_dead_letters(self) -> int:
+        """How many wait for an operator, by what is written.
+
+        Raises:
+            JournalError: they can't be counted now.
+        """
+        row = self._fetch(
+            "SELECT count(*) FROM hole WHERE terminal IN ('dead', 'shed') AND resolved IS NULL"
+            " AND state = ?",
+            HoleState.ENDED,
+        )
+        return int(row[0]) if row else 0
+
+    def let_go(self) -> None:
+        """Give back the room of what retention has removed. Call it now and then."""
+        self._reader.let_go()
+
     def _fetch(self, query: str, number: int) -> tuple[Any, ...] | None:
         try:
             row: tuple[Any, ...] | None = self._db.execute(query, (number,)).fetchone()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OverflowError) as error:
             raise JournalError(f"the journal can't be read: {error}") from error
         return row

@@ -31,6 +31,7 @@ _MESSAGE = (
     "SELECT id, at, kind, source, part_id, topic, segment, position, length, crc, note FROM message"
 )
 _DEAD = "terminal IN ('dead', 'shed') AND resolved IS NULL AND state = 2"
+PIECE = 500  # messages
 MAX_DAMAGES = 20  # more than these are counted only
 
 
@@ -215,18 +216,28 @@ class JournalReader:
         for (sentence,) in self._fetch(f"PRAGMA integrity_check({MAX_DAMAGES})"):
             if sentence != "ok":
                 _note(checked, f"the database: {sentence}")
-        for message in self._messages("ORDER BY id"):
-            checked.messages += 1
-            checked.message_bytes += message.place.length
-            try:
-                self.payload(message)
-            except JournalError as error:
-                _note(checked, f"a {message.kind} of {message.source}, {message.part_id}: {error}")
-            progress(1)
+        last_id = -1
+        # in pieces: a long look at one state of the database would keep its log from ending
+        while some := list(self._messages("WHERE id > ? ORDER BY id LIMIT ?", last_id, PIECE)):
+            last_id = some[-1].message_id
+            for message in some:
+                self._check_message(message, checked)
+            progress(len(some))
         [(checked.holes, is_open)] = self._fetch("SELECT count(*), sum(state < 2) FROM hole")
         checked.open_holes = is_open or 0
         checked.dead_letters = self.count_dead_letters()
         return checked
+
+    def _check_message(self, message: KeptMessage, checked: Checked) -> None:
+        checked.messages += 1
+        checked.message_bytes += message.place.length
+        try:
+            self.payload(message)
+        except JournalError as error:
+            # retention may have moved it, or let it go, since the row was read
+            now = next(self._messages("WHERE id = ?", message.message_id), None)
+            if now is not None and now.place == message.place:
+                _note(checked, f"a {message.kind} of {message.source}, {message.part_id}: {error}")
 
     # ---- inside -------------------------------------------------------------------------------
 

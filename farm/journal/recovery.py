@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from farm.adapter import Finished, Status
-from farm.errors import JournalError
+from farm.errors import JournalBusyError, JournalError
 from farm.journal.rows import unpack
 from farm.journal.segments import Place, SegmentReader
 
@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _MESSAGE = "SELECT id, kind, source, part_id, segment, position, length, crc FROM message"
-_NEWEST = "SELECT max(id) FROM message WHERE kind = ? GROUP BY source"
+# of each source; one that was refused was never taken
+NEWEST = (
+    "SELECT max(id) FROM message WHERE kind = ? AND id NOT IN (SELECT message FROM rejection)"
+    " GROUP BY source"
+)
 MAX_PAST = 50_000  # ended joins that are remembered at most
 
 
@@ -144,6 +148,8 @@ def _waiting(
             continue
         try:
             yield _read(reader, row)
+        except JournalBusyError:
+            raise  # to start without it would be to lose it
         except JournalError as error:
             damaged.append(f"a {row[1]} message of {row[2]} with id {row[3]}: {error}")
 
@@ -152,7 +158,7 @@ def _newest(
     db: sqlite3.Connection, reader: SegmentReader, kinds: Collection[str]
 ) -> Iterator[FoundMessage]:
     for kind in kinds:
-        query = f"{_MESSAGE} WHERE id IN ({_NEWEST})"
+        query = f"{_MESSAGE} WHERE id IN ({NEWEST})"
         for row in db.execute(query, (kind,)).fetchall():
             try:
                 yield _read(reader, row)

@@ -13,7 +13,7 @@ import zlib
 from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
-from farm.errors import JournalError
+from farm.errors import JournalBusyError, JournalError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 SUFFIX = ".seg"
 MAX_BUFFERS = 512  # of one writev; the kernel takes 1024
 MAX_OPEN_FILES = 16  # kept open for reading
+_PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 class Place(NamedTuple):
@@ -146,10 +147,13 @@ class SegmentReader:
 
         Raises:
             JournalError: they are gone or damaged.
+            JournalBusyError: they can't be read now.
         """
         try:
             payload = os.pread(self._file(place.segment), place.length, place.position)
         except OSError as error:
+            if error.errno in _PASSING:
+                raise JournalBusyError(f"no segment can be read: {error.strerror}") from error
             raise JournalError(
                 f"segment {place.segment} can't be read: {error.strerror}"
             ) from error
@@ -158,6 +162,12 @@ class SegmentReader:
                 f"segment {place.segment} is damaged at {place.position} ({place.length} bytes)"
             )
         return payload
+
+    def let_go(self) -> None:
+        """Close the files that were removed meanwhile: until then they take room on the disk."""
+        for number, descriptor in list(self._open.items()):
+            if os.fstat(descriptor).st_nlink == 0:
+                os.close(self._open.pop(number))
 
     def close(self) -> None:
         """Give the descriptors back."""

@@ -6,6 +6,7 @@ Times are seconds since 1970, told to the retention by a clock that only the tes
 from __future__ import annotations
 
 import contextlib
+import errno
 import shutil
 import sqlite3
 import threading
@@ -305,17 +306,50 @@ def test_a_retry_keeps_the_bytes_of_its_dead_letter(make: Any) -> None:
     assert 900 in house.holes  # prevents: a retry of which `farm why` knows nothing a moment later
 
 
-def test_rejections_go_with_their_time_or_their_message(make: Any) -> None:
+def test_a_rejection_goes_with_its_message(make: Any) -> None:
+    # prevents: a message that was refused, and is taken for the newest good one of its tool
     house = make(keep_s=50.0)
     house.write(
         [message(1, note="no id"), rejected(2, 1), records.RejectionEnded(2, START_S)],
         [message(3, note="no id"), rejected(4, 3)],  # MQTT has not confirmed this one
-        [message(5, note="no id"), rejected(6, 5), records.RejectionEnded(6, START_S + 100)],
         [rejected(8, 7), records.RejectionEnded(8, START_S + 100)],  # its message is gone
     )
     house.utc_s = START_S + 100.0
     house.keep()
-    assert house.column("SELECT id FROM rejection ORDER BY id") == [4, 6]
+    assert house.column("SELECT id FROM rejection ORDER BY id") == [2, 4]
+
+
+def test_a_refused_optional_part_is_not_the_newest(make: Any) -> None:
+    house = make(keep_s=50.0)
+    house.retention.kept_kinds = ("heads",)
+    house.write(
+        [message(1, b"good", kind="heads")],
+        [message(2, b"bad", kind="heads", note="cut short"), rejected(3, 2)],
+    )
+    assert [m.payload for m in look_through(house.store).newest] == [b"good"]
+
+
+def test_a_copy_that_finds_the_disk_full_is_made_again(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # prevents: open holes that lose their messages, just when the disk is full
+    house = make(keep_bytes=0)
+    hole_id, opening = whole_hole(900, size=SIZE // 4)
+    house.write(opening, *(hole(n) for n in range(1, 4)), [records.Watermark(10_000)])
+    write, failures = house.store.write, [1]
+
+    def full_once(batch: list[Record]) -> None:
+        if failures and batch:
+            failures.pop()
+            raise OSError(errno.ENOSPC, "no space left")
+        write(batch)
+
+    monkeypatch.setattr(house.store, "write", full_once)
+    with pytest.raises(OSError, match="no space"):
+        house.keep()
+    house.keep()
+    assert not failures
+    assert house.payloads(hole_id) == {"result": b"A" * (SIZE // 4), "trace": b"B" * (SIZE // 4)}
 
 
 # ---- damage --------------------------------------------------------------------------------------

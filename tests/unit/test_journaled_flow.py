@@ -9,11 +9,11 @@ import zlib
 from typing import Any
 
 import pytest
-from fakes import FakeJournal, payload
+from fakes import NEEDS, FakeAdapter, FakeJournal, payload
 from test_flow import TOOL, Rig
 
 from farm import wire
-from farm.adapter import Finished, Status
+from farm.adapter import Finished, Need, Status
 from farm.broker.outbox import Letter
 from farm.journal.ids import first_id
 from farm.journal.records import (
@@ -97,6 +97,25 @@ def test_a_repeat_is_not_kept_and_can_not_fill_the_disk(rig: Rig, journal: FakeJ
     assert len(journal.of(Message)) == 2
     assert rig.flow.counts["holes"] == 1
     assert rig.flow.correlator.counts["duplicates"] == 20
+
+
+def test_an_optional_part_that_serves_a_later_hole_is_kept_and_a_repeat_serves_none(
+    journal: FakeJournal,
+) -> None:
+    # prevents: a hole whose optional part is nowhere on disk, and that is dead after a restart
+    rig = Rig(journal=journal, adapter=FakeAdapter(needs=NEEDS | {"heads": Need.OPTIONAL}))
+    rig.hole("1")
+    rig.part("heads", "1", "late")
+    rig.hole("2")
+    rig.part("heads", "2", "late")
+    rig.part("heads", "2", "late")  # the same once more
+    rig.pass_time(1.0)
+    rig.hole("3")
+    rig.pass_time(1.0)
+    kept = {message.message_id for message in journal.of(Message)}
+    used = {i for opened in journal.of(Opened) for i in opened.messages.values()}
+    assert used <= kept
+    assert "heads" in journal.of(Opened)[-1].messages
 
 
 def test_what_waits_in_vain_is_closed_with_its_hole(rig: Rig, journal: FakeJournal) -> None:
@@ -212,6 +231,22 @@ def test_kills_of_a_former_life_count(rig: Rig, journal: FakeJournal) -> None:
     assert rig.publish()[0].startswith("7 failed Gave up: 3 workers")
 
 
+def test_what_a_former_life_had_given_up_costs_no_worker(rig: Rig, journal: FakeJournal) -> None:
+    # prevents: half a hole sent to a worker, one that kills sent to a fourth one
+    for number, kind in ((1, "result"), (2, "result"), (3, "trace")):
+        keep(journal, number, kind, "7" if number == 1 else "8")
+    holes = [
+        found_hole(5, "7", {"result": 1}),
+        found_hole(6, "8", {"result": 2, "trace": 3}, deaths=3),
+    ]
+    rig.flow.resume(Found(holes=holes), 0.0)
+    rig.hire()
+    assert rig.dispatch() == []
+    first, second = rig.publish()
+    assert first == "7 failed Not paired: no trace arrived (present: result)"
+    assert second.startswith("8 failed Gave up: 3 workers")
+
+
 def test_an_unconfirmed_answer_goes_out_again_with_the_same_bytes_and_counts_once(
     rig: Rig, journal: FakeJournal
 ) -> None:
@@ -309,6 +344,16 @@ def test_at_a_stop_what_waits_is_left_to_the_next_life(rig: Rig, journal: FakeJo
     assert journal.of(Watermark)[-1].message_id == journal.of(Message)[0].message_id
 
 
+def test_a_drain_that_takes_a_while_does_not_forget_what_waits(
+    rig: Rig, journal: FakeJournal
+) -> None:
+    # prevents: an acknowledged part lost, since the mark went on after it was handed over
+    rig.part("result", "7")
+    rig.flow.suspend(1.0, 1.0)
+    rig.flow.mark()
+    assert journal.of(Watermark)[-1].message_id == journal.of(Message)[0].message_id
+
+
 def test_without_a_journal_what_waits_at_a_stop_gets_an_error() -> None:
     journal = FakeJournal()
     journal.is_durable = False
@@ -381,6 +426,39 @@ def test_shed_holes_end_visibly_one_by_one(journal: FakeJournal, policy: str, go
     assert journal.of(Answered)[0].terminal == "shed"
 
 
+def test_shedding_makes_room_for_a_moment_and_not_more(journal: FakeJournal) -> None:
+    # prevents: a whole backlog shed in a blink, since shed holes count as open until MQTT confirms
+    rig = Rig(
+        journal=journal,
+        overload={"max_open_jobs": 100, "shed": "oldest", "shed_after_s": 10.0},
+    )
+    for number in range(100):
+        rig.hole(str(number))
+    rig.flow.relieve(0.0)
+    for turn in range(20):
+        rig.flow.relieve(10.0 + turn)
+    assert len(rig.flow.ledger) == 95
+
+
+@pytest.mark.parametrize("what", ["the disk", "MQTT"])
+def test_nothing_is_shed_for_what_shedding_does_not_help(journal: FakeJournal, what: str) -> None:
+    rig = Rig(
+        journal=journal, overload={"max_open_jobs": 10, "shed": "oldest", "shed_after_s": 1.0}
+    )
+    worker = rig.hire()
+    for number in range(10):
+        rig.hole(str(number))
+        if what == "MQTT":
+            rig.compute(worker, "1 mm")
+        elif number == 5:
+            journal.is_behind = True
+            break
+    assert rig.flow.is_full
+    for second in range(10):
+        rig.flow.relieve(float(second))
+    assert not [answered for answered in journal.of(Answered) if answered.terminal == "shed"]
+
+
 def test_a_journal_that_can_not_be_written_stops_the_intake(rig: Rig, journal: FakeJournal) -> None:
     journal.is_behind = True
     assert rig.flow.is_full
@@ -420,7 +498,9 @@ def test_a_retried_dead_letter_is_a_new_hole_with_the_old_bytes(
     assert rig.flow.dead_letters == 0
     [resolved] = journal.of(Resolved)
     assert (resolved.hole_id, resolved.how) == (hole_id, "retried")
-    assert journal.of(Opened)[-1].retry_of == hole_id
+    [reopened] = [record for record in journal.of(Opened) if record.retry_of == hole_id]
+    # prevents: a letter struck off by a process that ended before the new hole was there
+    assert journal.records.index(reopened) < journal.records.index(resolved)
     rig.compute(rig.hire(), "now it works")
     assert rig.publish() == ["7 ok now it works"]
 

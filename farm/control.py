@@ -24,7 +24,7 @@ class ControlClient:
     ) -> None:
         self._context = context
         self._endpoint = endpoint
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._asked_s: float | None = None
         self.socket = open_socket(context, Role.CONTROL_CLIENT, endpoint)
 
@@ -54,7 +54,7 @@ class ControlClient:
 
     def give_up_if_late(self) -> bool:
         """Drop a request that is unanswered for too long; True when that was done."""
-        if self._asked_s is None or time.monotonic() - self._asked_s < self._timeout_s:
+        if self._asked_s is None or time.monotonic() - self._asked_s < self.timeout_s:
             return False
         self.reset()
         return True

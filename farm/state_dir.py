@@ -6,7 +6,6 @@ kernel releases with the last process that holds it, however that ends.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import re
@@ -141,7 +140,7 @@ def holder(state_dir: Path) -> int:
     Raises:
         NoFarmError: none does.
     """
-    with contextlib.suppress(OSError, ValueError):
+    try:
         descriptor = os.open(state_dir / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -149,6 +148,12 @@ def holder(state_dir: Path) -> int:
             return int(os.read(descriptor, 20))
         finally:
             os.close(descriptor)
+    except (FileNotFoundError, ValueError):  # no farm ever ran here, or it is just starting
+        pass
+    except OSError as error:
+        raise StateError(
+            f"{state_dir} can't be read ({error.strerror}): do it as the farm's user"
+        ) from error
     raise NoFarmError(
         f"no farm runs in {state_dir}: start one with `farm start`, or name its place with "
         "--state-dir or --config"

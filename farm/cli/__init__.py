@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
 
@@ -81,3 +82,8 @@ def main() -> None:
     except FarmError as error:
         click.echo(f"farm: {error}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        click.echo(f"farm: {error.strerror}: make room, then try again", err=True)
+        sys.exit(1)

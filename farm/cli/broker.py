@@ -62,6 +62,7 @@ def command(
             instance=config.instance or socket.gethostname(),
             reload=read_config,
         )
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a reload is the supervisor's
         signal.signal(signal.SIGTERM, lambda *_: process.asked_to_end())
         signal.signal(signal.SIGINT, lambda *_: process.asked_to_end())
         signal.signal(signal.SIGQUIT, lambda *_: process.stop_at_once())

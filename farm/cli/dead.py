@@ -12,15 +12,16 @@ from farm import wire
 from farm.cli.operator import TIMEOUT_S, place
 from farm.cli.options import config_option, make_folder, state_dir_option
 from farm.control import ask
-from farm.errors import ExitCode, FarmError
+from farm.errors import ExitCode, FarmError, JournalError
 from farm.journal.ids import asked, told
-from farm.journal.reader import JournalReader, KeptHole
+from farm.journal.reader import JournalReader, KeptHole, KeptMessage
 from farm.telemetry.life import as_data, day_and_time, lines_of_hole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _PRESENT = "it is no dead letter yet"
+MAX_LISTED = 1_000_000
 _A_BATCH = 500  # letters in one request
 
 
@@ -51,7 +52,9 @@ def command() -> None:
 @command.command(name="list")
 @config_option
 @state_dir_option
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="How many.")
+@click.option(
+    "--limit", type=click.IntRange(1, MAX_LISTED), default=50, show_default=True, help="How many."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON for each.")
 def list_letters(
     config_path: Path | None, state_dir: Path | None, limit: int, *, as_json: bool
@@ -112,17 +115,27 @@ def show(
         if hole is None:
             raise FarmError(f"there is no hole {told(hole_id)} in the journal of {directory}")
         messages = journal.messages_of(hole)
+        if as_json:
+            click.echo(json.dumps(as_data(hole, messages, hole.story), default=repr))
+        else:
+            for line in lines_of_hole(hole, messages, hole.story, present=_PRESENT):
+                click.echo(line)
         if out is not None:
-            make_folder(out)
-            for message in messages:
-                (out / f"{message.kind}.json").write_bytes(journal.payload(message))
-    if as_json:
-        click.echo(json.dumps(as_data(hole, messages, hole.story), default=repr))
-        return
-    for line in lines_of_hole(hole, messages, hole.story, present=_PRESENT):
-        click.echo(line)
-    if out is not None:
-        click.echo(f"{len(messages)} messages written to {out}")
+            _write_out(journal, messages, out)
+
+
+def _write_out(journal: JournalReader, messages: list[KeptMessage], folder: Path) -> None:
+    """Write what can be read, and name what can't."""
+    make_folder(folder)
+    lost = []
+    for message in messages:
+        try:
+            (folder / f"{message.kind}.json").write_bytes(journal.payload(message))
+        except JournalError as error:
+            lost.append(f"{message.kind}: {error}")
+    click.echo(f"{len(messages) - len(lost)} messages written to {folder}", err=True)
+    if lost:
+        raise JournalError("not everything could be read: " + "; ".join(lost))
 
 
 def _chosen(decorated: Callable[..., None]) -> Callable[..., None]:

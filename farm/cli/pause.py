@@ -21,7 +21,8 @@ def command(config_path: Path | None, state_dir: Path | None) -> None:
     """Have a running farm take in nothing more, until `farm resume`.
 
     What was taken in is answered. What comes meanwhile waits at the MQTT broker, which holds as
-    much as its own limits allow. It stays paused over restarts; `farm stats` says so.
+    much as its own limits allow. It stays paused over restarts (not with journal.durability off);
+    `farm stats` says so.
 
     \b
     Example:

@@ -10,6 +10,7 @@ import click
 
 from farm.cli.operator import place
 from farm.cli.options import config_option, state_dir_option
+from farm.errors import FarmError
 from farm.state_dir import holder
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ def command(config_path: Path | None, state_dir: Path | None) -> None:
     One worker after the other gets a successor, which must come up and answer a hole that was
     answered before; then the old one leaves. Model, its settings, the number of workers and the
     section `supervisor` are taken over; for the rest the log says that it needs a restart. A wrong
-    configuration is refused, in the farm's log.
+    configuration is refused, in the farm's log. A broker that runs alone (`farm broker`) takes no
+    notice.
 
     \b
     Example:
@@ -33,5 +35,10 @@ def command(config_path: Path | None, state_dir: Path | None) -> None:
     """
     directory, _ = place(config_path, state_dir)
     pid = holder(directory)
-    os.kill(pid, signal.SIGHUP)
+    try:
+        os.kill(pid, signal.SIGHUP)
+    except (ProcessLookupError, PermissionError) as error:
+        raise FarmError(
+            f"the farm (pid {pid}) can't be told: {error.strerror}. Do it as the farm's user"
+        ) from error
     click.echo(f"told the farm (pid {pid}) to reload; its log says how that ends")

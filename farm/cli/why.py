@@ -14,7 +14,7 @@ from farm.control import ask
 from farm.errors import FarmError, NoFarmError
 from farm.journal.reader import JournalReader, KeptHole
 from farm.journal.records import HoleState
-from farm.telemetry.life import as_data, line_of_other, lines_of_hole
+from farm.telemetry.life import as_data, data_of_message, line_of_other, lines_of_hole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +28,7 @@ _NO_FARM = "no farm runs; it is taken up when one is started"
 @state_dir_option
 @click.argument("tool")
 @click.argument("result_id")
-@click.option("--json", "as_json", is_flag=True, help="Print the holes as one line of JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print it as one line of JSON.")
 def command(
     config_path: Path | None, state_dir: Path | None, tool: str, result_id: str, *, as_json: bool
 ) -> None:
@@ -40,7 +40,7 @@ def command(
     \b
     Examples:
       farm why BOX-7/UNIT-2 440
-      farm why UNIT-2 440 --json | jq '.[0].lives'
+      farm why UNIT-2 440 --json | jq '.holes[0].lives'
     """
     directory, control = place(config_path, state_dir)
     with JournalReader(directory) as journal:
@@ -57,7 +57,9 @@ def command(
             for hole in holes
         ]
     if as_json:
-        click.echo(json.dumps([as_data(*one) for one in told], default=repr))
+        loose = [data_of_message(message) for message in others]
+        found = {"holes": [as_data(*one) for one in told], "messages": loose}
+        click.echo(json.dumps(found, default=repr))
         return
     for hole, messages, story in told:
         for line in lines_of_hole(hole, messages, story, present=present):

@@ -29,7 +29,7 @@ def take_over(running: Config, new: Config) -> tuple[Config, list[str], list[str
         those taken over, and those that need a restart.
     """
     changed = [key for key in tree().leaves if value_of(running, key) != value_of(new, key)]
-    taken = [key for key in changed if _is_reloadable(key)]
+    taken = [key for key in changed if is_reloadable(key)]
     values = running.model_dump()
     for key in taken:
         *sections, name = key.split(".")
@@ -40,5 +40,6 @@ def take_over(running: Config, new: Config) -> tuple[Config, list[str], list[str
     return Config.model_validate(values), taken, [key for key in changed if key not in taken]
 
 
-def _is_reloadable(key: str) -> bool:
+def is_reloadable(key: str) -> bool:
+    """Whether a running farm takes this key over."""
     return any(key == each or key.startswith(f"{each}.") for each in RELOADABLE)

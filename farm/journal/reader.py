@@ -9,7 +9,7 @@ import sqlite3
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from farm.errors import JournalError
+from farm.errors import JournalError, StateError
 from farm.journal.records import HoleState
 from farm.journal.rows import unpack, unpack_publications
 from farm.journal.schema import VERSION
@@ -105,16 +105,23 @@ class JournalReader:
 
     Raises:
         JournalError: there is no journal, or it can't be read.
+        StateError: this user may not read it.
     """
 
     def __init__(self, state_dir: Path) -> None:
         self.directory = state_dir / DIRECTORY_NAME
         path = self.directory / DATABASE_NAME
-        if not path.exists():
+        try:
+            path.stat()
+        except PermissionError as error:
+            raise StateError(
+                f"{self.directory} can't be read ({error.strerror}): do it as the farm's user"
+            ) from error
+        except OSError:
             raise JournalError(
                 f"there is no journal in {state_dir}: name the farm's folder with --state-dir or "
                 "--config (with `journal.durability: off` none is kept)"
-            )
+            ) from None
         self._segments = SegmentReader(self.directory / SEGMENTS_NAME)
         try:
             self._db = connect(path, is_read_only=True)
@@ -262,10 +269,10 @@ class JournalReader:
     def _fetch(self, query: str, *values: Any) -> Iterator[tuple[Any, ...]]:
         try:
             yield from self._db.execute(query, values)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeError, OverflowError) as error:
             raise self._unreadable(error) from error
 
-    def _unreadable(self, error: sqlite3.Error) -> JournalError:
+    def _unreadable(self, error: Exception) -> JournalError:
         return JournalError(f"the journal in {self.directory} can't be read: {error}")
 
 

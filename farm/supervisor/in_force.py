@@ -1,18 +1,22 @@
-"""The configuration in force: the file as it was when it was last found good.
+"""The configuration in force: the settings of the file as they were when it was last found good.
 
 The processes of a farm read a copy in its state directory. So a file that is being edited, or is
-wrong, does not reach a worker that is merely started again; it does when an operator says so.
+wrong, does not reach a process that is merely started again; it does when an operator says so. And
+a setting that needs a restart of the farm does not come into force with a part of it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from farm.config.reload import take_over
+import yaml
+
+from farm.config.file import read_file
+from farm.config.reload import is_reloadable, take_over
 from farm.errors import StateError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from farm.config import Config
@@ -41,41 +45,59 @@ class InForce:
         self._source = source
         self._read = read
         self.copy = None if source is None else state_dir / COPY_NAME
+        self._settings = self._of_file()
+        self._former = (self.config, self._settings)
         try:
-            self._text = b"" if source is None else source.read_bytes()
-            self._write()
+            self._write(self._settings)
         except OSError as error:
             raise StateError(
                 f"the configuration can't be copied to {self.copy} ({error.strerror}): make room, "
                 "or choose another folder with --state-dir"
             ) from error
-        self._former = (self.config, self._text)
 
     def renew(self) -> tuple[list[str], list[str]]:
-        """Read the operator's file again, and put it in force.
+        """Read the operator's file again, and put in force what can be.
 
         Returns:
             The dotted keys that changed: those that the farm takes over, those that need a restart.
 
         Raises:
-            FarmError: it can't be used, and nothing has changed.
+            FarmError, OSError: it can't be used or copied, and nothing has changed.
         """
-        text = b"" if self._source is None else self._source.read_bytes()
         config, taken, waiting = take_over(self.config, self._read())
-        self._former = (self.config, self._text)
-        self.config, self._text = config, text
-        self._write()
+        kept = {key: value for key, value in self._settings.items() if not is_reloadable(key)}
+        new = {key: value for key, value in self._of_file().items() if is_reloadable(key)}
+        self._write(kept | new)
+        self._former = (self.config, self._settings)
+        self.config, self._settings = config, kept | new
         return taken, waiting
 
     def take_back(self) -> None:
-        """Put in force again what was before the last `renew`."""
-        self.config, self._text = self._former
-        self._write()
+        """Put in force again what was before the last `renew`.
 
-    def _write(self) -> None:
+        Raises:
+            OSError: it can't be written; for this process it is in force all the same.
+        """
+        self.config, self._settings = self._former
+        self._write(self._settings)
+
+    def _of_file(self) -> dict[str, Any]:
+        """The file's settings by dotted key; neither those of the environment nor of options."""
+        if self._source is None:
+            return {}
+        return {setting.key: setting.value for setting in read_file(self._source).settings}
+
+    def _write(self, settings: Mapping[str, Any]) -> None:
         if self.copy is None:
             return
+        nested: dict[str, Any] = {}
+        for key, value in settings.items():
+            *sections, name = key.split(".")
+            section = nested
+            for each in sections:
+                section = section.setdefault(each, {})
+            section[name] = value
         new = self.copy.with_suffix(".new")
         new.touch(mode=_PRIVATE)
-        new.write_bytes(self._text)
+        new.write_text(yaml.safe_dump(nested, allow_unicode=True), encoding="utf-8")
         new.replace(self.copy)

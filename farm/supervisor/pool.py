@@ -116,7 +116,9 @@ class Pool:
         """Keep this many slots from now on; returns the pids of the processes that are to leave."""
         leaving: list[int] = []
         while len(kept := self.kept) > count:
-            leaving += self.retire(max(kept, key=lambda slot: int(slot.name)), now_s)
+            # those that were given up first: they are none to keep
+            last = max(kept, key=lambda slot: (slot.state is SlotState.FAILED, int(slot.name)))
+            leaving += self.retire(last, now_s)
         while len(self.kept) < count:
             taken = {slot.name for slot in self.slots}
             free = next(n for n in range(1, len(taken) + 2) if str(n) not in taken)

@@ -6,11 +6,8 @@ process group of its own, so that Ctrl-C in a terminal reaches the supervisor al
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
-import subprocess
-import sys
 import time
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -20,6 +17,7 @@ import zmq
 from farm import log, wire
 from farm.control import ControlClient
 from farm.errors import ExitCode, WireError
+from farm.supervisor.children import Children
 from farm.supervisor.memory import OutOfMemoryKills
 from farm.supervisor.pool import Pool, Slot, SlotState
 from farm.supervisor.reloading import Reloading
@@ -39,6 +37,7 @@ SILENCE_S = 4 * REPORT_EVERY_S  # of the broker: whom it knew before is not aske
 REJOIN_TIMEOUTS = 2.0  # a worker joins a new broker in so many heartbeat timeouts, or is stuck
 TELL_DRAIN_S = 2.0  # a broker that did not confirm the drain by then is told by SIGTERM
 LAST_WORDS_S = 4.0
+BROKER_START_S = 120.0  # from its start to its first answer
 WORKER_STOP_S = 5.0  # after the drain nothing is left to compute: this is generous
 BROKER_NAME = "broker"
 # Exit codes of the broker that trying again would not change; and those of one that never was up.
@@ -66,7 +65,7 @@ class Supervisor:
         self._child_args = list(child_args)
         self._log = log.get()
         config = in_force.config
-        self._wanted_workers = config.mqtt.processing.workers
+        self._wanted_workers = self._configured_workers = config.mqtt.processing.workers
         names = [str(n) for n in range(1, self._wanted_workers + 1)]
         self._workers = Pool(
             names,
@@ -81,7 +80,7 @@ class Supervisor:
         self._out_of_memory = OutOfMemoryKills()
         self._asked: wire.Message | None = None  # the request that is outstanding
         self._scale: wire.Scale | None = None  # that the broker must be told
-        self._children: dict[int, subprocess.Popen[bytes]] = {}
+        self._children = Children()
         self._waker = Waker()
         self._signals: list[int] = []
         self._unreported: list[tuple[int, str]] = []
@@ -92,6 +91,7 @@ class Supervisor:
         self._next_report_s = 0.0
         self._last_reply_s = 0.0
         self._last_orders_s = 0.0
+        self._last_turn_s = time.monotonic()
         self._drain_told = False
         self._exit_code = ExitCode.OK
 
@@ -127,7 +127,7 @@ class Supervisor:
                 self._judge()
                 self._advance()
         finally:
-            self._kill_all()
+            self._children.kill_all()
             context.destroy(linger=0)
         self._log.info("farm_stopped", exit_code=int(self._exit_code))
         return self._exit_code
@@ -150,13 +150,25 @@ class Supervisor:
         if self._phase is not Phase.RUNNING:
             self._log.warning("reload_refused", reason="the farm is stopping")
             return
-        before = self._config.mqtt.processing.workers
-        if not self._reloading.begin():
-            return
+        if self._reloading.begin():
+            self._next_report_s = 0.0
+
+    def _reload_step(self, now_s: float) -> None:
+        """Go on with a reload; at its end the settings that are in force are followed."""
         self._workers.ready_timeout_s = self._config.workers.ready_timeout_s
-        self._next_report_s = 0.0
-        if (workers := self._config.mqtt.processing.workers) != before:
+        if not self._reloading.is_under_way:
+            return
+        self._tell_to_leave(self._reloading.step(now_s))
+        if self._reloading.is_under_way:
+            return
+        self._control.timeout_s = self._config.supervisor.broker_timeout_s
+        for slot in self._broker.slots:
+            slot.policy = self._make_policy()
+        workers = self._config.mqtt.processing.workers
+        if workers != self._configured_workers:
+            self._configured_workers = workers
             self._scale = wire.Scale(workers)
+            self._next_report_s = 0.0
 
     def _asked_to_scale(self, workers: int) -> None:
         if workers == self._wanted_workers:
@@ -166,8 +178,7 @@ class Supervisor:
         self._tell_to_leave(self._workers.scale(workers, time.monotonic()))
 
     def _tell_to_leave(self, pids: Sequence[int]) -> None:
-        for pid in pids:
-            self._children[pid].terminate()
+        self._children.signal(pids, signal.SIGTERM)
 
     def _asked_to_stop(self, name: str) -> None:
         if self._phase is not Phase.RUNNING:
@@ -177,6 +188,9 @@ class Supervisor:
             return
         limit_s = self._config.supervisor.drain_timeout_s
         self._log.info("draining", signal=name, limit_s=limit_s)
+        if not self._broker.running:
+            self._log.error("drain_failed", broker="it is not running: what is open stays open")
+            self._exit_code = ExitCode.FAILURE
         self._phase = Phase.DRAINING
         self._deadline_s = time.monotonic() + limit_s
         self._tell_by_s = time.monotonic() + TELL_DRAIN_S
@@ -189,15 +203,21 @@ class Supervisor:
         # what an operator scaled to outlives the broker that was told
         workers = ["--workers", str(self._wanted_workers)]
         role = ["broker", *workers] if is_broker else ["worker", "--name", slot.name]
-        # -P: a json.py in the folder where the farm was started must not shadow the library's
-        command = [sys.executable, "-P", "-m", "farm", *role, "--parent", str(os.getpid())]
-        child = subprocess.Popen(
-            [*command, *self._child_args], stdin=subprocess.DEVNULL, process_group=0
-        )
-        self._children[child.pid] = child
-        pool.started(slot, child.pid, time.monotonic())
+        now_s = time.monotonic()
+        try:
+            pid = self._children.spawn([*role, *self._child_args])
+        except OSError as error:  # no memory, no process ids: it is for this that we are here
+            slot.start_at_s = now_s + slot.policy.kept_from_starting()
+            self._log.error(
+                "spawn_failed",
+                child=slot.name,
+                reason=str(error),
+                retry_in_s=round(slot.start_at_s - now_s, 2),
+            )
+            return
+        pool.started(slot, pid, now_s)
         if is_broker:
-            self._last_reply_s = time.monotonic()
+            self._last_reply_s = now_s
 
     def _start_due(self) -> None:
         # workers also while draining: the last one may die with a job that is still to be answered
@@ -207,11 +227,7 @@ class Supervisor:
                 self._spawn(pool, slot)
 
     def _reap(self) -> None:
-        for pid, child in list(self._children.items()):
-            returncode = child.poll()
-            if returncode is None:
-                continue
-            del self._children[pid]
+        for pid, returncode in self._children.ended():
             now_s = time.monotonic()
             # asked only where it matters: the count may be that of the whole system
             no_memory = returncode == -signal.SIGKILL and self._out_of_memory.has_risen()
@@ -257,14 +273,7 @@ class Supervisor:
     def _kill(self, pid: int, why: str) -> None:
         if self._workers.condemn(pid) or self._broker.condemn(pid):
             self._log.warning("killing", pid=pid, why=why)
-            self._children[pid].kill()
-
-    def _kill_all(self) -> None:
-        for child in self._children.values():
-            child.kill()
-        for child in self._children.values():
-            child.wait()
-        self._children.clear()
+            self._children.signal([pid], signal.SIGKILL)
 
     # ---- the broker ---------------------------------------------------------------------------
 
@@ -330,7 +339,7 @@ class Supervisor:
     def _judge(self) -> None:
         now_s = time.monotonic()
         if self._phase is Phase.RUNNING:
-            self._tell_to_leave(self._reloading.step(now_s))
+            self._reload_step(now_s)
         for slot in self._workers.overdue(now_s):
             self._kill(slot.pid, f"worker {slot.name} was told to leave and did not")
         for slot in self._workers.never_ready(now_s):
@@ -340,9 +349,14 @@ class Supervisor:
                 f"worker {slot.name} not READY in {timeout_s:g} s: raise workers.ready_timeout_s "
                 "or read its log lines",
             )
-        timeout_s = self._config.supervisor.broker_timeout_s
-        if now_s - self._last_reply_s > timeout_s:
-            for slot in self._broker.running:
+        if now_s - self._last_turn_s > SILENCE_S:
+            self._last_reply_s = now_s  # it was us who were away, and asked nothing
+        self._last_turn_s = now_s
+        for slot in self._broker.running:
+            # a journal that is checked after a crash, on a slow disk, takes its time
+            is_up = slot.state is SlotState.READY
+            timeout_s = self._config.supervisor.broker_timeout_s if is_up else BROKER_START_S
+            if now_s - self._last_reply_s > timeout_s:
                 self._last_reply_s = now_s
                 self._kill(slot.pid, f"the broker did not answer for {timeout_s:g} s")
         if self._phase is not Phase.RUNNING:
@@ -367,8 +381,7 @@ class Supervisor:
                 # its control socket may be gone with the state directory; a signal still gets there
                 self._drain_told = True
                 self._log.warning("drain_by_signal", cause="the broker does not answer")
-                for slot in self._broker.running:
-                    self._children[slot.pid].terminate()
+                self._tell_to_leave([slot.pid for slot in self._broker.running])
             elif now_s > self._deadline_s:
                 self._log.error(
                     "drain_timeout",
@@ -386,16 +399,13 @@ class Supervisor:
     def _end_broker_loudly(self) -> None:
         """SIGQUIT makes the broker say what it leaves open; it has a moment for that."""
         for slot in self._broker.running:
-            child = self._children[slot.pid]
-            child.send_signal(signal.SIGQUIT)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(LAST_WORDS_S)
+            self._children.signal([slot.pid], signal.SIGQUIT)
+            self._children.wait(slot.pid, LAST_WORDS_S)
 
     def _stop_workers(self, now_s: float) -> None:
         self._phase = Phase.STOPPING
         self._deadline_s = now_s + WORKER_STOP_S
-        for slot in self._workers.running:
-            self._children[slot.pid].terminate()
+        self._tell_to_leave([slot.pid for slot in self._workers.running])
 
     def _wait(self) -> None:
         poller = zmq.Poller()

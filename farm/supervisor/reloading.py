@@ -7,6 +7,7 @@ sockets and no processes; the supervisor carries it out.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from farm import log, wire
@@ -26,7 +27,7 @@ class Reloading:
         self._workers = workers
         self._log = log.get()
         self._rollout: Rollout | None = None
-        self._names: list[str] | None = None  # whom to replace; None: all
+        self._since_s = 0.0  # who was started later has what is new
         self._is_way_back = False
         self.request: wire.Reload | None = None
 
@@ -58,19 +59,20 @@ class Reloading:
             )
         self._log.info("reload_begun", changed=taken)
         self.request = wire.Reload()
-        self._names, self._is_way_back = None, False
+        self._since_s, self._is_way_back = time.monotonic(), False
         return True
 
     def answered(self, reply: wire.Message) -> None:
         """The broker's answer to `request`."""
         self.request = None
         if not isinstance(reply, wire.Refused):
-            self._rollout = Rollout(self._workers, self._names)
+            new = [s.name for s in self._workers.kept if s.started_s >= self._since_s]
+            self._rollout = Rollout(self._workers, new if self._is_way_back else None)
         elif not self._is_way_back:
             self._log.error(
                 "reload_refused", reason=reply.reason, effect="the farm goes on as it was"
             )
-            self._in_force.take_back()
+            self._take_back()
 
     def step(self, now_s: float) -> list[int]:
         """Go on with the rollout; returns the pids of workers that are to leave now."""
@@ -99,6 +101,17 @@ class Reloading:
         )
         if self._is_way_back:
             return
-        self._in_force.take_back()
-        self._is_way_back, self._names = True, rollout.replaced
+        self._take_back()
+        self._is_way_back = True
         self.request = wire.Reload()
+
+    def _take_back(self) -> None:
+        try:
+            self._in_force.take_back()
+        except OSError as error:
+            self._log.error(
+                "configuration_not_written",
+                reason=str(error),
+                effect="processes that are started from now on have the refused settings",
+                cure="make room in the state directory, mend the file, then SIGHUP again",
+            )

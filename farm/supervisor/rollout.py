@@ -50,6 +50,8 @@ class Rollout:
                 self._old = None
             elif self._successor.state is SlotState.FAILED:
                 self.failure = self._successor.last_end
+            elif self._old not in self._pool.kept:
+                return self._give_way(self._successor, now_s)
             elif self._successor.state is SlotState.READY:
                 if leaving := self._finish(self._old, now_s):
                     return leaving
@@ -67,6 +69,12 @@ class Rollout:
             self.replaced.append(name)
             return
         self._old, self._successor = old, self._pool.add(name, now_s, is_successor=True)
+
+    def _give_way(self, successor: Slot, now_s: float) -> list[int]:
+        """Whom it was to replace was scaled away meanwhile: so is it."""
+        self._old = self._successor = None
+        successor.is_successor = False
+        return self._pool.retire(successor, now_s)
 
     def _finish(self, old: Slot, now_s: float) -> list[int]:
         assert self._successor is not None

@@ -91,10 +91,7 @@ def as_data(hole: KeptHole, messages: Sequence[KeptMessage], story: list[Any]) -
         "ended_s": hole.ended_s,
         "retry_of": None if hole.retry_of is None else told(hole.retry_of),
         "resolved": hole.resolved,
-        "messages": [
-            {"kind": m.kind, "at_s": m.at_s, "topic": m.topic, "bytes": m.place.length}
-            for m in messages
-        ],
+        "messages": [data_of_message(message) for message in messages],
         "lives": [
             {
                 "began_s": began_s,
@@ -107,6 +104,17 @@ def as_data(hole: KeptHole, messages: Sequence[KeptMessage], story: list[Any]) -
             {"topic": p.topic, "payload": p.payload.decode("utf-8", "backslashreplace")}
             for p in hole.publications
         ],
+    }
+
+
+def data_of_message(message: KeptMessage) -> dict[str, Any]:
+    """A message, for machines; `note` says why no hole needs it."""
+    return {
+        "kind": message.kind,
+        "at_s": message.at_s,
+        "topic": message.topic,
+        "bytes": message.place.length,
+        "note": message.note,
     }
 
 

@@ -163,15 +163,21 @@ def test_a_new_model_that_can_not_work_is_taken_back(
     _check(site, farm, load.end())
 
 
-def test_a_setting_that_needs_a_restart_is_named(
+def test_a_setting_that_needs_a_restart_is_named_and_waits_for_one(
     mosquitto: Mosquitto, start_farm: Callable[..., Farm]
 ) -> None:
+    # prevents: a setting that comes into force with the next crash, in a part of the farm
     farm = start_farm(mosquitto.port, workers=1)
-    _change(farm, correlation={"optional_wait_s": 2.0})
+    _change(farm, journal={"durability": "off"})
     farm.signal(signal.SIGHUP)
     [told] = eventually(_came(farm, "needs_restart"), 10, farm.last_lines)
-    assert told["keys"] == ["correlation.optional_wait_s"]
+    assert told["keys"] == ["journal.durability"]
     eventually(_came(farm, "reloaded"), 30, farm.last_lines)
+    broker = farm.broker_pid()
+    os.kill(broker, signal.SIGKILL)
+    eventually(lambda: farm.processes() and broker not in farm.processes(), 10, "it is gone")
+    farm.wait_ready()
+    assert farm.stats()["journal"]["durability"] == "process"
 
 
 def test_workers_come_and_go_under_load(

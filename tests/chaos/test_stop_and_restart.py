@@ -226,6 +226,8 @@ def test_a_stopped_broker_process_is_replaced(
         workers=1,
         supervisor={"broker_timeout_s": 2.0, "backoff_initial_s": 0.1},
     )
+    # the supervisor gives one that has never answered more time: it must have heard this one
+    eventually(lambda: farm.stats()["up_s"] > 1.0, 5, "a broker that the supervisor knows")
     stopped = farm.broker_pid()
     os.kill(stopped, signal.SIGSTOP)
     hole = Tool().drill()

@@ -78,7 +78,7 @@ class Desk:
 
     def why(self, hole: Hole, *, code: int = 0) -> list[dict[str, Any]]:
         shown = self.type("why", hole.source, hole.result_id, "--json", code=code).stdout
-        found: list[dict[str, Any]] = json.loads(shown)
+        found: list[dict[str, Any]] = json.loads(shown)["holes"]
         return found
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 from farm.config import Config, load_config
 from farm.config.reload import take_over
@@ -27,20 +28,51 @@ def make(tmp_path: Path) -> tuple[Path, InForce]:
     return source, InForce(read(), source, tmp_path, read)
 
 
+def copied(in_force: InForce) -> Any:
+    assert in_force.copy is not None
+    return yaml.safe_load(in_force.copy.read_text())
+
+
 def test_the_copy_follows_a_good_file_and_goes_back_when_told(tmp_path: Path) -> None:
     source, in_force = make(tmp_path)
+    assert copied(in_force) == yaml.safe_load(GOOD)
     assert in_force.copy is not None
-    assert in_force.copy.read_text() == GOOD
     assert in_force.copy.stat().st_mode & 0o777 == 0o600  # a password may stand in it
-    source.write_text(GOOD + "workers:\n  threads: 3\ndispatch:\n  max_attempts: 9\n")
-    assert in_force.copy.read_text() == GOOD  # edited is not yet in force
-    assert in_force.renew() == (["workers.threads"], ["dispatch.max_attempts"])
+    source.write_text(GOOD + "workers:\n  threads: 3\n")
+    assert copied(in_force) == yaml.safe_load(GOOD)  # edited is not yet in force
+    assert in_force.renew() == (["workers.threads"], [])
     assert in_force.config.workers.threads == 3
-    assert in_force.config.dispatch.max_attempts == 3  # only from the next start on
-    assert in_force.copy.read_text() == source.read_text()
+    assert copied(in_force) == yaml.safe_load(source.read_text())
     in_force.take_back()
     assert in_force.config.workers.threads == 1
-    assert in_force.copy.read_text() == GOOD
+    assert copied(in_force) == yaml.safe_load(GOOD)
+
+
+def test_what_needs_a_restart_of_the_farm_waits_for_it(tmp_path: Path) -> None:
+    # prevents: a journal that is switched off by the crash of the broker process
+    source, in_force = make(tmp_path)
+    source.write_text(
+        GOOD.replace("s3cret", "other") + "workers:\n  threads: 3\njournal:\n  durability: 'off'\n"
+    )
+    taken, waiting = in_force.renew()
+    assert taken == ["workers.threads"]
+    assert waiting == ["mqtt.broker.password", "journal.durability"]
+    assert copied(in_force) == yaml.safe_load(GOOD + "workers:\n  threads: 3\n")
+    assert load_config(in_force.copy, {}, {}).config == in_force.config
+
+
+def test_what_the_environment_says_is_not_written_to_disk(tmp_path: Path) -> None:
+    # prevents: a password that an operator kept out of files
+    source = tmp_path / "etc.yaml"
+    source.write_text("model: rule\n")
+    environment = {"FARM_MQTT__BROKER__PASSWORD": "s3cret"}
+
+    def read() -> Config:
+        return load_config(source, {}, environment).config
+
+    in_force = InForce(read(), source, tmp_path, read)
+    assert copied(in_force) == {"model": "rule"}
+    assert load_config(in_force.copy, {}, environment).config == in_force.config
 
 
 def test_a_wrong_file_changes_nothing(tmp_path: Path) -> None:
@@ -51,8 +83,19 @@ def test_a_wrong_file_changes_nothing(tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
         in_force.renew()
     assert in_force.config is before
+    assert copied(in_force) == yaml.safe_load(GOOD)
+
+
+def test_a_copy_that_can_not_be_written_changes_nothing(tmp_path: Path) -> None:
+    source, in_force = make(tmp_path)
+    before = in_force.config
     assert in_force.copy is not None
-    assert in_force.copy.read_text() == GOOD
+    in_force.copy.with_suffix(".new").mkdir()  # as good as a full disk, also for root
+    source.write_text(GOOD + "workers:\n  threads: 3\n")
+    with pytest.raises(OSError, match="directory"):
+        in_force.renew()
+    assert in_force.config is before
+    assert copied(in_force) == yaml.safe_load(GOOD)
 
 
 def test_secrets_survive_taking_over() -> None:

@@ -228,3 +228,15 @@ def test_a_worker_that_never_came_up_is_not_asked_for() -> None:
     pool = make_pool(size=1)
     start(pool)
     assert pool.unknown(1e9, 10.0) == []
+
+
+def test_scaling_down_lets_go_of_those_first_that_were_given_up() -> None:
+    # prevents: a farm that ends, since it kept the failed slots and sent the healthy ones away
+    pool = make_pool(size=3)
+    start(pool)
+    pool.exited(100, ExitCode.MODEL, 1.0)  # no worker had loaded it: given up at once
+    assert pool.slots[0].state is SlotState.FAILED
+    pool.note_ready([101, 102], 2.0)
+    assert pool.scale(2, 3.0) == []
+    assert [slot.name for slot in pool.kept] == ["2", "3"]
+    assert not pool.is_hopeless

@@ -129,3 +129,20 @@ def test_who_is_scaled_away_meanwhile_is_not_replaced() -> None:
     assert rollout.step(0.0) == []
     assert rollout.is_over
     assert len(shell.pool.slots) == 1
+
+
+@pytest.mark.parametrize("has_left", [False, True])
+def test_who_is_scaled_away_while_it_is_replaced_takes_its_successor_along(has_left: bool) -> None:
+    # prevents: a supervisor that falls over two orders at a time, and the farm with it
+    shell = Shell(2)
+    rollout = Rollout(shell.pool, ["2"])
+    rollout.step(0.0)
+    [successor] = shell.start_due()
+    assert shell.pool.scale(1, 0.0) == [101]
+    if has_left:
+        shell.pool.exited(101, 0, 0.0)
+    shell.come_up()
+    assert rollout.step(0.0) == [successor]
+    assert rollout.is_over
+    assert not rollout.failure
+    assert [slot.name for slot in shell.pool.kept] == ["1"]

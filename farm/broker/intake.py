@@ -6,6 +6,7 @@ refused here, stays unacknowledged, and comes again from the MQTT broker after a
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from dataclasses import dataclass
 
@@ -32,6 +33,7 @@ class Intake:
         self._queue: deque[Arrival] = deque()
         self._put_bytes = 0  # written by the MQTT thread only
         self._taken_bytes = 0  # written by the loop only
+        self._dropped_bytes = 0  # written by the MQTT thread only
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -39,7 +41,7 @@ class Intake:
     @property
     def payload_bytes(self) -> int:
         """How many bytes are queued."""
-        return self._put_bytes - self._taken_bytes
+        return self._put_bytes - self._taken_bytes - self._dropped_bytes
 
     def put(self, arrival: Arrival) -> bool:
         """Queue a message. False: it does not fit; it must stay unacknowledged.
@@ -56,11 +58,27 @@ class Intake:
 
     def take(self) -> Arrival | None:
         """The oldest message."""
-        if not self._queue:
+        try:
+            arrival = self._queue.popleft()
+        except IndexError:
             return None
-        arrival = self._queue.popleft()
         self._taken_bytes += len(arrival.payload)
         return arrival
+
+    def drop_what_comes_again(self) -> None:
+        """For the MQTT thread, when the session goes on: all that is unacknowledged is sent anew.
+
+        Else it would be here twice: the copies would fill the queue, and be read for nothing.
+        """
+        kept = []
+        with contextlib.suppress(IndexError):
+            while True:  # the loop may take some meanwhile
+                arrival = self._queue.popleft()
+                if arrival.qos == 0:
+                    kept.append(arrival)
+                else:
+                    self._dropped_bytes += len(arrival.payload)
+        self._queue.extend(kept)
 
     def delay_s(self, now_s: float) -> float:
         """How long the oldest message has been waiting here."""
@@ -70,10 +88,13 @@ class Intake:
             return 0.0
 
     def has_room(self) -> bool:
-        """Whether at least half of the bounds is free: time to listen again after an overrun."""
+        """Whether nearly all of the bounds is free: time to listen again after an overrun.
+
+        Not sooner: what is still here then is sent once more, with all that did not fit.
+        """
         return (
-            len(self._queue) <= self._max_messages // 2
-            and self.payload_bytes <= self._max_bytes // 2
+            len(self._queue) <= self._max_messages // 10
+            and self.payload_bytes <= self._max_bytes // 10
         )
 
 

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from farm.config import BrokerConfig
 
 LOOP_TIMEOUT_S = 0.5  # how late a stop or a reconnect request is noticed at worst
+CONFIRM_TIMEOUT_S = 2.0  # for what is on its way, before a reconnect of our own
 CONNECT_TIMEOUT_S = 5.0  # for TCP and TLS, and again for the answer to CONNECT
 KEPT_CONNECTION_S = 10.0  # a connection that lived this long resets the back-off
 SESSION_TAKEN_OVER = 0x8E
@@ -107,6 +108,9 @@ class MqttLink:
         self._epoch = 0
         self._live_epoch: int | None = None
         self._overrun = False
+        self._may_reconnect = False
+        self._reconnect_by_s: float | None = None
+        self._reconnects_itself = False  # the connection ended because we wanted it to
         self._holding = False
         self._stopping = threading.Event()
         self._evicted = False
@@ -189,7 +193,8 @@ class MqttLink:
         self._reached = False
         self._is_answered = False
         self._refusal = ""
-        self._overrun = False
+        self._overrun = self._may_reconnect = False
+        self._reconnect_by_s = None
         try:
             self._connect()
             answer_by_s = time.monotonic() + CONNECT_TIMEOUT_S
@@ -204,6 +209,7 @@ class MqttLink:
                     return self._after_failure(f"no answer to CONNECT in {CONNECT_TIMEOUT_S:g} s")
             if self._is_to_reconnect:
                 self._client.disconnect()
+                self._reconnects_itself = True
                 return "arrivals outran the intake queue: taking them again"
         # whatever a broken peer makes paho raise must end this connection, never the thread
         except Exception as error:  # noqa: BLE001
@@ -247,13 +253,26 @@ class MqttLink:
         self._cuts = 0
 
     @property
-    def _is_to_reconnect(self) -> bool:
+    def wants_to_reconnect(self) -> bool:
         """Whether the MQTT broker is to send again what did not fit, now that there is room.
 
         Not before: the confirmations of answers come on this connection, and without them a farm
         whose holes are all answered and unconfirmed would never have room again.
         """
         return self._overrun and not self._holding and self._intake.has_room()
+
+    def let_reconnect(self) -> None:
+        """Nothing that was published waits for its confirmation now: none will come twice."""
+        self._may_reconnect = True
+
+    @property
+    def _is_to_reconnect(self) -> bool:
+        if not self.wants_to_reconnect:
+            return False
+        now_s = time.monotonic()
+        if self._reconnect_by_s is None:
+            self._reconnect_by_s = now_s + CONFIRM_TIMEOUT_S
+        return self._may_reconnect or now_s > self._reconnect_by_s
 
     def _lose(self, reason: str) -> None:
         with self._lock:
@@ -284,6 +303,10 @@ class MqttLink:
             self._refusal = f"refused: {reason}"
             return
         self._settled = True
+        if flags.session_present and self._reconnects_itself:
+            # not after a loss: a broker that crashed may have lost what is still here
+            self._intake.drop_what_comes_again()
+        self._reconnects_itself = False
         self._tenancy.connected()
         # the mark goes last: its refusal costs nothing but the detection of a rival
         client.subscribe([*((f, 1) for f in self._filters), (self._tenancy.topic, 0)])

@@ -449,6 +449,10 @@ class BrokerProcess:
         # not `link.connected`: the limits that came with the connection must be in force first
         if self._mqtt_state["state"] != "connected":
             return
+        if self._link.wants_to_reconnect:
+            if not self._flow.outbox.inflight:
+                self._link.let_reconnect()
+            return  # what is published now could not be confirmed any more
         while (publication := self._flow.publication(time.monotonic())) is not None:
             self._flow.outbox.sent(self._link.publish(publication))
             failpoints.reach(failpoints.PUBLISHED)

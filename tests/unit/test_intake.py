@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from farm.broker.intake import Arrival, Intake, IntakeClock
 
 
@@ -48,15 +50,32 @@ def test_bytes_are_given_back_when_a_message_is_taken() -> None:
     assert intake.put(arrival(20))
 
 
-def test_there_is_room_again_only_at_half_so_that_it_does_not_reconnect_for_each_message() -> None:
-    intake = Intake(max_messages=4, max_bytes=1000)
-    for _ in range(4):
+def test_there_is_room_again_only_when_it_is_nearly_empty() -> None:
+    # prevents: a reconnect for each message, and what is still here sent once more with each
+    intake = Intake(max_messages=10, max_bytes=1000)
+    for _ in range(10):
         intake.put(arrival())
-    assert not intake.has_room()
-    intake.take()
-    assert not intake.has_room()
+    for _ in range(8):
+        intake.take()
+        assert not intake.has_room()
     intake.take()
     assert intake.has_room()
+
+
+def test_what_mqtt_sends_again_is_dropped_and_qos_0_is_not() -> None:
+    # prevents: a queue that is full of copies after a reconnect, and runs over again
+    intake = Intake(max_messages=10, max_bytes=1000)
+    intake.put(arrival(mid=1))
+    intake.put(replace(arrival(30, mid=0), qos=0))
+    intake.put(arrival(mid=2))
+    intake.take()
+    intake.drop_what_comes_again()
+    assert intake.payload_bytes == 30
+    left = intake.take()
+    assert left is not None
+    assert left.qos == 0
+    assert intake.take() is None
+    assert intake.payload_bytes == 0
 
 
 def test_bytes_count_for_room_as_well() -> None:

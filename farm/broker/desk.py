@@ -171,6 +171,12 @@ class Desk:
 
     def let_go(self, worker: Worker, cause: str, now_s: float) -> None:
         """Forget a worker that left or ended; what it held goes to others."""
+        if worker.state is WorkerState.LOADING and self._flow.dispatcher.golden.lost():
+            self._log.warning(
+                "golden_hole_dropped",
+                cause="new workers ended, one after the other, before they were READY",
+                effect="new workers are not checked until the next hole was answered",
+            )
         self._flow.dispatcher.worker_gone(worker, cause, now_s)
         self._slots.remove(worker)
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 KEEP_S = 60.0  # a newer one takes its place no more often
+MAX_LOST = 2  # new workers in a row that ended over it; then the hole is at fault
 MAX_BYTES = 500_000  # it travels in the welcome, whose head is bounded
 # Other machines and batch sizes round otherwise; a wrong model is wrong by far more.
 REL_TOLERANCE = 1e-3
@@ -29,6 +30,18 @@ class Golden:
         self._value: Any = None
         self._model_hash = ""
         self._next_s = 0.0
+        self._lost = 0
+
+    def lost(self) -> bool:
+        """A worker ended before it was READY; returns whether the hole is let go of for that.
+
+        Else one that ends whoever computes it would keep every new worker out.
+        """
+        self._lost += 1
+        if not self.parts or self._lost < MAX_LOST:
+            return False
+        self.parts = {}
+        return True
 
     def keep(
         self, parts: Mapping[str, bytes] | None, value: Any, model_hash: str, now_s: float
@@ -46,6 +59,7 @@ class Golden:
             model_hash: of the worker's model.
             answer: status, value and reason; empty where it was given no golden hole.
         """
+        self._lost = 0
         if not answer:
             return ""
         if answer.get("status") == Status.FAILED.value:

@@ -72,3 +72,15 @@ def test_it_is_renewed_now_and_then_and_never_too_large() -> None:
     assert golden.parts == {"trace": b"t"}
     golden.keep({"trace": b"new"}, 1, "hash", 3 * KEEP_S)
     assert golden.parts == {"trace": b"new"}
+
+
+def test_a_hole_over_which_new_workers_end_is_let_go_of() -> None:
+    # prevents: a farm that can start no worker any more, for the sake of a check
+    golden = kept()
+    assert not golden.lost()
+    assert golden.fault("hash", answer(VALUE)) == ""  # this one came up
+    assert not golden.lost()
+    assert golden.lost()
+    assert golden.parts == {}
+    golden.keep({"trace": b"u"}, VALUE, "hash", 3 * KEEP_S)
+    assert golden.parts == {"trace": b"u"}

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import odd_models
 import paho.mqtt.client as paho
 import psutil
 import pytest
@@ -324,6 +325,14 @@ class Farm:
         finally:
             print(f"---- {self.home} ----\n{self.last_lines()}")  # noqa: T201 - for people
             shutil.rmtree(self.home, ignore_errors=True)
+
+
+def marked_hole(tool: Tool) -> Hole:
+    """The next hole of a tool, with the mark that the models of odd_models.py look for."""
+    hole = tool.drill()
+    marked = hole.changed("trace", lambda payload: payload.replace(*odd_models.MARK))
+    assert marked.part("trace") != hole.part("trace")
+    return marked
 
 
 def farm_command(*arguments: object) -> list[str]:

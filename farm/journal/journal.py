@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from farm.errors import JournalError
 from farm.journal.housekeeping import Checkpointer, Retention
 from farm.journal.ids import FIRST_LIFE_BITS
-from farm.journal.records import HoleState
 from farm.journal.recovery import Found, recover
 from farm.journal.rows import unpack, unpack_publications
+from farm.journal.schema import COUNT_DEAD_LETTERS, DEAD_LETTER
 from farm.journal.segments import Place, SegmentReader
 from farm.journal.store import DATABASE_NAME, Store, connect
 from farm.journal.writer import Writer
@@ -255,8 +255,7 @@ class Journal:
     def dead_letter(self, hole_id: int) -> tuple[str, str, dict[str, int]] | None:
         """Source, part id and messages of an unresolved dead letter; None: there is none."""
         row = self._fetch(
-            "SELECT source, part_id, parts FROM hole WHERE id = ?"
-            " AND terminal IN ('dead', 'shed') AND resolved IS NULL AND state = 2",
+            f"SELECT source, part_id, parts FROM hole WHERE id = ? AND {DEAD_LETTER}",  # noqa: S608
             hole_id,
         )
         return None if row is None else (row[0], row[1], unpack(row[2]))
@@ -277,20 +276,16 @@ class Journal:
         Raises:
             JournalError: they can't be counted now.
         """
-        row = self._fetch(
-            "SELECT count(*) FROM hole WHERE terminal IN ('dead', 'shed') AND resolved IS NULL"
-            " AND state = ?",
-            HoleState.ENDED,
-        )
+        row = self._fetch(COUNT_DEAD_LETTERS)
         return int(row[0]) if row else 0
 
     def let_go(self) -> None:
         """Give back the room of what retention has removed. Call it now and then."""
         self._reader.let_go()
 
-    def _fetch(self, query: str, number: int) -> tuple[Any, ...] | None:
+    def _fetch(self, query: str, *values: int) -> tuple[Any, ...] | None:
         try:
-            row: tuple[Any, ...] | None = self._db.execute(query, (number,)).fetchone()
+            row: tuple[Any, ...] | None = self._db.execute(query, values).fetchone()
         except (sqlite3.Error, OverflowError) as error:
             raise JournalError(f"the journal can't be read: {error}") from error
         return row

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from farm.errors import JournalError, StateError
 from farm.journal.records import HoleState
 from farm.journal.rows import unpack, unpack_publications
-from farm.journal.schema import VERSION
+from farm.journal.schema import COUNT_DEAD_LETTERS, DEAD_LETTER, VERSION
 from farm.journal.segments import Place, SegmentReader
 from farm.journal.store import DATABASE_NAME, DIRECTORY_NAME, SEGMENTS_NAME, connect
 
@@ -30,7 +30,6 @@ _HOLE = (
 _MESSAGE = (
     "SELECT id, at, kind, source, part_id, topic, segment, position, length, crc, note FROM message"
 )
-_DEAD = "terminal IN ('dead', 'shed') AND resolved IS NULL AND state = 2"
 PIECE = 500  # messages
 MAX_DAMAGES = 20  # more than these are counted only
 
@@ -164,11 +163,11 @@ class JournalReader:
 
     def dead_letters(self, *, limit: int = -1) -> list[KeptHole]:
         """The holes that wait for an operator's decision, oldest first; all where limit < 0."""
-        return list(self._holes(f"WHERE {_DEAD} ORDER BY id LIMIT ?", limit))
+        return list(self._holes(f"WHERE {DEAD_LETTER} ORDER BY id LIMIT ?", limit))
 
     def count_dead_letters(self) -> int:
         """How many there are."""
-        [(count,)] = self._fetch(f"SELECT count(*) FROM hole WHERE {_DEAD}")  # noqa: S608 - ours
+        [(count,)] = self._fetch(COUNT_DEAD_LETTERS)
         return int(count)
 
     # ---- messages -----------------------------------------------------------------------------

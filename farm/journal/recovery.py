@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from farm.adapter import Finished, Status
 from farm.errors import JournalBusyError, JournalError
 from farm.journal.rows import unpack
+from farm.journal.schema import COUNT_DEAD_LETTERS
 from farm.journal.segments import Place, SegmentReader
 
 if TYPE_CHECKING:
@@ -117,11 +118,8 @@ def recover(
         found = Found()
         settings = dict(db.execute("SELECT key, value FROM meta"))
         found.is_paused = settings.get("paused") == "1"
-        (found.dead_letters,) = db.execute(
-            # those that MQTT has not confirmed are counted when it does
-            "SELECT count(*) FROM hole WHERE state = 2 AND terminal IN ('dead', 'shed')"
-            " AND resolved IS NULL"
-        ).fetchone()
+        # those that MQTT has not confirmed are counted when it does
+        (found.dead_letters,) = db.execute(COUNT_DEAD_LETTERS).fetchone()
         found.waiting = list(_waiting(db, reader, int(settings.get("watermark", 0)), found.damaged))
         found.newest = list(_newest(db, reader, optional_kinds))
         found.holes = list(_holes(db))

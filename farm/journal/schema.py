@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 VERSION: Final = 1
 
+# A hole that waits for an operator's decision, as the index hole_dead has it; told by MQTT.
+DEAD_LETTER: Final = "terminal IN ('dead', 'shed') AND resolved IS NULL AND state = 2"
+COUNT_DEAD_LETTERS: Final = f"SELECT count(*) FROM hole WHERE {DEAD_LETTER}"  # noqa: S608 - ours
+
 # `state` is a HoleState. The partial indexes hold the open rows alone, so they stay small and a
 # start finds what is open at once, however much history there is.
 _TABLES: Final = """

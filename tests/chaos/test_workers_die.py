@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from odd_models import MARK
 from rig import (
     ODD_MODELS,
     Farm,
@@ -23,6 +22,7 @@ from rig import (
     assert_one_answer_each,
     assert_order_kept,
     eventually,
+    marked_hole,
     paced,
     settle,
 )
@@ -57,13 +57,6 @@ def _drive(site: Site, duration_s: float, each_hole: Callable[[float], None]) ->
         holes.append(hole)
         each_hole(at_s)
     return holes
-
-
-def _marked(tool: Tool) -> Hole:
-    hole = tool.drill()
-    marked = hole.changed("trace", lambda payload: payload.replace(*MARK))
-    assert marked.part("trace") != hole.part("trace")
-    return marked
 
 
 def test_kill_9_of_random_workers_under_load_loses_and_repeats_no_hole(
@@ -217,7 +210,7 @@ def test_a_hole_that_kills_its_workers_gets_an_error_and_the_others_their_value(
         },
     )
     sick, sound = Tool(), Tool()
-    before, poison, after = sick.drill(), _marked(sick), sick.drill()
+    before, poison, after = sick.drill(), marked_hole(sick), sick.drill()
     others = [sound.drill() for _ in range(60)]
     for hole in (before, poison, after):
         site.send_hole(hole)
@@ -250,7 +243,7 @@ def test_a_worker_that_dies_right_after_its_result_is_not_blamed_on_the_hole(
     )
     tool = Tool()
     # the first becomes the golden hole: a marked one would end each new worker, too
-    holes = [tool.drill(), *(_marked(tool) for _ in range(6))]
+    holes = [tool.drill(), *(marked_hole(tool) for _ in range(6))]
     for hole in holes:
         site.send_hole(hole)
         site.wait_answered([hole])
@@ -387,7 +380,7 @@ def test_a_model_that_raises_costs_only_its_hole_and_no_worker(
     )
     [pid] = farm.worker_pids()
     tool = Tool()
-    before, poison, after = tool.drill(), _marked(tool), tool.drill()
+    before, poison, after = tool.drill(), marked_hole(tool), tool.drill()
     for hole in (before, poison, after):
         site.send_hole(hole)
     site.wait_answered([before, poison, after])

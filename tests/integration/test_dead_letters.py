@@ -8,7 +8,6 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import paho.mqtt.client as mqtt
-from odd_models import MARK
 from rig import (
     KEYPOINTS,
     ODD_MODELS,
@@ -19,6 +18,7 @@ from rig import (
     Tool,
     assert_error,
     eventually,
+    marked_hole,
     run_farm,
     settle,
 )
@@ -27,13 +27,6 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Iterator
     from pathlib import Path
-
-
-def _marked(tool: Tool) -> Hole:
-    hole = tool.drill()
-    marked = hole.changed("trace", lambda payload: payload.replace(*MARK))
-    assert marked.part("trace") != hole.part("trace")
-    return marked
 
 
 @contextlib.contextmanager
@@ -96,7 +89,7 @@ def test_dead_letters_are_listed_told_retried_and_dropped(
     desk = Desk(farm)
     assert desk.type("dead", "list").stdout == "no dead letters\n"
     tool = Tool()
-    good, *bad = tool.drill(), _marked(tool), _marked(tool), _marked(tool)
+    good, *bad = tool.drill(), marked_hole(tool), marked_hole(tool), marked_hole(tool)
     for hole in (good, *bad):
         site.send_hole(hole)
     site.wait_answered([good, *bad])
@@ -195,7 +188,7 @@ def test_whoever_listens_at_mqtt_is_told_of_dead_letters(
     farm = start_farm(mosquitto.port, model="odd_models:RaisesOnMarked", environment=ODD_MODELS)
     instance = farm.stats()["instance"]
     with _listening(mosquitto.port, f"farm/{instance}/dead/#") as heard:
-        hole = _marked(Tool())
+        hole = marked_hole(Tool())
         site.send_hole(hole)
         eventually(lambda: len(heard) >= 2, 10, "a notice and a count")
         eventually(lambda: heard[-1][1] == b"1", 5, lambda: f"the count of one: {heard}")

@@ -29,6 +29,11 @@ if TYPE_CHECKING:
     from farm.journal.journal import Recorder
 
 
+def gave_up(entry: Entry) -> str:
+    """Why a hole that ended too many workers gets no answer."""
+    return f"Gave up: {entry.deaths} workers in a row ended while computing this hole"
+
+
 class Dispatcher:
     """See the module. `now_s` is monotonic.
 
@@ -199,10 +204,7 @@ class Dispatcher:
             self._journal.append(Hurt(entry.job_id, entry.deaths, entry.story.told()))
         for entry in loss.exhausted:
             self.ledger.end(entry.job_id)
-            reason = (
-                f"Gave up: {entry.deaths} workers in a row ended while computing this hole "
-                f"(the last one: {cause})"
-            )
+            reason = f"{gave_up(entry)} (the last one: {cause})"
             self._failed(entry, reason, now_s)
 
     def faulty(self, now_s: float) -> list[tuple[Worker, str]]:

@@ -15,7 +15,7 @@ from farm.adapter import Finished, Need, Route, Status, Terminal
 from farm.broker.answers import Answers, Outcome
 from farm.broker.brake import Brake
 from farm.broker.correlator import Event, Paired, Refused, Unpaired
-from farm.broker.dispatcher import Dispatcher
+from farm.broker.dispatcher import Dispatcher, gave_up
 from farm.broker.guard import GuardedAdapter, GuardedAnswerer
 from farm.broker.ledger import Entry
 from farm.broker.notices import DeadLetterNotices
@@ -212,7 +212,7 @@ class Flow:
             present = " and ".join(sorted(entry.messages))
             return f"Not paired: no {missing} arrived (present: {present})"
         if entry.deaths >= self._config.dispatch.max_attempts:
-            return f"Gave up: {entry.deaths} workers in a row ended while computing this hole"
+            return gave_up(entry)
         return ""
 
     def missing(self, messages: Mapping[str, int]) -> str:

@@ -6,6 +6,7 @@ the farm alone: its command line, its MQTT topics, its control socket and its lo
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -278,7 +279,12 @@ class Farm:
 
     def broker_pid(self) -> int:
         """The process that is not the supervisor and not a worker."""
-        found = [p.pid for p in psutil.Process(self.pid).children() if "broker" in p.cmdline()]
+        found = []
+        for child in psutil.Process(self.pid).children():
+            # a worker that was just killed may not be reaped yet
+            with contextlib.suppress(psutil.ZombieProcess, psutil.NoSuchProcess):
+                if "broker" in child.cmdline():
+                    found.append(child.pid)
         assert len(found) == 1, found
         return found[0]
 

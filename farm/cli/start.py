@@ -18,7 +18,7 @@ from farm.supervisor.process import Supervisor
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from farm.config import Config
+    from farm.config import Loaded
 
 
 @click.command()
@@ -39,20 +39,19 @@ def command(config_path: Path | None, state_dir: Path | None, workers: int | Non
     """
     overrides = {"mqtt.processing.workers": workers}
 
-    def read_config() -> Config:
-        config = load(config_path, state_dir=state_dir, overrides=overrides).config
-        check_references(config)
-        return config
+    def read() -> Loaded:
+        loaded = load(config_path, state_dir=state_dir, overrides=overrides)
+        check_references(loaded.config)
+        return loaded
 
-    loaded = load(config_path, state_dir=state_dir, overrides=overrides)
+    loaded = read()
     config = loaded.config
-    check_references(config)
     log.set_up(level=config.log.level, style=config.log.format, process="supervisor")
     for note in loaded.notes:
         log.get().info("configuration_note", note=note)
     directory = resolve_state_dir(config, os.environ)
     with lock(directory):
-        in_force = InForce(config, loaded.path, directory, read_config)
+        in_force = InForce(loaded, directory, read)
         child_args = ["--state-dir", str(directory)]
         if in_force.copy is not None:
             child_args += ["--config", str(in_force.copy)]

@@ -7,7 +7,7 @@ from, and the wording of what is wrong. Every problem found is told at once, nev
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +72,8 @@ class Loaded:
     origins: Mapping[str, str]  # dotted key -> "command line", "file etc/farm.yaml:12", …
     notes: tuple[str, ...]  # sentences on what is accepted but worth knowing
     path: Path | None = None  # the file that was read, None for none
+    # dotted key -> as the file has it; not shown, there may be secrets in it
+    written: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 def load_config(
@@ -100,7 +102,8 @@ def load_config(
     if config is None or problems:
         raise ConfigError("\n".join(["the configuration is not usable:", *_indent(problems)]))
     origins = {key: settings[key].origin if key in settings else DEFAULT for key in tree().leaves}
-    return Loaded(config=config, origins=origins, notes=_notes(config, settings), path=path)
+    written = {setting.key: setting.value for setting in sources[0].settings}
+    return Loaded(config, origins, _notes(config, settings), path, written)
 
 
 def _read_overrides(overrides: Mapping[str, Any]) -> Reading:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from farm.config.file import read_file
 from farm.config.reload import is_reloadable, take_over
 from farm.errors import StateError
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from farm.config import Config
+    from farm.config import Loaded
 
 COPY_NAME = "farm.yaml"
 _PRIVATE = 0o600  # a password may stand in it
@@ -29,23 +28,20 @@ class InForce:
     """See the module.
 
     Args:
-        config: read from `source` when the farm was started.
-        source: the operator's file; None: there is none, and nothing is copied.
+        loaded: the configuration that the farm is started with; without a file nothing is copied.
         state_dir: where the copy lies.
-        read: reads `source` anew, with environment and options over it; raises FarmError.
+        read: reads it anew, with environment and options over the file; raises FarmError.
 
     Raises:
         StateError: the copy can't be written.
     """
 
-    def __init__(
-        self, config: Config, source: Path | None, state_dir: Path, read: Callable[[], Config]
-    ) -> None:
-        self.config = config
-        self._source = source
+    def __init__(self, loaded: Loaded, state_dir: Path, read: Callable[[], Loaded]) -> None:
+        self.config = loaded.config
         self._read = read
-        self.copy = None if source is None else state_dir / COPY_NAME
-        self._settings = self._of_file()
+        self.copy = None if loaded.path is None else state_dir / COPY_NAME
+        # neither those of the environment nor of options: the children have these as well
+        self._settings = dict(loaded.written)
         self._former = (self.config, self._settings)
         try:
             self._write(self._settings)
@@ -64,9 +60,10 @@ class InForce:
         Raises:
             FarmError, OSError: it can't be used or copied, and nothing has changed.
         """
-        config, taken, waiting = take_over(self.config, self._read())
+        loaded = self._read()
+        config, taken, waiting = take_over(self.config, loaded.config)
         kept = {key: value for key, value in self._settings.items() if not is_reloadable(key)}
-        new = {key: value for key, value in self._of_file().items() if is_reloadable(key)}
+        new = {key: value for key, value in loaded.written.items() if is_reloadable(key)}
         self._write(kept | new)
         self._former = (self.config, self._settings)
         self.config, self._settings = config, kept | new
@@ -80,12 +77,6 @@ class InForce:
         """
         self.config, self._settings = self._former
         self._write(self._settings)
-
-    def _of_file(self) -> dict[str, Any]:
-        """The file's settings by dotted key; neither those of the environment nor of options."""
-        if self._source is None:
-            return {}
-        return {setting.key: setting.value for setting in read_file(self._source).settings}
 
     def _write(self, settings: Mapping[str, Any]) -> None:
         if self.copy is None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from farm.config import Config, load_config
+from farm.config import Config, Loaded, load_config
 from farm.config.reload import take_over
 from farm.errors import ConfigError
 from farm.supervisor.in_force import InForce
@@ -22,10 +22,10 @@ def make(tmp_path: Path) -> tuple[Path, InForce]:
     source = tmp_path / "etc.yaml"
     source.write_text(GOOD)
 
-    def read() -> Config:
-        return load_config(source, {}, {}).config
+    def read() -> Loaded:
+        return load_config(source, {}, {})
 
-    return source, InForce(read(), source, tmp_path, read)
+    return source, InForce(read(), tmp_path, read)
 
 
 def copied(in_force: InForce) -> Any:
@@ -67,10 +67,10 @@ def test_what_the_environment_says_is_not_written_to_disk(tmp_path: Path) -> Non
     source.write_text("model: rule\n")
     environment = {"FARM_MQTT__BROKER__PASSWORD": "s3cret"}
 
-    def read() -> Config:
-        return load_config(source, {}, environment).config
+    def read() -> Loaded:
+        return load_config(source, {}, environment)
 
-    in_force = InForce(read(), source, tmp_path, read)
+    in_force = InForce(read(), tmp_path, read)
     assert copied(in_force) == {"model": "rule"}
     assert load_config(in_force.copy, {}, environment).config == in_force.config
 

@@ -21,7 +21,7 @@ from farm.broker import snapshot
 from farm.broker.desk import Desk, Introduction
 from farm.broker.flow import Flow
 from farm.broker.intake import Arrival, Intake, IntakeClock
-from farm.broker.mqtt import Confirmed, Down, Evicted, MqttLink, Up
+from farm.broker.mqtt import Down, Evicted, MqttLink, Up
 from farm.broker.slots import Slots
 from farm.clock import WallClock
 from farm.config.reload import take_over
@@ -146,6 +146,7 @@ class BrokerProcess:
                 self._let_time_pass()
                 self._dispatch()
                 self._publish()
+                self._link.exchange.flush()
         finally:
             self._end(context)
         return self._exit_code
@@ -323,9 +324,6 @@ class BrokerProcess:
                     self._note_up(event)
                 case Down(reason):
                     self._note_down(reason)
-                case Confirmed(mid, refusal):
-                    if letter := self._flow.outbox.confirmed(mid, refusal):
-                        self._flow.delivered(letter, time.monotonic())
                 case Evicted():
                     self._log.error(
                         "mqtt_evicted",
@@ -334,6 +332,9 @@ class BrokerProcess:
                     )
                     self._exit_code = ExitCode.MQTT_EVICTED
                     self._stop = True
+        while (confirmed := self._link.exchange.poll()) is not None:
+            if letter := self._flow.outbox.confirmed(confirmed.mid, confirmed.refusal):
+                self._flow.delivered(letter, time.monotonic())
         self._take_arrivals()
 
     def _take_commits(self) -> None:
@@ -345,7 +346,7 @@ class BrokerProcess:
         while self._unacknowledged and self._unacknowledged[0][0] <= durable:
             _, arrival = self._unacknowledged.popleft()
             failpoints.reach(failpoints.JOURNALED)
-            self._link.acknowledge(arrival)
+            self._link.exchange.acknowledge(arrival)
             failpoints.reach(failpoints.ACKNOWLEDGED)
         self._flow.release(time.monotonic())
 
@@ -454,7 +455,7 @@ class BrokerProcess:
                 self._link.let_reconnect()
             return  # what is published now could not be confirmed any more
         while (publication := self._flow.publication(time.monotonic())) is not None:
-            self._flow.outbox.sent(self._link.publish(publication))
+            self._flow.outbox.sent(self._link.exchange.publish(publication))
             failpoints.reach(failpoints.PUBLISHED)
 
     # ---- what it tells ------------------------------------------------------------------------
@@ -472,8 +473,8 @@ class BrokerProcess:
                 "braked": self._flow.is_full,
                 "paused": self._is_paused,
                 "unacknowledged": len(self._unacknowledged),
-                "overruns": self._link.overruns,
-                "lost_qos0": self._link.lost_qos0,
+                "overruns": self._link.exchange.overruns,
+                "lost_qos0": self._link.exchange.lost_qos0,
             },
             journal={
                 "durability": self._config.journal.durability,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from farm.broker.intake import Arrival, Intake, IntakeClock
 
 
@@ -66,7 +64,7 @@ def test_what_mqtt_sends_again_is_dropped_and_qos_0_is_not() -> None:
     # prevents: a queue that is full of copies after a reconnect, and runs over again
     intake = Intake(max_messages=10, max_bytes=1000)
     intake.put(arrival(mid=1))
-    intake.put(replace(arrival(30, mid=0), qos=0))
+    intake.put(arrival(30, mid=0)._replace(qos=0))
     intake.put(arrival(mid=2))
     intake.take()
     intake.drop_what_comes_again()

@@ -1,0 +1,227 @@
+"""The `Exchange`: messages in, acknowledgements and answers out, over one connection after another.
+
+It outlives the connections: what was published and is not confirmed is sent again on the next one,
+under the same message id, as MQTT demands. The connection itself is the `MqttLink`'s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from farm.broker import packets
+from farm.broker.intake import Arrival, Intake
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from farm.adapter import Publication
+    from farm.broker.lane import Lane
+
+# Ours are from here on: what paho sends itself, a few packets at the begin, has the ids below.
+FIRST_MID = 1000
+LAST_MID = 65_535
+FIRST_FAILURE = 0x80  # of a reason code
+MAX_CACHED_TOPICS = 50_000  # three of each of 10 000 tools, and some more
+
+# MQTT 5, section 3.4.2.1: what a broker may say of a PUBLISH
+_REASONS = {
+    0x80: "Unspecified error",
+    0x83: "Implementation specific error",
+    0x87: "Not authorized",
+    0x90: "Topic Name invalid",
+    0x91: "Packet identifier in use",
+    0x97: "Quota exceeded",
+    0x99: "Payload format invalid",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """The MQTT broker answered a publication; `refusal` is its reason, None when it took it."""
+
+    mid: int
+    refusal: str | None
+
+
+class Exchange:
+    """See the module. `acknowledge`, `publish`, `flush` and `poll` are for the loop's thread.
+
+    Args:
+        intake: takes the arrivals.
+        wake: called when something is there for the loop.
+        on_private: told of arrivals on `private_topic`, which are none.
+        private_topic: one topic that is the link's own business.
+    """
+
+    def __init__(
+        self,
+        intake: Intake,
+        wake: Callable[[], None],
+        *,
+        private_topic: str,
+        on_private: Callable[[packets.Publish], None],
+    ) -> None:
+        self._intake = intake
+        self._wake = wake
+        self._private_topic = private_topic.encode()
+        self._on_private = on_private
+        self._confirmed: deque[Confirmed] = deque()
+        self._lock = threading.Lock()  # guards lane and epoch, and what is unconfirmed
+        self._lane: Lane | None = None
+        self._v5 = True
+        self._epoch = 0
+        self._unconfirmed: OrderedDict[int, Publication] = OrderedDict()
+        self._last_mid = LAST_MID
+        self._topics: dict[bytes, str] = {}
+        self._has_news = False
+        self._wake_connection: Callable[[], None] = lambda: None
+        self.is_overrun = False  # some arrivals did not fit: MQTT has to send them again
+        self.is_holding = False  # nothing more is taken in
+        self.overruns = 0
+        self.lost_qos0 = 0  # messages that no redelivery brings back: their sender chose QoS 0
+
+    # ---- for the loop ---------------------------------------------------------------------
+
+    @property
+    def is_open(self) -> bool:
+        """Whether messages can arrive now."""
+        return self._lane is not None
+
+    def poll(self) -> Confirmed | None:
+        """The next confirmation, oldest first."""
+        return self._confirmed.popleft() if self._confirmed else None
+
+    def acknowledge(self, arrival: Arrival) -> None:
+        """Tell the MQTT broker that this arrival is ours; on another connection it will resend.
+
+        It leaves with the next `flush`.
+        """
+        if arrival.qos == 0:
+            return
+        with self._lock:
+            if self._lane is not None and arrival.epoch == self._epoch:
+                self._send(packets.puback(arrival.mid))
+
+    def publish(self, publication: Publication) -> int:
+        """Hand a publication over; a `Confirmed` with the returned mid follows.
+
+        It leaves with the next `flush`.
+        """
+        with self._lock:
+            mid = self._free_mid()
+            self._unconfirmed[mid] = publication
+            if self._lane is not None:
+                self._send(self._packed(mid, publication))
+        return mid
+
+    def flush(self) -> None:
+        """Send what was acknowledged and published, in one call."""
+        lane = self._lane
+        if lane is None or not lane.has_unsent:
+            return
+        is_sent = False
+        if lane.may_flush_anywhere:
+            with contextlib.suppress(OSError):  # the connection's own thread will find out
+                is_sent = lane.flush()
+        if not is_sent:
+            self._wake_connection()
+
+    def _send(self, packet: bytes) -> None:
+        assert self._lane is not None
+        with contextlib.suppress(ConnectionError):  # it was closed just now
+            self._lane.send(packet)
+
+    def _packed(self, mid: int, publication: Publication, *, is_dup: bool = False) -> bytes:
+        return packets.publish(
+            publication.topic,
+            publication.payload,
+            mid,
+            is_retained=publication.retain,
+            is_dup=is_dup,
+            v5=self._v5,
+        )
+
+    def _free_mid(self) -> int:
+        # the outbox keeps far fewer in flight than there are ids
+        while True:
+            self._last_mid = FIRST_MID if self._last_mid == LAST_MID else self._last_mid + 1
+            if self._last_mid not in self._unconfirmed:
+                return self._last_mid
+
+    # ---- for the connection's thread ----------------------------------------------------------
+
+    def open(self, lane: Lane, *, v5: bool, wake_connection: Callable[[], None]) -> None:
+        """A connection stands: send again what the last one left unconfirmed."""
+        with self._lock:
+            self._v5 = v5
+            self._lane = lane
+            self._wake_connection = wake_connection
+            for mid, publication in self._unconfirmed.items():
+                self._send(self._packed(mid, publication, is_dup=True))
+
+    def close(self) -> None:
+        """The connection is gone: what it brought can't be acknowledged any more."""
+        with self._lock:
+            self._lane = None
+            self._epoch += 1
+
+    def begin(self) -> None:
+        """A new connection is tried: what did not fit into the intake comes again on it."""
+        self.is_overrun = False
+
+    def tell(self) -> None:
+        """Wake the loop, once for all that came with one read."""
+        if self._has_news:
+            self._has_news = False
+            self._wake()
+
+    def published(self, packet: packets.Publish) -> None:
+        """An arrival: it is only enqueued."""
+        if packet.topic == self._private_topic:
+            self._on_private(packet)
+            return
+        if self.is_overrun or self.is_holding:
+            # unacknowledged: it comes again after the reconnect, unless it was sent with QoS 0
+            self.lost_qos0 += packet.qos == 0
+            return
+        arrival = Arrival(
+            self._topic(packet.topic),
+            packet.payload,
+            packet.mid,
+            packet.qos,
+            self._epoch,
+            time.monotonic(),
+            packet.is_dup,
+        )
+        if self._intake.put(arrival):
+            self._has_news = True
+        else:
+            self.is_overrun = True
+            self.overruns += 1
+            self.lost_qos0 += packet.qos == 0
+
+    def confirmed(self, mid: int, reason: int) -> bool:
+        """A PUBACK came; False: it is none of ours."""
+        with self._lock:
+            if self._unconfirmed.pop(mid, None) is None:
+                return mid >= FIRST_MID  # a repeated one of ours: nobody waits for it any more
+        refusal = None
+        if reason >= FIRST_FAILURE:
+            refusal = _REASONS.get(reason, f"reason code 0x{reason:02X}")
+        self._confirmed.append(Confirmed(mid, refusal))
+        self._has_news = True
+        return True
+
+    def _topic(self, name: bytes) -> str:
+        topic = self._topics.get(name)
+        if topic is None:
+            if len(self._topics) >= MAX_CACHED_TOPICS:
+                self._topics.clear()
+            # an MQTT broker refuses what is no UTF-8; should one not, the topic is a foreign one
+            topic = self._topics[name] = name.decode("utf-8", "backslashreplace")
+        return topic

@@ -1,0 +1,179 @@
+"""The lane: packets cut out of a stream that comes in any pieces, and sent in few calls."""
+
+from __future__ import annotations
+
+import random
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from farm.broker import packets
+from farm.broker.lane import READ_BYTES, Lane
+from farm.broker.mqtt_client import MqttClient
+from farm.config.mqtt import BrokerConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PINGRESP = b"\xd0\x00"
+FOREIGN_MID = 3
+
+
+class Heard:
+    """A receiver that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.publishes: list[packets.Publish] = []
+        self.pubacks: list[tuple[int, int]] = []
+
+    def published(self, packet: packets.Publish) -> None:
+        self.publishes.append(packet)
+
+    def confirmed(self, mid: int, reason: int) -> bool:
+        self.pubacks.append((mid, reason))
+        return mid != FOREIGN_MID
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    try:
+        yield near, far
+    finally:
+        near.close()
+        far.close()
+
+
+def feed(lane: Lane, far: socket.socket, stream: bytes, sizes: Iterator[int]) -> None:
+    at = 0
+    while at < len(stream):
+        size = next(sizes)
+        far.sendall(stream[at : at + size])
+        lane.fill()
+        at += size
+    lane.fill()  # a read takes no more than its buffer holds
+
+
+def publish(number: int, size: int) -> bytes:
+    payload = number.to_bytes(4, "big") + b"p" * size
+    return packets.publish("t/x", payload, 1 + number, is_retained=False, v5=True)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_packets_are_whole_however_the_stream_is_cut(seed, pair) -> None:
+    """A message lost, doubled or mixed with its neighbour because TCP cut it in two."""
+    near, far = pair
+    heard, rng = Heard(), random.Random(seed)
+    lane = Lane(near, heard, v5=True)
+    stream, sizes, acks, rest = b"", [], 0, b""
+    for number in range(60):
+        size = rng.choice((0, 1, 100, 130, 5_000, 20_000, 60_000))
+        sizes.append(size)
+        stream += publish(number, size)
+        if rng.random() < 0.5:
+            stream += packets.puback(2000 + number)
+            acks += 1
+        if rng.random() < 0.3:
+            stream += PINGRESP
+            rest += PINGRESP
+    feed(lane, far, stream, iter(lambda: rng.choice((1, 2, 3, 50, 7_000, 90_000)), None))
+    assert [p.mid for p in heard.publishes] == [1 + n for n in range(60)]
+    assert [len(p.payload) - 4 for p in heard.publishes] == sizes
+    assert all(p.payload[:4] == n.to_bytes(4, "big") for n, p in enumerate(heard.publishes))
+    assert len(heard.pubacks) == acks
+    assert lane.recv(10_000) == rest
+
+
+def test_a_packet_larger_than_the_buffer_arrives(pair) -> None:
+    """The largest message stuck for ever, and all behind it; and its room kept for good."""
+    near, far = pair
+    heard = Heard()
+    lane = Lane(near, heard, v5=True)
+    stream = publish(0, 10) + publish(1, 3 * READ_BYTES) + publish(2, 10)
+    feed(lane, far, stream, iter(lambda: 60_000, None))
+    assert [len(p.payload) - 4 for p in heard.publishes] == [10, 3 * READ_BYTES, 10]
+    assert len(lane._buffer) == READ_BYTES
+
+
+def test_the_client_finds_only_what_is_its_own(pair) -> None:
+    """A message that the intake holds acknowledged by paho; a PUBACK of its own lost."""
+    near, far = pair
+    heard = Heard()
+    lane = Lane(near, heard, v5=True)
+    own = packets.puback(FOREIGN_MID)
+    far.sendall(publish(0, 10) + own + packets.puback(5000) + PINGRESP)
+    lane.fill()
+    assert lane.has_packets_for_client
+    assert lane.recv(1) == own[:1]
+    assert lane.recv(100) == own[1:] + PINGRESP
+    with pytest.raises(BlockingIOError):
+        lane.recv(1)
+
+
+def test_the_end_of_the_connection_reaches_the_client(pair) -> None:
+    """A link that never notices that its broker is gone."""
+    near, far = pair
+    lane = Lane(near, Heard(), v5=True)
+    far.sendall(PINGRESP)
+    far.close()
+    lane.fill()
+    lane.fill()
+    assert lane.has_packets_for_client
+    assert lane.recv(2) == PINGRESP
+    assert lane.recv(1) == b""
+
+
+def test_what_the_socket_does_not_take_is_sent_later_and_in_order(pair) -> None:
+    """Half a packet sent, then another one: the MQTT broker closes such a connection."""
+    near, far = pair
+    near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    lane = Lane(near, Heard(), v5=True)
+    sent = b""
+    for number in range(40):
+        packet = publish(number, 20_000)
+        lane.send(packet)
+        sent += packet
+        lane.flush()
+    assert lane.has_unsent
+    got = b""
+    far.setblocking(False)
+    while len(got) < len(sent):
+        try:
+            got += far.recv(1 << 20)
+        except BlockingIOError:
+            assert lane.has_unsent
+        lane.flush()
+    assert got == sent
+    assert not lane.has_unsent
+
+
+def test_closing_sends_what_is_left(pair) -> None:
+    """A DISCONNECT that never leaves: the MQTT broker would publish our last will."""
+    near, far = pair
+    lane = Lane(near, Heard(), v5=True)
+    lane.send(b"\xe0\x00")
+    lane.close()
+    assert far.recv(10) == b"\xe0\x00"
+    assert not lane.is_open
+    with pytest.raises(ConnectionError):
+        lane.send(b"\xe0\x00")
+    lane.close()
+
+
+def test_paho_takes_a_lane_for_its_socket() -> None:
+    """A new paho without the place where a lane is put in: all would go the slow way."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        settings = BrokerConfig(host="127.0.0.1", port=server.getsockname()[1])
+        client = MqttClient(settings, Heard(), v5=True, client_id="x")
+        client.open()
+        lane = client.lane
+        assert lane is not None
+        assert client.socket() is lane
+        accepted, _ = server.accept()
+        with accepted:
+            client.loop_write()
+            lane.flush()
+            assert accepted.recv(1) == b"\x10"  # CONNECT
+        lane.close()

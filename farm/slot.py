@@ -1,4 +1,4 @@
-"""The slot: the black box of one worker incarnation, 64 bytes that outlive its process.
+"""The slot: the black box of one worker incarnation: 152 bytes that outlive its process.
 
 It names the jobs that are being computed right now. The worker keeps it in a file that it maps into
 its memory, so a mark costs about a microsecond and is there however the process ends; the broker
@@ -11,7 +11,7 @@ The layout, little-endian::
      8  Q   worker id    of this incarnation
     16  B   count        0: idle
     17  7x
-    24  5Q  job ids      those beyond the count mean nothing
+    24  16Q job ids      those beyond the count mean nothing
 
 Nobody holds a lock, so the order of writing is what keeps it right. From idle the ids come first,
 then the checksum, and the count last: it is one byte, so it can't be torn. Whoever dies before it
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-MAX_JOBS = 5  # of one batch
+MAX_JOBS = 16  # of one batch
 
-_MAGIC = b"fsl1"
+_MAGIC = b"fsl2"
 _LAYOUT = struct.Struct(f"<4sIQB7x{MAX_JOBS}Q")
 _CHECK_AT = 4
 _COUNT_AT = 16

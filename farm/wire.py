@@ -7,7 +7,8 @@ own, untouched. Never pickle.
 Which socket carries what::
 
     jobs     PUSH ▶ PULL      Jobs                            broker ▶ worker
-    results  PUSH ▶ PULL      Claim Bounce Result Bye         worker ▶ broker
+    results  PUSH ▶ PULL      Claim Bounce Bye, and Result,   worker ▶ broker
+                              each of a batch in a frame
     control  DEALER ▶ ROUTER  Hello Ready Heartbeat           worker ▶ broker, and the reply
                               StatsRequest StoryRequest       command line ▶ broker, and the reply
                               Drain Pause Resume Scale Retry Drop
@@ -27,7 +28,7 @@ from farm.errors import WireError
 if typing.TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-PROTOCOL = 3  # raised with every change of a message; a worker of another version is refused
+PROTOCOL = 4  # raised with every change of a message; a worker of another version is refused
 
 # A head carries ids and one answer; 1 MB is far beyond both. It bounds what a hostile head can
 # become in memory: empty maps, one byte each, grow by a factor of 64.

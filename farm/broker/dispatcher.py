@@ -1,8 +1,8 @@
 """The `Dispatcher`: which job goes out when, and what becomes of it among the workers.
 
 It strings together the ledger (where each job is), the roster (who lives and who is idle), the
-deadline, the breaker (whether the model is to blame) and the golden hole. How a hole ends it tells
-through two callbacks; answering is not its business.
+deadline, the batching, the breaker (whether the model is to blame) and the golden hole. How a hole
+ends it tells through two callbacks; answering is not its business.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from farm import failpoints, log, wire
 from farm.adapter import Finished, Status
+from farm.broker.batching import Batching
 from farm.broker.breaker import Breaker
 from farm.broker.deadline import Deadline
 from farm.broker.golden import Golden
@@ -29,6 +30,15 @@ if TYPE_CHECKING:
     from farm.journal.journal import Recorder
 
 
+def pack(batch: list[Entry]) -> wire.Jobs:
+    """Jobs as they travel; their payloads are in memory."""
+    jobs = []
+    for entry in batch:
+        assert entry.payloads is not None
+        jobs.append(wire.Job(entry.job_id, *entry.key, entry.sends, entry.payloads))
+    return wire.Jobs(tuple(jobs))
+
+
 def gave_up(entry: Entry) -> str:
     """Why a hole that ended too many workers gets no answer."""
     return f"Gave up: {entry.deaths} workers in a row ended while computing this hole"
@@ -41,7 +51,7 @@ class Dispatcher:
         config: all of it.
         journal: where kills are recorded, and payloads lie that wait on disk.
         first_worker_id: ids of workers rise from here.
-        counts: raised here: late_claims, late_results, bounces, reclaimed.
+        counts: raised here: late_claims, late_results, bounces, reclaimed, parcels.
         read_slot: the jobs that a dead worker was computing; None where nobody can know.
         done: told of a job with a worker's result.
         failed: told of a job that is given up, with the reason.
@@ -83,6 +93,11 @@ class Dispatcher:
             pause_s=dispatch.breaker_pause_s,
         )
         self.golden = Golden()
+        self.batching = Batching(
+            most_jobs=dispatch.batch_jobs,
+            most_bytes=dispatch.batch_bytes,
+            objective_s=overload.objective_s,
+        )
         self.roster = Roster(
             heartbeat_timeout_s=config.workers.heartbeat_timeout_s, first_id=first_worker_id
         )
@@ -95,22 +110,39 @@ class Dispatcher:
 
     # ---- jobs out ---------------------------------------------------------------------------
 
-    def next_job(self, now_s: float) -> tuple[Entry, wire.Jobs] | None:
-        """The job to send now, if the credit allows one; follow with `sent`."""
+    def next_jobs(self, now_s: float) -> list[Entry]:
+        """The jobs to send now as one message, if the credit allows one; else none.
+
+        Follow with `sent`, `held_back` or `unsendable`.
+        """
         on_workers = self.ledger.claimed + self.ledger.on_wire
         if not self.breaker.allows(now_s, open_on_workers=on_workers):
-            return None
-        while entry := self.ledger.next_to_send(now_s, idle_workers=self.roster.idle):
-            try:
+            return []
+        batch: list[Entry] = []
+        most, room = 1, self.batching.most_bytes
+        try:
+            while len(batch) < most:
+                if batch:
+                    entry = self.ledger.next_waiting(now_s)
+                else:
+                    entry = self.ledger.next_to_send(now_s, idle_workers=self.roster.idle)
+                if entry is None or (batch and (entry.is_alone or entry.payload_bytes > room)):
+                    break
                 if entry.payloads is None and not self._fetch(entry, now_s):
                     continue
-            except JournalBusyError as error:
-                self._limited.warning("journal_busy", reason=str(error), next="trying again")
-                return None
-            assert entry.payloads is not None
-            job = wire.Job(entry.job_id, *entry.key, entry.sends + 1, entry.payloads)
-            return entry, wire.Jobs((job,))
-        return None
+                if not batch:
+                    most = self._most_jobs(entry)
+                self.ledger.sent(entry, now_s, with_last=bool(batch))
+                batch.append(entry)
+                room -= entry.payload_bytes
+        except JournalBusyError as error:
+            self._limited.warning("journal_busy", reason=str(error), next="trying again")
+        return batch
+
+    def _most_jobs(self, first: Entry) -> int:
+        if first.is_alone or not self.breaker.is_blaming:
+            return 1
+        return self.batching.size(waiting=self.ledger.waiting, ready_workers=self.roster.ready)
 
     def _fetch(self, entry: Entry, now_s: float) -> bool:
         """Bring a job's payloads back from disk; False: they are lost, and so is the hole.
@@ -128,17 +160,29 @@ class Dispatcher:
             return False
         return True
 
-    def unsendable(self, entry: Entry, why: str, now_s: float) -> None:
-        """The job of `next_job` can't be put on the wire, now or ever."""
-        self.ledger.end(entry.job_id)
-        self._failed(entry, f"The hole can't be sent to a worker: {why}", now_s)
+    def unsendable(self, batch: list[Entry], why: str, now_s: float) -> None:
+        """The jobs of `next_jobs` can't be put on the wire: one of them never can."""
+        if len(batch) == 1:
+            self.ledger.end(batch[0].job_id)
+            self._failed(batch[0], f"The hole can't be sent to a worker: {why}", now_s)
+            return
+        for entry in batch:  # each by itself: so it is found out which one
+            entry.is_unfit = True
+        self.held_back(batch, now_s)
 
-    def sent(self, entry: Entry, now_s: float) -> None:
-        """The job of `next_job` is on the wire."""
+    def held_back(self, batch: list[Entry], now_s: float) -> None:
+        """The jobs of `next_jobs` did not go out now: they are the next ones again."""
+        for entry in reversed(batch):
+            self.ledger.held_back(entry, now_s)
+
+    def sent(self, batch: list[Entry], now_s: float) -> None:
+        """The jobs of `next_jobs` are on the wire."""
         failpoints.reach(failpoints.DISPATCHED)
-        if entry.sends == 0:
-            self.stages["queue"].add(now_s - entry.queued_s)
-        self.ledger.sent(entry, now_s)
+        self._counts["parcels"] += 1
+        queue = self.stages["queue"]
+        for entry in batch:
+            if entry.sends == 1:
+                queue.add(now_s - entry.queued_s)
 
     def reclaim(self, now_s: float) -> None:
         """Take back the jobs that nobody claimed in time."""
@@ -149,6 +193,7 @@ class Dispatcher:
     def claimed(self, message: wire.Claim, now_s: float) -> None:
         """A worker computes."""
         worker = self.roster.heard(message.worker_id, now_s)
+        batch = len(message.job_ids)
         for job_id in message.job_ids:
             entry = self.ledger.get(job_id)
             if worker is None or entry is None:
@@ -156,9 +201,9 @@ class Dispatcher:
                 continue
             if entry.sends:
                 self.stages["transport"].add(now_s - entry.sent_s)
-            self.ledger.claim(job_id, worker.worker_id, now_s, who=worker.name)
+            self.ledger.claim(job_id, worker.worker_id, now_s, who=worker.name, batch=batch)
         if worker is not None and message.job_ids:
-            self.roster.take_up(worker, message.job_ids[0], now_s)
+            self.roster.take_up(worker, message.job_ids[0], now_s, batch=batch)
 
     def bounced(self, message: wire.Bounce, now_s: float) -> None:
         """A busy worker sent jobs back."""
@@ -178,7 +223,9 @@ class Dispatcher:
             self._counts["late_results"] += 1
             return
         self.breaker.came_home(entry.job_id, now_s)
-        self.deadline.measured(message.read_s + message.infer_s)
+        took_s = message.read_s + message.infer_s
+        self.deadline.measured(took_s)
+        self.batching.measured(took_s)
         self.stages["reading"].add(message.read_s)
         self.stages["inference"].add(message.infer_s)
         done = _finished(entry.key, message)

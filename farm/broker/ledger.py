@@ -3,7 +3,8 @@
 A decision without I/O. States and their legal transitions stand in one table; the order of those
 that wait is the `Backlog`'s. Rules:
 
-* Credit: at most as many unclaimed jobs are on the wire as there are idle ready workers.
+* Credit: at most as many unclaimed messages are on the wire as there are idle ready workers. One
+  carries a single job, or with a backlog several.
 * A bounced job, and a job whose worker died, goes back to the *head* of the backlog.
 * A claim may come late, even after the job was sent again: whoever claims computes, and the
   first result wins. Later ones are counted by the caller and suppressed.
@@ -19,7 +20,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from farm.broker.backlog import Backlog
 from farm.broker.story import Story
@@ -51,6 +52,13 @@ LEGAL: dict[JobState, frozenset[JobState]] = {
 }
 
 
+class Claimed(NamedTuple):
+    """Since when a worker computes a job, and how many jobs with it, as one batch."""
+
+    since_s: float
+    batch: int
+
+
 @dataclass(slots=True)
 class Entry:
     """One job and its history. Times are monotonic seconds."""
@@ -70,14 +78,16 @@ class Entry:
     claim_by_s: float = 0.0
     sends: int = 0
     deaths: int = 0  # workers that ended, by death or fencing, while they computed it
-    claims: dict[int, float] = field(default_factory=dict)  # worker id ▶ since
+    parcel: int = 0  # the message that it was sent in
+    is_unfit: bool = False  # a batch with it could not be packed
+    claims: dict[int, Claimed] = field(default_factory=dict)  # by worker id
 
     @property
     def is_alone(self) -> bool:
         """Whether it must travel alone, never in a batch: it was blamed for a worker's death, and
         a second one must not cost the jobs beside it an attempt, nor leave it in doubt who it was.
         """
-        return self.deaths > 0
+        return self.deaths > 0 or self.is_unfit
 
     def move(self, state: JobState) -> None:
         """Change the state, along the table only."""
@@ -117,6 +127,8 @@ class Ledger:
         self._entries: dict[int, Entry] = {}
         self._backlog = Backlog(objective_s=objective_s, late_share=late_share)
         self._sent: OrderedDict[int, None] = OrderedDict()
+        self._parcels: dict[int, int] = {}  # messages on the wire ▶ how many jobs are unclaimed
+        self._last_parcel = 0
         self._claimed: dict[int, None] = {}
         self._hurt: set[int] = set()  # open jobs that were blamed
         self.open_bytes = 0  # of the payloads of open jobs
@@ -140,6 +152,11 @@ class Ledger:
     def on_wire(self) -> int:
         """How many jobs are sent and unclaimed."""
         return len(self._sent)
+
+    @property
+    def parcels(self) -> int:
+        """How many messages are on the wire with a job that is unclaimed."""
+        return len(self._parcels)
 
     @property
     def claimed(self) -> int:
@@ -168,15 +185,23 @@ class Ledger:
             self._hurt.add(entry.job_id)
 
     def next_to_send(self, now_s: float, *, idle_workers: int) -> Entry | None:
-        """The job whose turn it is, if the credit allows one more on the wire."""
-        if len(self._sent) >= idle_workers:
+        """The job whose turn it is, if the credit allows one more message on the wire."""
+        if len(self._parcels) >= idle_workers:
             return None
+        return self.next_waiting(now_s)
+
+    def next_waiting(self, now_s: float) -> Entry | None:
+        """The job whose turn it is, as one more for a message that goes out anyway."""
         job_id = self._backlog.next(now_s)
         return None if job_id is None else self._entries[job_id]
 
-    def sent(self, entry: Entry, now_s: float) -> None:
-        """The job went out on the wire."""
+    def sent(self, entry: Entry, now_s: float, *, with_last: bool = False) -> None:
+        """The job goes out on the wire, in a message of its own or together with the last one."""
         entry.move(JobState.SENT)
+        if not with_last:
+            self._last_parcel += 1
+        entry.parcel = self._last_parcel
+        self._parcels[entry.parcel] = self._parcels.get(entry.parcel, 0) + 1
         entry.sent_s = now_s
         entry.claim_by_s = now_s + self._claim_timeout_s
         entry.sends += 1
@@ -184,15 +209,26 @@ class Ledger:
         self._sent[entry.job_id] = None
         entry.story.note(now_s, "dispatched", f"attempt {entry.sends}" if entry.sends > 1 else "")
 
-    def claim(self, job_id: int, worker_id: int, now_s: float, *, who: str = "unnamed") -> bool:
-        """A worker, called `who`, computes this job now. False: the job has ended already."""
+    def held_back(self, entry: Entry, now_s: float) -> None:
+        """The job did not go out after all: no worker is connected, or it could not be packed."""
+        entry.sends -= 1
+        self._put_back(entry)
+        entry.story.note(now_s, "held back")
+
+    def claim(
+        self, job_id: int, worker_id: int, now_s: float, *, who: str = "unnamed", batch: int = 1
+    ) -> bool:
+        """A worker, called `who`, computes this job now. False: the job has ended already.
+
+        `batch`: how many jobs it computes together, this one among them.
+        """
         entry = self._entries.get(job_id)
         if entry is None:
             return False
         self._leave_place(entry)
         entry.move(JobState.CLAIMED)
         self._claimed[job_id] = None
-        entry.claims[worker_id] = now_s
+        entry.claims[worker_id] = Claimed(now_s, batch)
         entry.story.note(now_s, "claimed", f"worker {who}")
         return True
 
@@ -276,12 +312,15 @@ class Ledger:
         return Loss(blamed, exhausted[::-1])
 
     def overdue(self, now_s: float, timeout_s: float) -> list[tuple[Entry, int]]:
-        """Jobs that were computed for `timeout_s` or longer, with the worker at fault."""
+        """Jobs that were computed for longer, with the worker at fault.
+
+        `timeout_s` is that of one job: a batch may take it for each of its jobs.
+        """
         return [
             (entry, worker_id)
             for entry in (self._entries[j] for j in self._claimed)
-            for worker_id, since_s in entry.claims.items()
-            if since_s + timeout_s <= now_s
+            for worker_id, (since_s, batch) in entry.claims.items()
+            if since_s + timeout_s * batch <= now_s
         ]
 
     # ---- too much ---------------------------------------------------------------------------
@@ -349,6 +388,9 @@ class Ledger:
                 self._backlog.remove(entry.job_id)
             case JobState.SENT:
                 del self._sent[entry.job_id]
+                left = self._parcels.pop(entry.parcel) - 1
+                if left:
+                    self._parcels[entry.parcel] = left
             case JobState.CLAIMED:
                 del self._claimed[entry.job_id]
 

@@ -19,6 +19,7 @@ from farm import failpoints, log, wire
 from farm.adapter import load_adapter
 from farm.broker import snapshot
 from farm.broker.desk import Desk, Introduction
+from farm.broker.dispatcher import pack
 from farm.broker.flow import Flow
 from farm.broker.intake import Arrival, Intake, IntakeClock
 from farm.broker.mqtt import Down, Evicted, MqttLink, Up
@@ -294,11 +295,12 @@ class BrokerProcess:
                 frames = self._results.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            try:
-                self._take_result(wire.decode(frames), time.monotonic())
-            except WireError as error:
-                self._flow.counts["bad_frames"] += 1
-                self._limited.warning("result_frame_refused", reason=str(error))
+            for frame in frames:  # a batch of results is one message
+                try:
+                    self._take_result(wire.decode([frame]), time.monotonic())
+                except WireError as error:
+                    self._flow.counts["bad_frames"] += 1
+                    self._limited.warning("result_frame_refused", reason=str(error))
         self._waker.wake()  # more may lie there
 
     def _take_result(self, message: wire.Message, now_s: float) -> None:
@@ -435,16 +437,19 @@ class BrokerProcess:
                 self._flow.set_dead_letters(journal.count_dead_letters())
 
     def _dispatch(self) -> None:
-        while (offer := self._flow.dispatcher.next_job(time.monotonic())) is not None:
-            entry, jobs = offer
+        dispatcher = self._flow.dispatcher
+        if not self._jobs.poll(0, zmq.POLLOUT):
+            return  # no worker is connected yet: the jobs stay in the backlog
+        while batch := dispatcher.next_jobs(time.monotonic()):
             try:
-                self._jobs.send_multipart(wire.encode_jobs(jobs), zmq.NOBLOCK, copy=False)
+                self._jobs.send_multipart(wire.encode_jobs(pack(batch)), zmq.NOBLOCK)
             except WireError as error:
-                self._flow.dispatcher.unsendable(entry, str(error), time.monotonic())
+                dispatcher.unsendable(batch, str(error), time.monotonic())
                 continue
             except zmq.Again:
-                return  # no worker is connected yet: the job stays in the backlog
-            self._flow.dispatcher.sent(entry, time.monotonic())
+                dispatcher.held_back(batch, time.monotonic())
+                return
+            dispatcher.sent(batch, time.monotonic())
 
     def _publish(self) -> None:
         # not `link.connected`: the limits that came with the connection must be in force first

@@ -20,6 +20,9 @@ class WorkerState(Enum):
     DRAINING = "draining"  # finishes what it has and leaves
 
 
+READY = (WorkerState.IDLE, WorkerState.BUSY)
+
+
 @dataclass(slots=True)
 class Worker:
     """One incarnation of one worker."""
@@ -39,6 +42,7 @@ class Worker:
     rss_bytes: int = 0
     current: int | None = None  # the job it claimed
     current_since_s: float = 0.0
+    batch: int = 1  # how many it claimed together
 
 
 class Roster:
@@ -49,6 +53,7 @@ class Roster:
         self._workers: dict[int, Worker] = {}
         self._last_id = first_id - 1  # drawn anew for each broker: old ids must mean nobody
         self._idle = 0
+        self._ready = 0  # idle or busy
 
     @property
     def idle(self) -> int:
@@ -58,8 +63,7 @@ class Roster:
     @property
     def ready(self) -> int:
         """How many workers are ready, idle or busy."""
-        ready = (WorkerState.IDLE, WorkerState.BUSY)
-        return sum(worker.state in ready for worker in self._workers.values())
+        return self._ready
 
     def all(self) -> tuple[Worker, ...]:
         """Every worker, oldest first."""
@@ -88,15 +92,16 @@ class Roster:
         return worker
 
     def become(self, worker: Worker, state: WorkerState) -> None:
-        """Change a worker's state, keeping the count of the idle."""
+        """Change a worker's state, keeping count."""
         self._idle += (state is WorkerState.IDLE) - (worker.state is WorkerState.IDLE)
+        self._ready += (state in READY) - (worker.state in READY)
         worker.state = state
 
-    def take_up(self, worker: Worker, job_id: int, now_s: float) -> None:
-        """The worker claimed a job."""
+    def take_up(self, worker: Worker, job_id: int, now_s: float, *, batch: int = 1) -> None:
+        """The worker claimed a job, the first of a batch of so many."""
         if worker.state is WorkerState.IDLE:
             self.become(worker, WorkerState.BUSY)
-        worker.current, worker.current_since_s = job_id, now_s
+        worker.current, worker.current_since_s, worker.batch = job_id, now_s, batch
 
     def lay_down(self, worker: Worker, job_id: int) -> None:
         """The worker is done with a job."""
@@ -108,8 +113,9 @@ class Roster:
     def remove(self, worker_id: int) -> Worker | None:
         """The worker died, left or is fenced."""
         worker = self._workers.pop(worker_id, None)
-        if worker is not None and worker.state is WorkerState.IDLE:
-            self._idle -= 1
+        if worker is not None:
+            self._idle -= worker.state is WorkerState.IDLE
+            self._ready -= worker.state in READY
         return worker
 
     def silent(self, now_s: float) -> tuple[Worker, ...]:
@@ -119,11 +125,15 @@ class Roster:
         )
 
     def stuck(self, now_s: float, timeout_s: float) -> tuple[Worker, ...]:
-        """Workers that take longer over a job, be it open in the ledger or not any more."""
+        """Workers that take longer over a job, be it open in the ledger or not any more.
+
+        `timeout_s` is that of one job: a batch may take it for each of its jobs.
+        """
         return tuple(
             worker
             for worker in self._workers.values()
-            if worker.current is not None and now_s - worker.current_since_s > timeout_s
+            if worker.current is not None
+            and now_s - worker.current_since_s > timeout_s * worker.batch
         )
 
     def over_memory(self, limit_bytes: int) -> tuple[Worker, ...]:

@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from farm.config.base import AnyCase, FilePath, Section, refuse
 from farm.config.mqtt import MqttConfig
+from farm.slot import MAX_JOBS
 
 MAX_SOCKET_PATH_BYTES = 107  # sun_path of Linux is 108 bytes with its closing NUL
 _LEVEL_NAMES = {"WARN": "WARNING", "CRITICAL": "ERROR", "FATAL": "ERROR"}  # common other words
@@ -191,6 +192,16 @@ class DispatchConfig(Section):
         le=3600,
         description="Seconds in which a worker must claim what it was sent; then it is sent again."
         " Readers claim in milliseconds; a stopped worker holds back others for this long.",
+    )
+    batch_jobs: int = Field(
+        16,
+        ge=1,
+        le=MAX_JOBS,
+        description="Most jobs of one message to a worker. With a backlog each worker gets its"
+        " share of it; without one every job travels alone.",
+    )
+    batch_bytes: int = Field(
+        2_000_000, ge=1, description="Most bytes of one such message; a single job may have more."
     )
     max_attempts: int = Field(
         3, ge=1, le=100, description="Workers a job may cost before it is answered with an error."

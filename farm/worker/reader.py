@@ -300,9 +300,8 @@ class Reader:
         while not self._outbox.empty():
             results = self._outbox.get()
             self._claimed = []
-            for result in results:
-                if self._results is not None:
-                    self._results.send(result)
+            if self._results is not None:
+                self._results.send_multipart(results)
 
     def _send(self, message: wire.Message) -> None:
         assert self._results is not None

@@ -12,6 +12,7 @@ from fakes import make_flow
 
 from farm import wire
 from farm.adapter import load_adapter
+from farm.broker.dispatcher import pack
 from farm.config import Config
 from farm.drilling.hole import Hole
 from farm.models.model import Insufficient
@@ -67,10 +68,9 @@ def test_the_traffic_of_the_page_goes_from_topic_to_verdict(page):
     arrive("plant/p7/force", {"cycle": 3, "force_n": [100, 950]})
     arrive("plant/p7/part", {"cycle": 3, "type": "A"})
     arrive("plant/p7/part", b"{broken")
-    offer = flow.dispatcher.next_job(1.0)
-    assert offer is not None
-    entry, jobs = offer
-    flow.dispatcher.sent(entry, 1.0)
+    [entry] = flow.dispatcher.next_jobs(1.0)
+    jobs = pack([entry])
+    flow.dispatcher.sent([entry], 1.0)
     flow.dispatcher.claimed(wire.Claim(worker.worker_id, [entry.job_id]), 1.0)
     for frame in computer.run(jobs.jobs, worker.worker_id):
         result = wire.decode([frame])

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from farm import wire
+from farm.broker.dispatcher import pack
 from farm.broker.ledger import ORPHAN_GRACE_S
 from farm.broker.roster import Worker, WorkerState
 from farm.config import Config
@@ -67,11 +68,11 @@ class Rig:
     def dispatch(self) -> list[int]:
         """Send what the credit allows; returns the job ids."""
         sent = []
-        while (offer := self.flow.dispatcher.next_job(self.now_s)) is not None:
-            entry, jobs = offer
-            assert [job.job_id for job in jobs.jobs] == [entry.job_id]
-            self.flow.dispatcher.sent(entry, self.now_s)
-            sent.append(entry.job_id)
+        while batch := self.flow.dispatcher.next_jobs(self.now_s):
+            ids = [entry.job_id for entry in batch]
+            assert [job.job_id for job in pack(batch).jobs] == ids
+            self.flow.dispatcher.sent(batch, self.now_s)
+            sent += ids
         self.wire += sent
         return sent
 
@@ -137,9 +138,7 @@ def test_a_hole_goes_in_as_two_messages_and_out_as_one_answer(rig: Rig) -> None:
 def test_the_worker_gets_the_raw_bytes_and_the_attempt(rig: Rig) -> None:
     rig.hire()
     rig.hole("7", "raw \u00ff")
-    offer = rig.flow.dispatcher.next_job(rig.now_s)
-    assert offer is not None
-    job = offer[1].jobs[0]
+    [job] = pack(rig.flow.dispatcher.next_jobs(rig.now_s)).jobs
     assert (job.source, job.part_id, job.attempt) == (TOOL, "7", 1)
     assert job.parts == {"result": payload("7", "raw \u00ff"), "trace": payload("7", "raw \u00ff")}
 
@@ -762,8 +761,11 @@ class FlowMachine(RuleBasedStateMachine):
     @invariant()
     def a_new_job_goes_out_only_on_credit(self) -> None:
         flow = self.rig.flow
-        offer = flow.dispatcher.next_job(self.rig.now_s)
-        assert offer is None or flow.ledger.on_wire < flow.roster.idle
+        parcels = flow.ledger.parcels
+        if batch := flow.dispatcher.next_jobs(self.rig.now_s):
+            assert parcels < flow.roster.idle
+            flow.dispatcher.held_back(batch, self.rig.now_s)
+        assert flow.ledger.parcels == parcels
 
     @invariant()
     def the_buffer_is_bounded(self) -> None:

@@ -36,7 +36,7 @@ def slot(path: Path) -> Iterator[Slot]:
 
 def test_a_new_slot_is_idle_small_and_for_this_user_alone(slot: Slot, path: Path) -> None:
     assert read_slot(path, WORKER_ID) == frozenset()
-    assert path.stat().st_size == 64
+    assert path.stat().st_size == 152
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 

@@ -120,16 +120,15 @@ def test_the_numbers_follow_a_hole_to_its_end(flow: Flow) -> None:
         0,
         1,
     )
-    offer = flow.dispatcher.next_job(0.0)
-    assert offer is not None
-    flow.dispatcher.sent(offer[0], 0.5)
-    flow.dispatcher.claimed(wire.Claim(worker_id, [offer[0].job_id]), 0.5)
+    batch = flow.dispatcher.next_jobs(0.0)
+    flow.dispatcher.sent(batch, 0.5)
+    flow.dispatcher.claimed(wire.Claim(worker_id, [entry.job_id for entry in batch]), 0.5)
     made = shot(flow)
     assert (made["jobs"]["pending"], made["jobs"]["active"]) == (0, 1)
     assert made["workers"][0]["state"] == WorkerState.BUSY.value
     assert made["workers"][0]["job_age_s"] == 0.5
     flow.dispatcher.finished(
-        wire.Result(worker_id, offer[0].job_id, "ok", "42", "", {}, "m1", "h1", 0.1, 0.2), 1.0
+        wire.Result(worker_id, batch[0].job_id, "ok", "42", "", {}, "m1", "h1", 0.1, 0.2), 1.0
     )
     assert shot(flow)["jobs"]["unconfirmed_publications"] == 1
     assert flow.publication(0.0) is not None

@@ -8,9 +8,8 @@ Owns the contract between the general machinery and the traffic. The drilling un
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast, runtime_checkable
 
 from farm.errors import ConfigError
 
@@ -27,8 +26,7 @@ class Need(Enum):
     OPTIONAL = "optional"
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """Where a topic belongs: the kind of part, and the source whose parts are joined."""
 
     kind: str
@@ -43,8 +41,7 @@ class Status(Enum):
     FAILED = "failed"  # it could not be read, paired or computed; `reason` says why
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(NamedTuple):
     """A join at its end, ready to be answered."""
 
     source: str
@@ -67,8 +64,7 @@ class Terminal(Enum):
     DEAD = "dead"  # an error went out: a dead letter
 
 
-@dataclass(frozen=True, slots=True)
-class Publication:
+class Publication(NamedTuple):
     """One message to MQTT."""
 
     topic: str
@@ -76,8 +72,7 @@ class Publication:
     retain: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What to do about a finished join."""
 
     terminal: Terminal

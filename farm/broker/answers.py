@@ -8,8 +8,8 @@ published again, never others.
 from __future__ import annotations
 
 from collections import Counter, deque
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
 from farm import failpoints
 from farm.adapter import Status, Terminal
@@ -34,8 +34,7 @@ if TYPE_CHECKING:
 UNLUCKY = (Terminal.DEAD, Terminal.SHED)
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """A finished join on its way out."""
 
     ticket: int
@@ -80,6 +79,7 @@ class Answers:
         self._clock = clock
         self.notices = notices
         self._unrecorded: deque[_Unrecorded] = deque()
+        self._open = 0
         self.terminals: Counter[Terminal] = Counter()
         self.publishing = Histogram()
         self.total = Histogram()
@@ -90,11 +90,12 @@ class Answers:
         self._sequencer.expect(source, ticket)
         self._monitor.arrived(now_s)
         self._counts["holes"] += 1
+        self._open += 1
 
     @property
     def open(self) -> int:
         """Holes that are expected and have not reached their end."""
-        return self._counts["holes"] - self.terminals.total()
+        return self._open
 
     @property
     def unrecorded(self) -> int:
@@ -156,6 +157,7 @@ class Answers:
         if letter.terminal is not None:
             self._monitor.arrived(now_s)
             self._counts["holes"] += 1
+        self._open += 1
         if count:
             self._outbox.add_found(letter, count)
         else:
@@ -185,6 +187,7 @@ class Answers:
         if terminal in UNLUCKY:
             self.notices.one_more()
         self.terminals[terminal] += 1
+        self._open -= 1
         self._monitor.processed(now_s)
         self.publishing.add(now_s - letter.answered_s)
         self.total.add(now_s - letter.last_s)
@@ -200,7 +203,8 @@ class Answers:
         if answer.alert:
             self._counts["alerts"] += 1
             self._log.warning("alert", source=finished.source, reason=answer.alert)
-        answer = replace(answer, terminal=outcome.terminal or answer.terminal)
+        if outcome.terminal is not None:
+            answer = answer._replace(terminal=outcome.terminal)
         publications = answer.publications
         if answer.terminal in UNLUCKY:
             publications += self.notices.of(outcome.ticket, finished, answer.terminal, now_s)

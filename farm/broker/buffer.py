@@ -8,12 +8,12 @@ from __future__ import annotations
 import zlib
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 Key = tuple[str, str]  # (source, part id): one join inside the time window
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """One message from MQTT, routed and identified."""
 
     kind: str
@@ -56,12 +56,13 @@ class MessageBuffer:
         self._joins: OrderedDict[Key, Join] = OrderedDict()
         self._by_source: dict[str, OrderedDict[Key, Join]] = {}
         self._parts_of_source: Counter[str] = Counter()
+        self._parts = 0
         self.parts_by_kind: Counter[str] = Counter()
         self.payload_bytes = 0
 
     def __len__(self) -> int:
         """How many parts wait."""
-        return self.parts_by_kind.total()
+        return self._parts
 
     @property
     def open_joins(self) -> int:
@@ -119,6 +120,7 @@ class MessageBuffer:
         return next(iter(joins.values()), None) if joins else None
 
     def _count(self, source: str, part: Part, step: int) -> None:
+        self._parts += step
         self.parts_by_kind[part.kind] += step
         self._parts_of_source[source] += step
         if not self._parts_of_source[source]:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from farm.adapter import Need
 from farm.broker.buffer import Join, Key, MessageBuffer, Part
@@ -47,8 +47,7 @@ class Rules:
     max_past: int = 50_000  # ended joins that are remembered
 
 
-@dataclass(frozen=True, slots=True)
-class Paired:
+class Paired(NamedTuple):
     """A join is complete."""
 
     key: Key
@@ -62,8 +61,7 @@ class Paired:
         return _payloads(self.parts)
 
 
-@dataclass(frozen=True, slots=True)
-class Unpaired:
+class Unpaired(NamedTuple):
     """A join ends without its partners; `reason` is a sentence."""
 
     key: Key
@@ -78,8 +76,7 @@ class Unpaired:
         return _payloads(self.parts)
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(NamedTuple):
     """A part that is no use: a duplicate under the `error` policy, or too late for its join."""
 
     kind: str
@@ -88,8 +85,7 @@ class Refused:
     message_id: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Discarded:
+class Discarded(NamedTuple):
     """A part that no hole needs, and why; no event names it."""
 
     message_id: int

@@ -10,8 +10,7 @@ import contextlib
 import threading
 import time
 from collections import OrderedDict, deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from farm.broker import packets
 from farm.broker.intake import Arrival, Intake
@@ -40,8 +39,7 @@ _REASONS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Confirmed:
+class Confirmed(NamedTuple):
     """The MQTT broker answered a publication; `refusal` is its reason, None when it took it."""
 
     mid: int

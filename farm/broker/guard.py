@@ -7,7 +7,6 @@ a `ReadError`, an error answer, an empty description; each is counted and logged
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from farm.adapter import Answer, Finished, Need, Publication, Status, Terminal
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
     from farm.adapter import Adapter, Answerer, Route
 
+MAX_ROUTES = 50_000  # three topics of each of 10 000 tools, and some more
 MAX_TEXT_CHARS = 1000  # of what names a hole: it goes into topics, logs and the head of each job
 
 
@@ -28,12 +28,19 @@ class GuardedAdapter:
 
     def __init__(self, adapter: Adapter, *, max_part_bytes: int, counts: Counter[str]) -> None:
         self._adapter = adapter
+        self._routes: dict[str, Route] = {}
         self._max_part_bytes = max_part_bytes
         self._counts = counts
         self._log = Limited()
 
     def route(self, topic: str) -> Route | None:
-        """The kind and source of a topic; None when it is not ours, or the adapter failed."""
+        """The kind and source of a topic; None when it is not ours, or the adapter failed.
+
+        The adapter is asked once for each topic.
+        """
+        known = self._routes.get(topic)
+        if known is not None:
+            return known
         try:
             route = self._adapter.route(topic)
             if route is not None:
@@ -42,6 +49,10 @@ class GuardedAdapter:
         except Exception as error:  # noqa: BLE001
             self._blame(error, topic=topic)
             return None
+        if route is not None:  # strangers are not kept: they could crowd out the tools
+            if len(self._routes) >= MAX_ROUTES:
+                self._routes.clear()
+            self._routes[topic] = route
         return route
 
     def part_id(self, kind: str, payload: bytes) -> str | None:
@@ -101,7 +112,7 @@ class GuardedAnswerer:
             if finished.status is Status.FAILED:
                 return Answer(Terminal.DEAD, ())
             reason = f"The answer could not be worded: {type(error).__name__}: {error}"
-            failed = replace(finished, status=Status.FAILED, value=None, reason=reason)
+            failed = finished._replace(status=Status.FAILED, value=None, reason=reason)
             return self.answer(failed, now_s)
         return answer
 

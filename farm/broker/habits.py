@@ -81,13 +81,19 @@ class Habits:
 
     def take_loose(self, source: str, kinds: Collection[str], *, since_s: float) -> list[Part]:
         """The parts of these kinds that came without an id since then; each is given once."""
-        loose = self._of(source).loose
+        habit = self._sources.get(source)
+        if habit is None or not habit.loose:
+            return []
+        loose = habit.loose
         taken = [loose.pop(kind) for kind in kinds if kind in loose]
         return [part for part in taken if part.arrived_s >= since_s]
 
     def _of(self, source: str) -> _Habit:
-        habit = self._sources.setdefault(source, _Habit())
-        self._sources.move_to_end(source)
-        if len(self._sources) > self._max_sources:
-            self._sources.popitem(last=False)
+        habit = self._sources.get(source)
+        if habit is None:
+            habit = self._sources[source] = _Habit()
+            if len(self._sources) > self._max_sources:
+                self._sources.popitem(last=False)
+        else:
+            self._sources.move_to_end(source)
         return habit

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from farm.state_dir import Endpoints
 
 POLL_MS = 50  # how late a deadline is noticed at worst
+LOOK_EVERY_S = 0.02  # at deadlines, and at who is silent
 ARRIVALS_PER_TURN = 200  # so that results and control get their turn under a flood
 RESULTS_PER_TURN = 500
 RECENT_S = 60.0  # latencies are shown over the last one to two of these
@@ -116,6 +117,7 @@ class BrokerProcess:
         self._times_asked = 0  # by signal; a drain that was ordered over the socket is no first one
         self._stop = False
         self._exit_code = ExitCode.OK
+        self._next_look_s = self._started_s
         self._next_status_s = self._started_s + config.throughput.status_interval_s
         self._next_forget_s = self._started_s
         self._next_turn_s = self._started_s + RECENT_S
@@ -404,6 +406,9 @@ class BrokerProcess:
 
     def _let_time_pass(self) -> None:
         now_s = time.monotonic()
+        if now_s < self._next_look_s:  # under load there are a thousand turns a second
+            return
+        self._next_look_s = now_s + LOOK_EVERY_S
         # what still lies in the intake has arrived in time: nothing may expire ahead of it
         self._flow.expire(now_s, self._clock.read(now_s) - self._intake.delay_s(now_s))
         self._flow.dispatcher.reclaim(now_s)

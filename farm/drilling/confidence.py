@@ -6,8 +6,7 @@ confidence that is nonsense never costs a hole its depths.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from farm.drilling.validator import MAX_ABS_MM, rounded
 
@@ -17,8 +16,7 @@ if TYPE_CHECKING:
     from farm.config import EstimationConfig
 
 
-@dataclass(frozen=True, slots=True)
-class Confidence:
+class Confidence(NamedTuple):
     """What may be published of a model's certainty about one hole; None: not given, or not wanted.
 
     Attributes:

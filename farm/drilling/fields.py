@@ -41,6 +41,10 @@ _JSON_CAUSES = (  # how orjson begins its complaint, and how we say it
 )
 
 
+_SHORT_ID_CHARS = 9
+_SHORT_ID = 10**_SHORT_ID_CHARS
+
+
 def canonical_id(value: object, *, max_chars: int = MAX_ID_CHARS) -> str:
     """The one spelling of an id that gateways send as 440, 440.0, "440" or " 440 ".
 
@@ -51,6 +55,8 @@ def canonical_id(value: object, *, max_chars: int = MAX_ID_CHARS) -> str:
     Raises:
         ReadError: it is no id: the message says what it is instead.
     """
+    if type(value) is int and 0 <= value < _SHORT_ID and max_chars >= _SHORT_ID_CHARS:
+        return str(value)  # nearly every id
     if isinstance(value, str):
         text = _clean_id(value)
     elif isinstance(value, bool) or not isinstance(value, int | float):

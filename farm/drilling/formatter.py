@@ -54,16 +54,17 @@ class ResultMessageFormatter:
         tips = _present(TipKeyPoints=confidence.tip_mm)
         last = _present(Warning=sentence(warning) or None)
         keypoints, depths = list(keypoints_mm), list(depths_mm)
+        head = self._head(finished)
         return (
-            self._publication(finished, self._keypoints, keypoints, certainty | tips | last),
-            self._publication(finished, self._depths, depths, certainty | last),
+            self._publication(finished, self._keypoints, head, keypoints, certainty | tips | last),
+            self._publication(finished, self._depths, head, depths, certainty | last),
         )
 
     def error(self, finished: Finished, reason: str) -> tuple[Publication, ...]:
         """The two messages of a hole without depths: the reason in the place of the value."""
-        value = sentence(reason) or NO_REASON
+        value, head = sentence(reason) or NO_REASON, self._head(finished)
         return tuple(
-            self._publication(finished, path, value, {"Error": True})
+            self._publication(finished, path, head, value, {"Error": True})
             for path in (self._keypoints, self._depths)
         )
 
@@ -81,20 +82,29 @@ class ResultMessageFormatter:
         }
         return (Publication(self._topic(route.source, self._errors), orjson.dumps(body)),)
 
-    def _publication(
-        self, finished: Finished, path: str, value: Any, extra: dict[str, Any]
-    ) -> Publication:
+    def _head(self, finished: Finished) -> dict[str, Any]:
+        """What all messages of a hole begin with, in this order; the value is to be put in."""
         provenance = finished.provenance
-        body = {
+        return {
             "SourceTimestamp": _text(provenance.get("SourceTimestamp")),
             "MachineId": _text(provenance.get("MachineId")),
             "ResultId": _text(finished.part_id),
             "HeadId": _text(provenance.get("HeadId")),
-            "Value": value,
+            "Value": None,
             "AlgoVersion": _text(finished.model_version),
             **self._model_hash(finished),
-            **extra,
         }
+
+    def _publication(
+        self,
+        finished: Finished,
+        path: str,
+        head: dict[str, Any],
+        value: Any,
+        extra: dict[str, Any],
+    ) -> Publication:
+        body = {**head, **extra}
+        body["Value"] = value  # in its place in the head
         return Publication(self._topic(finished.source, path), orjson.dumps(body))
 
     def _model_hash(self, finished: Finished) -> dict[str, Any]:

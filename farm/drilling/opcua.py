@@ -179,9 +179,10 @@ def _value(payload: bytes, fields: tuple[Field, ...]) -> Any:
     Raises:
         ReadError: the message isn't JSON, and none of them survived.
     """
-    value = _first(field.peek(payload) for field in fields)
-    if value is not ABSENT:
-        return value
+    for field in fields:
+        value = field.peek(payload)
+        if value is not ABSENT:
+            return value
     try:
         parsed = parse(payload)
     except ReadError:

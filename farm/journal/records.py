@@ -6,9 +6,8 @@ be packed. Nothing here does I/O.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,8 +23,7 @@ class HoleState(IntEnum):
     ENDED = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """A message from MQTT; acknowledged once this is on disk."""
 
     message_id: int
@@ -39,16 +37,14 @@ class Message:
     note: str = ""  # why no hole needs it; "" while one may
 
 
-@dataclass(frozen=True, slots=True)
-class Closed:
+class Closed(NamedTuple):
     """A message that no hole will need, and why."""
 
     message_id: int
     note: str
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(NamedTuple):
     """A hole: the messages that make it, by kind."""
 
     hole_id: int
@@ -61,8 +57,7 @@ class Opened:
     retry_of: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Hurt:
+class Hurt(NamedTuple):
     """A hole has cost a worker."""
 
     hole_id: int
@@ -70,8 +65,7 @@ class Hurt:
     story: list[Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(NamedTuple):
     """How a hole ended, with the exact bytes that are to be published."""
 
     hole_id: int
@@ -87,8 +81,7 @@ class Answered:
     story: list[Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(NamedTuple):
     """MQTT has confirmed all publications of a hole, or refused some."""
 
     hole_id: int
@@ -97,8 +90,7 @@ class Ended:
     refusals: str = ""  # in words
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejected(NamedTuple):
     """A message that belongs to no hole, and the error that is to be published."""
 
     rejection_id: int
@@ -110,31 +102,27 @@ class Rejected:
     publications: tuple[Publication, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class RejectionEnded:
+class RejectionEnded(NamedTuple):
     """MQTT has confirmed the error."""
 
     rejection_id: int
     at_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
+class Resolved(NamedTuple):
     """An operator dealt with a dead letter; `how` is retried or dropped."""
 
     hole_id: int
     how: str
 
 
-@dataclass(frozen=True, slots=True)
-class Watermark:
+class Watermark(NamedTuple):
     """No message before this one waits for a partner any more."""
 
     message_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(NamedTuple):
     """Something an operator decided that a restart must not forget."""
 
     key: str

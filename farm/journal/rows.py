@@ -92,7 +92,7 @@ def _pack_publications(publications: Iterable[Publication]) -> bytes:
 
 def _text(text: str) -> str:
     """A text that SQLite takes: lone surrogates, which only a hostile sender writes, escaped."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def _opened(o: r.Opened) -> Row:

@@ -57,12 +57,14 @@ class Writer:
         self._housekeep = housekeep
         self._changed = threading.Condition()
         self._queue: deque[Record] = deque()
-        self._is_urgent = False
+        self._urgent_position = 0  # of the last record that somebody waits for; the loop's
+        self._taken_position = 0  # of the last record in a group; the thread's
         self._is_stopping = False
         self._give_up_s: float | None = None
         self.position = 0  # of the last record that was appended
         self.durable = 0  # all up to this position are on disk
-        self.queued_bytes = 0
+        self._appended_bytes = 0  # written by the loop only
+        self._taken_bytes = 0  # written by the thread only
         self.commits = 0
         self.failure = ""  # why nothing can be written now, in words
         self.is_broken = False  # the thread ended by an error of its own
@@ -75,16 +77,25 @@ class Writer:
 
     def append(self, record: Record, *, is_urgent: bool = False) -> int:
         """Have a record written; returns its position."""
-        with self._changed:
-            self._queue.append(record)
-            self.position += 1
-            self.queued_bytes += payload_bytes(record)
-            if is_urgent and not self._is_urgent:
-                self._is_urgent = True
+        # No lock: it is called many times a hole, and appending is atomic. The thread looks at the
+        # queue under the lock before it waits, and whoever may have found it waiting notifies.
+        queue = self._queue
+        queue.append(record)
+        self.position += 1
+        self._appended_bytes += payload_bytes(record)
+        is_news = len(queue) == 1 or len(queue) == self._commit_records
+        if is_urgent:
+            is_news = is_news or self._urgent_position <= self._taken_position
+            self._urgent_position = self.position
+        if is_news:
+            with self._changed:
                 self._changed.notify()
-            elif len(self._queue) == 1 or len(self._queue) == self._commit_records:
-                self._changed.notify()
-            return self.position
+        return self.position
+
+    @property
+    def queued_bytes(self) -> int:
+        """Payload that waits to be written."""
+        return self._appended_bytes - self._taken_bytes
 
     def stop(self, timeout_s: float) -> bool:
         """Write what is queued and end; False: it could not be written in time."""
@@ -133,14 +144,14 @@ class Writer:
             while self._queue and len(batch) < self._commit_records and size < self._commit_bytes:
                 batch.append(self._queue.popleft())
                 size += payload_bytes(batch[-1])
-            if not self._queue:
-                self._is_urgent = False
-            self.queued_bytes -= size
+            self._taken_position += len(batch)
+            self._taken_bytes += size
             return batch
 
     def _is_full_or_urgent(self) -> bool:
         is_full = len(self._queue) >= self._commit_records
-        return is_full or self._is_urgent or self._is_stopping
+        is_urgent = self._urgent_position > self._taken_position
+        return is_full or is_urgent or self._is_stopping
 
     def _insist(self, batch: list[Record]) -> None:
         """Write a batch, however long it takes; at a stop, until time is up."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass, field
 
 LOWEST_S = 1e-6
@@ -10,6 +11,9 @@ HIGHEST_S = 1e4
 GROWTH = 1.05  # bucket width: a quantile is at most 5 % too high
 _LOG_GROWTH = math.log(GROWTH)
 _BUCKETS = math.ceil(math.log(HIGHEST_S / LOWEST_S) / _LOG_GROWTH) + 1
+# The upper edges of all but the last bucket, which takes the rest. Searched for, since it is called
+# eight times a hole and a logarithm costs twice as much.
+_EDGES_S = [LOWEST_S * GROWTH**index for index in range(_BUCKETS - 1)]
 
 
 @dataclass(slots=True)
@@ -37,9 +41,8 @@ class Histogram:
         """Count one duration; negative ones, and what is no number, count as none at all."""
         if not duration_s > 0:
             duration_s = 0.0
-        bounded_s = min(max(duration_s, LOWEST_S), HIGHEST_S)
         now = self._now
-        now.buckets[math.ceil(math.log(bounded_s / LOWEST_S) / _LOG_GROWTH)] += 1
+        now.buckets[bisect_left(_EDGES_S, duration_s)] += 1
         now.count += 1
         now.sum_s += duration_s
         now.max_s = max(now.max_s, duration_s)

@@ -6,7 +6,6 @@ A job in a batch that can't be read or computed costs only itself.
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from farm import wire
@@ -129,12 +128,12 @@ class Computer:
             return wire.encode(result)
         except WireError as error:
             reason = f"The model's answer can't be sent: {error}"
-            result = replace(result, status=Status.FAILED.value, value=None, reason=reason)
+            result = result._replace(status=Status.FAILED.value, value=None, reason=reason)
         try:
             return wire.encode(result)
         except WireError as error:
             reason = f"What the adapter says of the parts can't be sent: {error}"
-            return wire.encode(replace(result, provenance={}, reason=reason))
+            return wire.encode(result._replace(provenance={}, reason=reason))
 
     def _describe(self, job: wire.Job) -> dict[str, Any]:
         try:

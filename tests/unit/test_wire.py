@@ -80,7 +80,7 @@ def test_the_confidence_and_the_hash_of_a_model_cross_unchanged() -> None:
 
 
 def test_every_kind_has_a_number_of_its_own() -> None:
-    assert len({cls.KIND for cls in KINDS} | {wire.JOBS_KIND}) == len(KINDS) + 1
+    assert len({wire.kind_of(cls) for cls in KINDS} | {wire.JOBS_KIND}) == len(KINDS) + 1
 
 
 def test_a_message_with_extra_frames_is_refused() -> None:
@@ -90,18 +90,18 @@ def test_a_message_with_extra_frames_is_refused() -> None:
 
 def test_a_message_of_another_version_is_refused_with_both_versions() -> None:
     # after an update a worker of the old version still runs
-    other = bytes([wire.Claim.KIND]) + msgpack.packb([wire.PROTOCOL + 1, 7, [1]])
+    other = bytes([wire.kind_of(wire.Claim)]) + msgpack.packb([wire.PROTOCOL + 1, 7, [1]])
     assert refused(other) == f"protocol version {wire.PROTOCOL + 1} where {wire.PROTOCOL} is spoken"
 
 
 @pytest.mark.parametrize("version", [True, 1.0, None, "1", []])
 def test_what_only_looks_like_the_version_is_refused(version: Any) -> None:
-    refused(bytes([wire.Claim.KIND]) + msgpack.packb([version, 7, [1]]))
+    refused(bytes([wire.kind_of(wire.Claim)]) + msgpack.packb([version, 7, [1]]))
 
 
 @pytest.mark.parametrize("body", [b"", b"\xc1", b"\x93\x01", msgpack.packb(5), msgpack.packb({})])
 def test_a_body_that_is_no_list_is_refused(body: bytes) -> None:
-    refused(bytes([wire.Claim.KIND]) + body)
+    refused(bytes([wire.kind_of(wire.Claim)]) + body)
 
 
 def test_an_empty_frame_and_an_unknown_kind_are_refused() -> None:
@@ -115,28 +115,28 @@ def test_the_jobs_kind_is_no_message_of_the_other_sockets() -> None:
 
 @pytest.mark.parametrize("body", [(7,), (7, [1], 3)])
 def test_the_number_of_fields_must_fit(body: tuple[Any, ...]) -> None:
-    assert "Claim with" in refused(frame(wire.Claim.KIND, *body))
+    assert "Claim with" in refused(frame(wire.kind_of(wire.Claim), *body))
 
 
 @pytest.mark.parametrize(
     ("kind", "body"),
     [
-        (wire.Claim.KIND, (True, [1])),  # a bool is no worker id
-        (wire.Claim.KIND, (7.0, [1])),
-        (wire.Claim.KIND, (None, [1])),
-        (wire.Claim.KIND, (7, [True])),
-        (wire.Claim.KIND, (7, ["1"])),
-        (wire.Claim.KIND, (7, "1")),
-        (wire.Claim.KIND, (7, {"1": 1})),
-        (wire.Bye.KIND, (7, b"reason")),
-        (wire.Orders.KIND, (1,)),  # an int is no bool
-        (wire.Ready.KIND, (7, "1", "h", True, {})),
-        (wire.Welcome.KIND, (7, "j", "r", [], "h", "", {})),
-        (wire.SupervisorReport.KIND, ([1], [])),
-        (wire.SupervisorReport.KIND, ([[1]], [])),
-        (wire.SupervisorReport.KIND, ([["1", "killed"]], [])),
-        (wire.SupervisorReport.KIND, ([], [[1, "killed", 2]])),
-        (wire.SupervisorOrders.KIND, ([1], [[True, "why"]], -1)),
+        (wire.kind_of(wire.Claim), (True, [1])),  # a bool is no worker id
+        (wire.kind_of(wire.Claim), (7.0, [1])),
+        (wire.kind_of(wire.Claim), (None, [1])),
+        (wire.kind_of(wire.Claim), (7, [True])),
+        (wire.kind_of(wire.Claim), (7, ["1"])),
+        (wire.kind_of(wire.Claim), (7, "1")),
+        (wire.kind_of(wire.Claim), (7, {"1": 1})),
+        (wire.kind_of(wire.Bye), (7, b"reason")),
+        (wire.kind_of(wire.Orders), (1,)),  # an int is no bool
+        (wire.kind_of(wire.Ready), (7, "1", "h", True, {})),
+        (wire.kind_of(wire.Welcome), (7, "j", "r", [], "h", "", {})),
+        (wire.kind_of(wire.SupervisorReport), ([1], [])),
+        (wire.kind_of(wire.SupervisorReport), ([[1]], [])),
+        (wire.kind_of(wire.SupervisorReport), ([["1", "killed"]], [])),
+        (wire.kind_of(wire.SupervisorReport), ([], [[1, "killed", 2]])),
+        (wire.kind_of(wire.SupervisorOrders), ([1], [[True, "why"]], -1)),
     ],
 )
 def test_a_field_of_the_wrong_type_is_refused_before_anybody_uses_it(
@@ -146,7 +146,7 @@ def test_a_field_of_the_wrong_type_is_refused_before_anybody_uses_it(
 
 
 def test_a_whole_number_is_a_fine_duration() -> None:
-    made = wire.decode([frame(wire.Ready.KIND, 7, "1", "h", 3, {})])
+    made = wire.decode([frame(wire.kind_of(wire.Ready), 7, "1", "h", 3, {})])
     assert made == wire.Ready(7, "1", "h", 3, {})
 
 
@@ -167,8 +167,8 @@ def test_a_whole_number_is_a_fine_duration() -> None:
     ],
 )
 def test_msgpack_bombs_and_rubbish_are_refused(bomb: bytes) -> None:
-    refused(bytes([wire.StatsReply.KIND]) + b"\x92\x01" + bomb)
-    refused(bytes([wire.StatsReply.KIND]) + bomb)
+    refused(bytes([wire.kind_of(wire.StatsReply)]) + b"\x92\x01" + bomb)
+    refused(bytes([wire.kind_of(wire.StatsReply)]) + bomb)
 
 
 def test_a_head_beyond_the_limit_is_refused_unread() -> None:
@@ -178,7 +178,7 @@ def test_a_head_beyond_the_limit_is_refused_unread() -> None:
 
 def test_an_array_beyond_the_limit_is_refused() -> None:
     items = [0] * (wire.MAX_ITEMS + 1)
-    assert "not msgpack" in refused(frame(wire.Claim.KIND, 7, items))
+    assert "not msgpack" in refused(frame(wire.kind_of(wire.Claim), 7, items))
 
 
 @settings(max_examples=500)

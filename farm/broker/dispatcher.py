@@ -7,6 +7,7 @@ ends it tells through two callbacks; answering is not its business.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from farm import failpoints, log, wire
@@ -97,6 +98,7 @@ class Dispatcher:
             most_jobs=dispatch.batch_jobs,
             most_bytes=dispatch.batch_bytes,
             objective_s=overload.objective_s,
+            parallel=max(1, len(os.sched_getaffinity(0)) // config.workers.threads),
         )
         self.roster = Roster(
             heartbeat_timeout_s=config.workers.heartbeat_timeout_s, first_id=first_worker_id

@@ -16,7 +16,7 @@ from farm.broker import packets
 from farm.broker.intake import Arrival, Intake
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from farm.adapter import Publication
     from farm.broker.lane import Lane
@@ -94,16 +94,19 @@ class Exchange:
         """The next confirmation, oldest first."""
         return self._confirmed.popleft() if self._confirmed else None
 
-    def acknowledge(self, arrival: Arrival) -> None:
-        """Tell the MQTT broker that this arrival is ours; on another connection it will resend.
+    def acknowledge(self, arrivals: Iterable[Arrival]) -> None:
+        """Tell the MQTT broker that these are ours; those of another connection it will resend.
 
         It leaves with the next `flush`.
         """
-        if arrival.qos == 0:
-            return
         with self._lock:
-            if self._lane is not None and arrival.epoch == self._epoch:
-                self._send(packets.puback(arrival.mid))
+            pubacks = [
+                packets.puback(arrival.mid)
+                for arrival in arrivals
+                if arrival.qos and arrival.epoch == self._epoch
+            ]
+            if self._lane is not None and pubacks:
+                self._send(b"".join(pubacks))
 
     def publish(self, publication: Publication) -> int:
         """Hand a publication over; a `Confirmed` with the returned mid follows.

@@ -67,7 +67,7 @@ class Lane:
         return taken
 
     def send(self, packet: bytes) -> int:
-        """Have a whole packet sent with the next `flush`; returns its length."""
+        """Have whole packets sent with the next `flush`; returns their length."""
         with self._lock:
             if not self.is_open:
                 raise ConnectionError("the connection is closed")

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from farm.drilling.hole import Hole
 
 MAX_LEVEL_CHARS: Final = 200  # of a toolbox's and a tool's name, as in the configuration
-MAX_CACHED_ROUTES: Final = 20_000  # topics of 5000 tools; then the cache starts anew
 
 
 class OpcUaAdapter:
@@ -37,7 +36,6 @@ class OpcUaAdapter:
         self._toolbox = listener.toolboxid
         self._tool = listener.toolid
         self._kinds = _kinds(listener)
-        self._routes: dict[str, Route] = {}
 
     def topic_filters(self) -> tuple[str, ...]:
         """The subscriptions: each configured topic and its other spelling, of the chosen tools."""
@@ -46,14 +44,14 @@ class OpcUaAdapter:
 
     def route(self, topic: str) -> Route | None:
         """The kind and the "toolbox/tool" of a topic, or None when it is not one of ours."""
-        route = self._routes.get(topic)
-        if route is None:
-            route = self._find_route(topic)
-            if route is not None:  # strangers are not kept: they could crowd out the tools
-                if len(self._routes) >= MAX_CACHED_ROUTES:
-                    self._routes.clear()
-                self._routes[topic] = route
-        return route
+        if not topic.startswith(self._root):
+            return None
+        toolbox, _, rest = topic[len(self._root) :].partition("/")
+        tool, _, tail = rest.partition("/")
+        kind = self._kinds.get(tail)
+        if kind is None or not (_fits(toolbox, self._toolbox) and _fits(tool, self._tool)):
+            return None
+        return Route(kind=kind, source=f"{toolbox}/{tool}")
 
     def part_id(self, kind: str, payload: bytes) -> str | None:
         """The result id in a message; None for Heads without a cycle counter.
@@ -78,16 +76,6 @@ class OpcUaAdapter:
     def answerer(self) -> DepthAnswerer:
         """A new answerer, for the broker."""
         return DepthAnswerer(self._config)
-
-    def _find_route(self, topic: str) -> Route | None:
-        if not topic.startswith(self._root):
-            return None
-        toolbox, _, rest = topic[len(self._root) :].partition("/")
-        tool, _, tail = rest.partition("/")
-        kind = self._kinds.get(tail)
-        if kind is None or not (_fits(toolbox, self._toolbox) and _fits(tool, self._tool)):
-            return None
-        return Route(kind=kind, source=f"{toolbox}/{tool}")
 
 
 def _kinds(listener: ListenerConfig) -> dict[str, str]:

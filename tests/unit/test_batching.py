@@ -20,7 +20,12 @@ SERVICE_S = 0.001
 
 
 def made(service_s: float | None = SERVICE_S, **changes: Any) -> Batching:
-    limits = {"most_jobs": 16, "most_bytes": 1_000_000, "objective_s": 1.0} | changes
+    limits = {
+        "most_jobs": 16,
+        "most_bytes": 1_000_000,
+        "objective_s": 1.0,
+        "parallel": 99,
+    } | changes
     batching = Batching(**limits)
     if service_s is not None:
         batching.measured(service_s)
@@ -50,6 +55,25 @@ def test_a_batch_is_a_share_of_what_waits(waiting: int, ready_workers: int, size
 def test_a_batch_costs_no_more_than_a_share_of_the_objective(service_s: float, size: int) -> None:
     """With a slow model the first hole of a batch paying for fifteen others."""
     assert made(service_s).size(waiting=1000, ready_workers=1) == size
+
+
+@pytest.mark.parametrize(
+    ("service_s", "waiting", "size"),
+    [
+        (0.0001, 1, 1),
+        (0.0001, 5, 3),  # two cores: ten workers would be no faster
+        (0.0001, 64, 16),
+        (0.001, 64, 7),  # company for 5 ms at the most; a share of the ten is more
+        (0.001, 20, 5),
+        (0.05, 5, 1),  # a model that may only wait: idle workers could do it meanwhile
+    ],
+)
+def test_a_fast_model_s_holes_are_shared_by_the_cores(
+    service_s: float, waiting: int, size: int
+) -> None:
+    """Ten messages where two do as well; or holes that wait for others beside idle workers."""
+    batching = made(service_s, parallel=2)
+    assert batching.size(waiting=waiting, ready_workers=10) == size
 
 
 def test_as_long_as_nothing_is_known_jobs_travel_alone() -> None:

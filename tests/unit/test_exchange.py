@@ -73,13 +73,13 @@ def test_an_arrival_is_acknowledged_on_its_own_connection_only() -> None:
     first = house.connect()
     house.arrive(7)
     house.arrive(8)
-    house.exchange.acknowledge(house.take())
+    house.exchange.acknowledge([house.take()])
     assert first.sent == [packets.puback(7)]
     late = house.take()
     house.exchange.close()
-    house.exchange.acknowledge(late)
+    house.exchange.acknowledge([late])
     second = house.connect()
-    house.exchange.acknowledge(late)
+    house.exchange.acknowledge([late])
     assert second.sent == []
     assert first.sent == [packets.puback(7)]
 
@@ -89,7 +89,7 @@ def test_qos_0_is_not_acknowledged() -> None:
     house = House()
     wire = house.connect()
     house.arrive(0, qos=0)
-    house.exchange.acknowledge(house.take())
+    house.exchange.acknowledge([house.take()])
     assert wire.sent == []
 
 
@@ -198,7 +198,7 @@ def test_a_connection_that_is_going_down_harms_nobody() -> None:
     house = House()
     house.connect(Wire(is_broken=True))
     house.arrive(7)
-    house.exchange.acknowledge(house.take())
+    house.exchange.acknowledge([house.take()])
     mid = house.exchange.publish(ANSWER)
     house.exchange.close()
     assert len(house.connect().sent) == 1

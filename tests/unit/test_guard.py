@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from fakes import FakeAdapter, FakeAnswerer
 
+import farm.broker.guard as guard_module
 from farm.adapter import Answer, Finished, Publication, Route, Status, Terminal
 from farm.broker.guard import MAX_TEXT_CHARS, GuardedAdapter, GuardedAnswerer
 from farm.errors import ReadError
@@ -82,3 +83,25 @@ def test_errors_that_are_no_publications_are_not_sent(monkeypatch: pytest.Monkey
     monkeypatch.setattr(answerer, "reject", lambda *_: ["no id"])
     assert GuardedAnswerer(answerer, counts).reject(Route("result", "box/tool"), "no id") == ()
     assert counts["answerer_failures"] == 1
+
+
+def test_an_adapter_is_asked_once_for_a_topic_and_strangers_are_not_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A topic taken apart for every message; or made-up topics that fill the memory."""
+    monkeypatch.setattr(guard_module, "MAX_ROUTES", 10)
+    asked: list[str] = []
+
+    class Counting(FakeAdapter):
+        def route(self, topic: str) -> Route | None:
+            asked.append(topic)
+            return super().route(topic)
+
+    guarded = GuardedAdapter(Counting(), max_part_bytes=100, counts=Counter())
+    for number in range(35):
+        topic = f"box/tool-{number}/result"
+        for _ in range(2):
+            assert guarded.route(topic) == Route("result", f"box/tool-{number}")
+            assert guarded.route(f"box/tool-{number}/other") is None
+        assert asked.count(topic) == 1
+        assert len(guarded._routes) <= 10

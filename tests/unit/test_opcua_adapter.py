@@ -3,7 +3,6 @@ from messages import envelope, heads_fields, parts
 
 from farm.adapter import Adapter, Need, Route, load_adapter
 from farm.config import Config
-from farm.drilling import adapter as adapter_module
 from farm.drilling.adapter import OpcUaAdapter
 from farm.errors import ReadError
 
@@ -101,16 +100,6 @@ def test_our_own_answers_never_come_back_in():
     estimation = config.mqtt.estimation
     for path in (estimation.keypoints, estimation.depth_estimation, estimation.errors):
         assert adapter.route(f"OPCPUBSUB/box/unit/{path}") is None
-
-
-def test_the_cache_of_routes_is_bounded_and_keeps_no_strangers(monkeypatch):
-    monkeypatch.setattr(adapter_module, "MAX_CACHED_ROUTES", 10)
-    adapter = an_adapter()
-    for number in range(35):
-        topic = f"OPCPUBSUB/box/unit-{number}/ResultManagement"
-        assert adapter.route(topic) == Route("result", f"box/unit-{number}")
-        assert adapter.route(f"OPCPUBSUB/box/unit-{number}/Other") is None
-        assert len(adapter._routes) <= 10
 
 
 def test_it_reads_ids_holes_and_provenance():

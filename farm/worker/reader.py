@@ -81,6 +81,9 @@ class Reader:
         self.failed = False  # the thread ended by an error of its own, or the model was refused
         self._limited = log.Limited()
         self._phase = Phase.JOINING
+        self._ready: dict[Any, int] = {}  # the sockets with something to read
+        self._polled: tuple[Any, ...] = ()
+        self._made_poller = zmq.Poller()
         self._welcome: wire.Welcome | None = None
         self._jobs: zmq.Socket[bytes] | None = None
         self._results: zmq.Socket[bytes] | None = None
@@ -147,16 +150,22 @@ class Reader:
             context.destroy(linger=500)
 
     def _poll(self) -> None:
-        poller = zmq.Poller()
-        poller.register(self._waker.fd, zmq.POLLIN)
-        poller.register(self._control.socket, zmq.POLLIN)
-        if self._jobs is not None:
-            poller.register(self._jobs, zmq.POLLIN)
         wait_s = min(max(self._next_beat_s - time.monotonic(), 0.0), self._interval_s)
         if not self._control.is_free:  # the beat that is due has to wait for a reply anyway
             wait_s = max(wait_s, REPLY_POLL_S)
-        poller.poll(int(wait_s * 1000) + 1)
+        self._ready = dict(self._poller().poll(int(wait_s * 1000) + 1))
         self._waker.clear()
+
+    def _poller(self) -> zmq.Poller:
+        """Of the sockets that there are now; made anew only when one of them is another one."""
+        sockets = (self._control.socket, self._jobs)
+        if sockets != self._polled:
+            self._polled = sockets
+            self._made_poller = zmq.Poller()
+            for readable in (self._waker.fd, *sockets):
+                if readable is not None:
+                    self._made_poller.register(readable, zmq.POLLIN)
+        return self._made_poller
 
     def _move(self, phase: Phase) -> None:
         assert phase in LEGAL[self._phase], (self._phase, phase)
@@ -221,6 +230,8 @@ class Reader:
         return wire.Heartbeat(self._worker_id(), self._phase.value, _rss_bytes())
 
     def _take_replies(self) -> None:
+        if self._control.socket not in self._ready:
+            return
         try:
             reply = self._control.receive()
         except WireError as error:
@@ -272,7 +283,7 @@ class Reader:
     # ---- jobs and results -----------------------------------------------------------------
 
     def _take_jobs(self) -> None:
-        while self._jobs is not None:
+        while self._jobs is not None and self._jobs in self._ready:
             try:
                 frames = self._jobs.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:

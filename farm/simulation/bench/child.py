@@ -5,6 +5,7 @@ It is told its orders in one line, says things in lines of one key each, and is 
 
 from __future__ import annotations
 
+import io
 import json
 import queue
 import select
@@ -158,9 +159,9 @@ class Parent:
     """The parent as a child sees it: its orders, its further words, and somebody to talk to."""
 
     def __init__(self) -> None:
-        # read from the descriptor itself: a buffer would hide from `select` what is there
-        self._input = sys.stdin.fileno()
-        self.orders: dict[str, Any] = json.loads(sys.stdin.buffer.raw.readline())  # type: ignore[attr-defined]
+        # not sys.stdin, whose buffer would hide from `select` what is there
+        self._input = io.FileIO(sys.stdin.fileno(), closefd=False)
+        self.orders: dict[str, Any] = json.loads(self._input.readline())
 
     def say(self, key: str, value: Any = None) -> None:
         """One line."""
@@ -173,8 +174,7 @@ class Parent:
 
     def word(self) -> str:
         """The next word; "" when the parent is gone. Waits for it."""
-        raw: bytes = sys.stdin.buffer.raw.readline()  # type: ignore[attr-defined]
-        return raw.decode().strip()
+        return self._input.readline().decode().strip()
 
 
 def as_child(work: Callable[[Parent], None]) -> None:

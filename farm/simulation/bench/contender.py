@@ -84,9 +84,7 @@ class FarmContender:
     def __init__(
         self, *, workers: int, engine: str, durable_mqtt: bool, settings: Mapping[str, Any]
     ) -> None:
-        self.rig = Rig(
-            workers=workers, engine=engine, durable_mqtt=durable_mqtt, settings=settings
-        )
+        self.rig = Rig(workers=workers, engine=engine, durable_mqtt=durable_mqtt, settings=settings)
 
     @property
     def address(self) -> BrokerAddress:

@@ -60,6 +60,7 @@ class Load:
         poisson: an open loop's holes come at random.
         shuffle: the messages of a hole in any order.
         seed: of order and schedule.
+        first_id: the result id of the first hole, of ten digits.
     """
 
     holes_dir: str
@@ -72,6 +73,7 @@ class Load:
     poisson: bool = False
     shuffle: bool = True
     seed: int = 1
+    first_id: int = FIRST_ID
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +249,7 @@ class _Loop:
         if not is_depth and not topic.endswith(_KEYPOINTS):
             self.strangers += 1  # an error that names no hole
             return
-        number = _number_of(payload)
+        number = _id_of(payload) - self.load.first_id
         source = topic[_ROOT_CHARS : -_DEPTH_CHARS if is_depth else -_KEYPOINTS_CHARS]
         if number < 0 or source != self.holes.source(number):
             self.strangers += 1
@@ -292,7 +294,7 @@ class _Loop:
         )
 
     def _key(self, number: int) -> str:
-        return f"{self.holes.source(number).decode()}/{FIRST_ID + number}"
+        return f"{self.holes.source(number).decode()}/{self.load.first_id + number}"
 
 
 _TOPICS: Final = AnswerTopics()
@@ -302,8 +304,8 @@ _DEPTH_CHARS, _KEYPOINTS_CHARS = len(_DEPTH), len(_KEYPOINTS)
 _ROOT_CHARS: Final = len(f"{ROOT}/")
 
 
-def _number_of(payload: bytes) -> int:
-    """The number of the hole that an answer is about; -1 if it names none of ours."""
+def _id_of(payload: bytes) -> int:
+    """The id of the hole that an answer is about; -1 if it names none that could be ours."""
     at = payload.find(_RESULT_ID) + len(_RESULT_ID)
     end = at + _ID_DIGITS
     digits = payload[at:end]
@@ -312,7 +314,7 @@ def _number_of(payload: bytes) -> int:
             digits = str(orjson.loads(payload)["ResultId"]).encode()
         except (orjson.JSONDecodeError, KeyError, TypeError):
             return -1
-    return int(digits) - FIRST_ID if digits.isdigit() else -1
+    return int(digits) if digits.isdigit() else -1
 
 
 def drive(parent: Parent) -> None:
@@ -327,6 +329,7 @@ def drive(parent: Parent) -> None:
         version=client.version,
         heads=load.heads,
         shuffle=load.shuffle,
+        first_id=load.first_id,
         rng=Random(load.seed),
     )
     client.connect()

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from farm.simulation.bench.contender import Contender, Memory
     from farm.simulation.bench.drive import Driven, Load
+    from farm.simulation.bench.replacing import Replacing
 
 LOOK_EVERY_S: Final = 1.0  # a snapshot costs its maker a few ms
 GENERATOR: Final = "generator"
@@ -30,7 +31,7 @@ class Measured:
         memory: behind the measured time, still under load.
         peak_backlog: holes waiting in it at most, by its own account.
         snapshot: its own account at the end of the measured time.
-        replaced_s: how long each killed worker's place was empty.
+        replacing: of killed workers, where that was wanted.
     """
 
     name: str
@@ -40,7 +41,7 @@ class Measured:
     memory: Memory
     peak_backlog: int = 0
     snapshot: dict[str, Any] = field(default_factory=dict)
-    replaced_s: list[float] = field(default_factory=list)
+    replacing: Replacing | None = None
 
     @property
     def rate_hz(self) -> float:

@@ -70,6 +70,7 @@ class Holes:
         version: of MQTT.
         heads: whether a Heads message goes with each that has one.
         shuffle: the messages of a hole in any order.
+        first_id: the result id of the first hole, of ten digits.
         rng: for that.
 
     Attributes:
@@ -85,6 +86,7 @@ class Holes:
         version: str,
         heads: bool,
         shuffle: bool,
+        first_id: int,
         rng: Random,
     ) -> None:
         written = [
@@ -101,6 +103,7 @@ class Holes:
             for parts in self._holes
         ]
         self._tools = [tool_name(number).encode() for number in range(tools)]
+        self._first_id = first_id
         self._rng = rng
         self._published = 0
         self.pool = len(self._holes)
@@ -114,7 +117,7 @@ class Holes:
             client: numbers the publications.
         """
         tool = self._tools[number % len(self._tools)]
-        result_id = b"%d" % (FIRST_ID + number)
+        result_id = b"%d" % (self._first_id + number)
         orders = self._orders[number % self.pool]
         packets = []
         for packet in orders[self._rng.randrange(len(orders))] if len(orders) > 1 else orders[0]:

@@ -15,11 +15,13 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
+from farm.drilling.plotting import require
 from farm.errors import ExitCode, FarmError
 from farm.models.runtime import RUNTIMES
 from farm.simulation.bench.drive import Load
 from farm.simulation.bench.figures import summarise
 from farm.simulation.bench.packets import MAX_TOOLS
+from farm.simulation.bench.plot import write_plot
 from farm.simulation.bench.report import as_json, problems, render, title
 from farm.simulation.bench.rounds import AGAINST, NULL_MODEL, Orders, Rounds, cores
 from farm.simulation.mqttd import Engine
@@ -147,6 +149,12 @@ SIGINT_STATUS = 130
     "--seed", type=click.IntRange(0), default=1, show_default=True, help="Of holes and schedule."
 )
 @click.option("--json", "in_json", is_flag=True, help="Print the result as one JSON object.")
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.png",
+    help="Draw throughput, latency, stages, CPU and memory.",
+)
 def command(
     *,
     rate: float | None,
@@ -170,6 +178,7 @@ def command(
     poisson: bool,
     seed: int,
     in_json: bool,
+    plot: Path | None,
 ) -> None:
     """Measure how much a farm carries, what a hole costs, and how near that is to the limit.
 
@@ -187,8 +196,9 @@ def command(
       farm bench --rate 100 --duration 60 --no-limits
       farm bench --against pool --against raw --repeat 5 --json
       farm bench --runtime int8 --durability off
-      farm bench --replace 5 --duration 5
+      farm bench --replace 5 --duration 5 --plot bench.png
     """
+    _check_plot(plot)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     load = Load(
         holes_dir=str(holes_dir or ""),
@@ -225,11 +235,24 @@ def command(
     else:
         click.echo(title(orders, cores()) + "\n")
         Console().print(render(found))
+    if plot is not None:
+        write_plot(found, done, plot, title=title(orders, cores()))
     complaints = list(problems(found))
     for line in complaints:
         click.echo(line, err=True)
     if complaints:
         sys.exit(ExitCode.FAILURE)
+
+
+def _check_plot(plot: Path | None) -> None:
+    """Before minutes are spent on what can't be drawn."""
+    if plot is None:
+        return
+    require("matplotlib")
+    if plot.suffix.lower() != ".png":
+        raise click.BadParameter(f"{plot}: must end in .png", param_hint="--plot")
+    if not plot.absolute().parent.is_dir():
+        raise click.BadParameter(f"{plot}: there is no such folder", param_hint="--plot")
 
 
 def _settings(model: str, runtime: str | None, durability: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from farm.simulation.bench.figures import FORWARD, QUANTILES
+from farm.simulation.bench.figures import FORWARD
 from farm.simulation.bench.rounds import BARE_MQTT, FARM
 from farm.simulation.summary import milliseconds
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 LATE_MS: Final = 50.0  # from here on the generator itself bent the load
 REASONS_SHOWN: Final = 3
 EXAMPLES_SHOWN: Final = 5
-QUANTILE_NAMES: Final = ("p50", "p99", "p99.9", "max")
+QUANTILES_SHOWN: Final = {"p50": "p50", "p99": "p99", "p999": "p99.9"}
 _STAGE_COLUMNS: Final = {"p50": "p50", "p99": "p99", "p999": "p99.9", "max": "max", "mean": "mean"}
-_WORDS: Final = {
+WORDS: Final = {
     FARM: "farm",
-    "pool": "process pool, dicts",
-    "raw": "process pool, raw bytes",
-    BARE_MQTT: "bare MQTT (paho)",
-    FORWARD: "the model alone",
+    "pool": "pool, dicts",
+    "raw": "pool, bytes",
+    BARE_MQTT: "bare MQTT",
+    FORWARD: "model alone",
 }
 
 
@@ -101,9 +101,7 @@ def problems(found: Summary) -> Iterator[str]:
         lost = f"{figures.unanswered} of {figures.holes} holes without an answer"
         twice = f"{figures.repeated} answered twice"
         untaken = f"{figures.unacknowledged} messages that the MQTT broker did not take"
-        yield f"{_WORDS[figures.name]}: {lost}, {twice}, {untaken}" + (
-            f": {shown}" if shown else ""
-        )
+        yield f"{WORDS[figures.name]}: {lost}, {twice}, {untaken}" + (f": {shown}" if shown else "")
 
 
 def _figures_json(figures: Figures) -> dict[str, Any]:
@@ -117,25 +115,23 @@ def _figures_json(figures: Figures) -> dict[str, Any]:
 
 
 def _rates(found: Summary) -> Table:
-    table = _table("", "holes/s", "farm ÷", *QUANTILE_NAMES, "CPU a hole", "PSS", "ready")
+    table = _table("", "holes/s", "farm ÷", *QUANTILES_SHOWN.values(), "CPU/hole", "PSS")
     for name, figures in found.figures.items():
-        latency = [milliseconds(figures.latency_ms[key]) for key in QUANTILES]
         table.add_row(
-            _WORDS[name],
-            _rate(figures.rates_hz, figures.rate_hz),
+            WORDS[name],
+            f"{figures.rate_hz:,.0f}",
             _ratio(found.ratios.get(name)),
-            *latency,
-            f"{figures.own_cpu_ms:.3f} ms",
+            *(milliseconds(figures.latency_ms[key]) for key in QUANTILES_SHOWN),
+            f"{figures.own_cpu_ms:.2f} ms",
             _megabytes(figures.own_bytes),
-            f"{figures.ready_s:.1f} s",
         )
     if found.forward_hz is not None:
         table.add_row(
-            f"{_WORDS[FORWARD]}, batches of {found.forward_batch}",
+            WORDS[FORWARD],
             f"{found.forward_hz:,.0f}",
             _ratio(found.ratios.get(FORWARD)),
-            *[""] * len(QUANTILES),
-            f"{found.forward_ms:.3f} ms",
+            *[""] * len(QUANTILES_SHOWN),
+            f"{found.forward_ms:.2f} ms",
         )
     return table
 
@@ -174,7 +170,11 @@ def _account(found: Summary) -> Table:
         ("answered twice", f"{farm.repeated}"),
         ("errors", _errors(farm)),
         ("peak backlog", f"{farm.peak_backlog} holes"),
+        ("ready", f"{farm.ready_s:.1f} s after its start"),
     ]
+    if len(farm.rates_hz) > 1:
+        told = ", ".join(f"{rate_hz:,.0f}" for rate_hz in farm.rates_hz)
+        rows.insert(0, ("holes/s", f"{told} in the rounds"))
     if farm.replaced_ms:
         ordered = sorted(farm.replaced_ms)
         middle = milliseconds(ordered[len(ordered) // 2])
@@ -194,12 +194,6 @@ def _table(*names: str) -> Table:
     for number, name in enumerate(names):
         table.add_column(name, justify="right" if number else "left", no_wrap=True)
     return table
-
-
-def _rate(rates_hz: Sequence[float], middle_hz: float) -> str:
-    if len(rates_hz) == 1:
-        return f"{middle_hz:,.0f}"
-    return f"{middle_hz:,.0f} ({min(rates_hz):,.0f}-{max(rates_hz):,.0f})"
 
 
 def _ratio(value: float | None) -> str:

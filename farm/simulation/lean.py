@@ -214,6 +214,7 @@ class LeanClient:
         self._parser = Parser(version=self.version)
         self._socket: socket.socket | None = None
         self._poll = select.poll()
+        self._wanted = select.POLLIN
         self._unsent = b""  # of a packet that the kernel took in part, and what is to follow it
         self._answers = bytearray()  # PUBACKs that go with the next write
         self._message_id = 0
@@ -309,9 +310,25 @@ class LeanClient:
         Raises:
             MqttError: the connection is lost.
         """
+        chunk = self._receive(timeout_s)
+        if chunk is None:
+            return None
+        batch = self._parser.feed(chunk)
+        self.acknowledged += batch.acknowledged
+        self.in_flight -= batch.acknowledged + len(batch.refused)
+        for code in batch.refused:
+            self.refused[code] = self.refused.get(code, 0) + 1
+        for kind, body in batch.others:
+            if kind == _DISCONNECT:
+                raise self._lost(f"it sent DISCONNECT, reason {body[:1].hex() or '00'}")
+        return batch
+
+    def _receive(self, timeout_s: float) -> bytes | None:
         assert self._socket is not None
         wanted = select.POLLIN | (select.POLLOUT if self._unsent else 0)
-        self._poll.modify(self._socket, wanted)
+        if wanted != self._wanted:
+            self._wanted = wanted
+            self._poll.modify(self._socket, wanted)
         events = self._poll.poll(1000 * timeout_s)
         if not events:
             return None
@@ -327,20 +344,7 @@ class LeanClient:
             raise self._lost(error) from error
         if not chunk:
             raise self._lost("it closed the connection")
-        batch = self._parser.feed(chunk)
-        self.acknowledged += batch.acknowledged
-        self.in_flight -= batch.acknowledged + len(batch.refused)
-        for code in batch.refused:
-            self.refused[code] = self.refused.get(code, 0) + 1
-        for kind, body in batch.others:
-            if kind == _DISCONNECT:
-                raise self._lost(f"it sent DISCONNECT, reason {body[:1].hex() or '00'}")
-        return batch
-
-    def fileno(self) -> int:
-        """For a poll of one's own."""
-        assert self._socket is not None
-        return self._socket.fileno()
+        return chunk
 
     def _lost(self, cause: Any) -> MqttError:
         return MqttError(f"MQTT broker {self._address}: the connection is lost: {cause}")

@@ -39,6 +39,10 @@ TICK_S: Final = 0.05  # how often it looks at the clock and at its parent
 PROGRESS_EVERY_S: Final = 0.5
 ANSWER_TIMEOUT_S: Final = 40.0  # longer than the farm's window for the messages of a hole
 TIMELINE_STEP_S: Final = 0.25
+# A closed loop lets answers gather: waking up costs as much as handling several of them. It waits
+# for this share of what is in flight, and never for long.
+GATHERED_SHARE: Final = 1 / 16
+MAX_GATHER_S: Final = 0.01
 BATCH_HOLES: Final = 16  # in one system call at most
 KEYS_TOLD: Final = 20
 _RESULT_ID: Final = b'"ResultId":"'
@@ -185,8 +189,17 @@ class _Loop:
                 if self.parent.has_word():
                     break
             self._issue(now_s)
+            before = self.book.complete
             self._listen(self._patience_s(min(at_s, now_s + TICK_S)))
+            self._gather(self.book.complete - before)
         return time.process_time()
+
+    def _gather(self, came: int) -> None:
+        """Let answers gather in a closed loop, unless the last ones completed many holes."""
+        wanted = GATHERED_SHARE * self.load.in_flight
+        if self._due is None and came < wanted and self.book.complete:
+            hole_s = (time.monotonic() - self.started_s) / self.book.complete
+            time.sleep(min(wanted * hole_s, MAX_GATHER_S))
 
     def _drain(self) -> None:
         deadline_s = time.monotonic() + ANSWER_TIMEOUT_S

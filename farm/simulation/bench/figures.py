@@ -5,7 +5,7 @@ Pure arithmetic on `Round`s.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
@@ -101,6 +101,7 @@ class Summary:
         forward_hz: of the model alone; None where it was not measured.
         forward_batch: the batch that was best for it.
         forward_ms: its CPU time of a hole.
+        trials_hz: its holes per second in short trials, by batch.
         outside_ms: CPU time of a hole in the farm's own processes that is not the model's; None
             where that is not known.
     """
@@ -110,6 +111,7 @@ class Summary:
     forward_hz: float | None = None
     forward_batch: int = 0
     forward_ms: float | None = None
+    trials_hz: dict[int, float] = field(default_factory=dict)
     outside_ms: float | None = None
 
     @property
@@ -136,6 +138,7 @@ def summarise(rounds: Sequence[Round], *, is_null: bool) -> Summary:
         forward_hz=median(one.rate_hz for one in forwards) if forwards else None,
         forward_batch=forwards[-1].batch if forwards else 0,
         forward_ms=forward_ms,
+        trials_hz=forwards[-1].trials_hz if forwards else {},
         outside_ms=None if known_ms is None else figures[FARM].own_cpu_ms - known_ms,
     )
 

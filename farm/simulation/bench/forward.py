@@ -11,7 +11,7 @@ from __future__ import annotations
 import signal
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -40,12 +40,14 @@ class Forward:
         batch: holes at a time, the best of `BATCHES`.
         cpu_ms_per_hole: CPU time of a hole.
         processes: how many there were.
+        trials_hz: holes per second in short trials of each of `BATCHES`.
     """
 
     rate_hz: float
     batch: int
     cpu_ms_per_hole: float
     processes: int
+    trials_hz: dict[int, float] = field(default_factory=dict)
 
 
 def measure_forward(
@@ -72,7 +74,8 @@ def measure_forward(
             child.wait("ready", READY_TIMEOUT_S)
         trials = [_together(children, batch, TRIAL_S) for batch in BATCHES]
         best = max(trials, key=lambda trial: trial.rate_hz)
-        return _together(children, best.batch, duration_s)
+        found = _together(children, best.batch, duration_s)
+        return replace(found, trials_hz={trial.batch: trial.rate_hz for trial in trials})
 
 
 def _together(children: Sequence[Child], batch: int, duration_s: float) -> Forward:

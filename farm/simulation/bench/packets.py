@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from copy import copy
 from typing import TYPE_CHECKING, Final
 
 from farm.simulation.gateway import HEADS
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 TOOLBOX: Final = "SIM-BOX-1"
 MAX_TOOLS: Final = 99_999
+MAX_BUFFER_BYTES: Final = 268_435_456  # 10,000 tools with holes of 25 kB
 FIRST_ID: Final = 1_000_000_000  # all ids have ten digits, and fit into 31 bits
 _TOOL_SAMPLE, _ID_SAMPLE = "SIM-@@@@@", "@@@@@@@@@@"
 _MESSAGE_ID = re.compile(rb'"MessageId"\s*:\s*"[^"\\]*?([0-9a-f]{8})"')
@@ -36,10 +38,18 @@ class Packet:
     """One message, to be published again and again."""
 
     def __init__(self, topic: str, payload: bytes, *, version: str) -> None:
-        self.buffer, self._id_at = publish_packet(topic, payload, version=version)
+        self.buffer, id_at = publish_packet(topic, payload, version=version)
+        self._id_place = slice(id_at, id_at + 2)
         self._tools = list(_places(self.buffer, _TOOL_SAMPLE.encode()))
         self._results = list(_places(self.buffer, _ID_SAMPLE.encode()))
         self._unique = [slice(*found.span(1)) for found in _MESSAGE_ID.finditer(self.buffer)]
+        self._tool = b""
+
+    def copy(self) -> Packet:
+        """Another one with a buffer of its own."""
+        made = copy(self)
+        made.buffer = bytearray(self.buffer)
+        return made
 
     def stamp(self, tool: bytes, result_id: bytes, unique: bytes, message_id: bytes) -> bytearray:
         """The packet for another hole; the same buffer each time.
@@ -51,13 +61,15 @@ class Packet:
             message_id: MQTT's own, two bytes.
         """
         buffer = self.buffer
-        for place in self._tools:
-            buffer[place] = tool
+        if tool != self._tool:  # stands in every key: most of the work
+            self._tool = tool
+            for place in self._tools:
+                buffer[place] = tool
         for place in self._results:
             buffer[place] = result_id
         for place in self._unique:
             buffer[place] = unique
-        buffer[self._id_at : self._id_at + 2] = message_id
+        buffer[self._id_place] = message_id
         return buffer
 
 
@@ -97,7 +109,12 @@ class Holes:
             ]
             for t in templates
         ]
-        self._holes = [[Packet(*part, version=version) for part in parts] for parts in written]
+        made = [[Packet(*part, version=version) for part in parts] for parts in written]
+        self.bytes_per_hole = sum(len(p) for parts in written for _, p in parts) // len(made)
+        self.pool = buffers(len(made), tools, self.bytes_per_hole)
+        self._holes = [
+            [packet.copy() for packet in made[number % len(made)]] for number in range(self.pool)
+        ]
         self._orders = [
             list(itertools.permutations(parts)) if shuffle else [tuple(parts)]
             for parts in self._holes
@@ -106,8 +123,6 @@ class Holes:
         self._first_id = first_id
         self._rng = rng
         self._published = 0
-        self.pool = len(self._holes)
-        self.bytes_per_hole = sum(len(p) for parts in written for _, p in parts) // self.pool
 
     def packets(self, number: int, client: LeanClient) -> list[bytearray]:
         """The packets of a hole, valid until `pool` holes later.
@@ -129,6 +144,18 @@ class Holes:
     def source(self, number: int) -> bytes:
         """Toolbox and tool of a hole, as in its topics."""
         return TOOLBOX.encode() + b"/" + self._tools[number % len(self._tools)]
+
+
+def buffers(holes: int, tools: int, bytes_per_hole: int) -> int:
+    """How many holes to keep as packets: so many that each is always of one tool, if they fit.
+
+    Args:
+        holes: different ones; at least these.
+        tools: that take turns.
+        bytes_per_hole: of the packets.
+    """
+    wanted = -(-holes // tools) * tools  # the least multiple of the tools that has all holes
+    return wanted if wanted * bytes_per_hole <= MAX_BUFFER_BYTES else holes
 
 
 def _places(buffer: bytearray, sample: bytes) -> Iterator[slice]:

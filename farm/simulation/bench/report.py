@@ -79,6 +79,7 @@ def as_json(found: Summary, orders: Orders, rounds: Sequence[Round], cores: int)
             "rate_hz": found.forward_hz,
             "batch": found.forward_batch,
             "cpu_ms_per_hole": found.forward_ms,
+            "trials_hz": found.trials_hz,
         }
         if found.forward_hz is not None
         else None,
@@ -175,6 +176,9 @@ def _account(found: Summary) -> Table:
     if len(farm.rates_hz) > 1:
         told = ", ".join(f"{rate_hz:,.0f}" for rate_hz in farm.rates_hz)
         rows.insert(0, ("holes/s", f"{told} in the rounds"))
+    if found.trials_hz:
+        told = ", ".join(f"{hz:,.0f} in batches of {n}" for n, hz in found.trials_hz.items())
+        rows.append(("model alone", f"{told} (holes/s, short trials)"))
     if farm.replaced_ms:
         ordered = sorted(farm.replaced_ms)
         middle = milliseconds(ordered[len(ordered) // 2])

@@ -17,27 +17,25 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Final
 
-import orjson
-
 from farm.simulation.archive import read_archive
+from farm.simulation.bench.answers import TOPICS, error_of, recognise
 from farm.simulation.bench.book import Book, Span
 from farm.simulation.bench.child import Child, Parent, as_child
+from farm.simulation.bench.pace import ClosedPace, OpenPace
 from farm.simulation.bench.packets import FIRST_ID, Holes
-from farm.simulation.gateway import ROOT
 from farm.simulation.lean import LeanClient
-from farm.simulation.listener import AnswerTopics
 from farm.simulation.mqtt import BrokerAddress
 from farm.simulation.schedule import Plan, arrivals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+    from farm.simulation.bench.pace import Pace
     from farm.simulation.lean import Incoming
 
 READY_TIMEOUT_S: Final = 60.0
 TICK_S: Final = 0.05  # how often it looks at the clock and at its parent
 PROGRESS_EVERY_S: Final = 0.5
 ANSWER_TIMEOUT_S: Final = 40.0  # longer than the farm's window for the messages of a hole
+LINGER_S: Final = 0.3  # a second answer comes at once or never
 TIMELINE_STEP_S: Final = 0.25
 # A closed loop lets answers gather: waking up costs as much as handling several of them. It waits
 # for this share of what is in flight, and never for long.
@@ -45,8 +43,6 @@ GATHERED_SHARE: Final = 1 / 16
 MAX_GATHER_S: Final = 0.01
 BATCH_HOLES: Final = 16  # in one system call at most
 KEYS_TOLD: Final = 20
-_RESULT_ID: Final = b'"ResultId":"'
-_ID_DIGITS: Final = len(str(FIRST_ID))
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,15 +153,11 @@ class _Loop:
         self.holes = holes
         self.parent = parent
         self.book = Book()
-        self.strangers = 0
-        self.max_late_s = 0.0
         self.cpu_s = 0.0
         self.started_s = time.monotonic()
         begin_s = self.started_s + load.warm_up_s
         self.span = Span(begin_s, begin_s + load.duration_s)
-        plan = Plan(load.rate_hz, poisson=load.poisson) if load.rate_hz else None
-        self._due: Iterator[float] | None = arrivals(plan, Random(load.seed)) if plan else None
-        self._next_due_s = next(self._due) if self._due else 0.0
+        self._pace = _pace(load, self.started_s)
         self._next_progress_s = 0.0
 
     def run(self) -> None:
@@ -197,81 +189,62 @@ class _Loop:
     def _gather(self, came: int) -> None:
         """Let answers gather in a closed loop, unless the last ones completed many holes."""
         wanted = GATHERED_SHARE * self.load.in_flight
-        if self._due is None and came < wanted and self.book.complete:
+        if not self.load.rate_hz and came < wanted and self.book.complete:
             hole_s = (time.monotonic() - self.started_s) / self.book.complete
             time.sleep(min(wanted * hole_s, MAX_GATHER_S))
 
     def _drain(self) -> None:
+        """Wait for what is missing, and then for a moment for what must not come."""
         deadline_s = time.monotonic() + ANSWER_TIMEOUT_S
-        while self.book.in_flight or self.client.in_flight or not self.client.is_writable:
-            now_s = time.monotonic()
-            if now_s >= deadline_s:
-                break
+        while (now_s := time.monotonic()) < deadline_s:
             self._progress(now_s)
             self._listen(TICK_S)
+            self.client.write(())
+            if not self.book.in_flight and not self.client.in_flight:
+                deadline_s = min(deadline_s, now_s + LINGER_S)
 
     def _patience_s(self, until_s: float) -> float:
-        if self._due is not None:
-            until_s = min(until_s, self.started_s + self._next_due_s)
-        return max(0.0, until_s - time.monotonic())
+        now_s = time.monotonic()
+        return max(0.0, min(until_s - now_s, self._pace.wait_s(now_s)))
 
     def _issue(self, now_s: float) -> None:
-        """Publish what is due and has room."""
+        """Publish what is due, as far as the connection has room."""
         client, book = self.client, self.book
+        most = min(BATCH_HOLES, self.holes.pool)
         while client.is_writable and client.limit - client.in_flight > 3 * BATCH_HOLES:
-            room = min(self._wanted(now_s), BATCH_HOLES, self.holes.pool)
-            if room <= 0:
+            count = min(self._pace.due(now_s, book.in_flight), most)
+            if not count:
                 break
             packets: list[bytearray] = []
             now_s = time.monotonic()
-            for _ in range(room):
+            for _ in range(count):
                 packets += self.holes.packets(book.issue(now_s), client)
             client.write(packets)
-
-    def _wanted(self, now_s: float) -> int:
-        """How many holes may go out now."""
-        if self._due is None:
-            return self.load.in_flight - self.book.in_flight
-        # one at a time: each is to be sent when it is due, and its lateness to be seen
-        late_s = now_s - self.started_s - self._next_due_s
-        if late_s < 0:
-            return 0
-        self.max_late_s = max(self.max_late_s, late_s)
-        self._next_due_s = next(self._due)
-        return 1
 
     def _listen(self, timeout_s: float) -> None:
         batch = self.client.read(timeout_s)
         if batch is None or not batch.messages:
             return
         now_s = time.monotonic()
+        before = self.book.in_flight
         for message in batch.messages:
             self._take(message, now_s)
             if message.message_id:
                 self.client.acknowledge(message.message_id)
-        if self.client.is_writable and self._wanted_soon():
-            return  # the acknowledgements go with the next holes
-        self.client.write(())
-
-    def _wanted_soon(self) -> bool:
-        return self._due is None and self.book.in_flight < self.load.in_flight
+        if self.load.rate_hz or self.book.in_flight == before:
+            self.client.write(())  # else the acknowledgements go with the next holes
 
     def _take(self, message: Incoming, now_s: float) -> None:
-        topic, payload = message.topic, message.payload
-        is_depth = topic.endswith(_DEPTH)
-        if not is_depth and not topic.endswith(_KEYPOINTS):
-            self.strangers += 1  # an error that names no hole
+        answer = recognise(message.topic, message.payload)
+        if answer is None:
+            self.book.strangers += 1
             return
-        number = _id_of(payload) - self.load.first_id
-        source = topic[_ROOT_CHARS : -_DEPTH_CHARS if is_depth else -_KEYPOINTS_CHARS]
-        if number < 0 or source != self.holes.source(number):
-            self.strangers += 1
-            return
-        self.book.answer(number, now_s, is_depth=is_depth)
-        if is_depth and b'"Error"' in payload:
-            body = orjson.loads(payload)
-            if body.get("Error"):
-                self.book.errors[str(body.get("Value"))] += 1
+        number = answer.result_id - self.load.first_id
+        if number >= 0 and answer.source != self.holes.source(number):
+            number = -1
+        self.book.answer(number, now_s, is_depth=answer.is_depth)
+        if answer.is_depth and (reason := error_of(message.payload)):
+            self.book.errors[reason] += 1
 
     def _progress(self, now_s: float) -> None:
         if now_s < self._next_progress_s:
@@ -293,14 +266,14 @@ class _Loop:
             repeated=len(repeated),
             examples=[self._key(number) for number in [*unanswered, *repeated][:KEYS_TOLD]],
             errors=dict(book.errors),
-            strangers=self.strangers + book.strangers,
+            strangers=book.strangers,
             span=(span.from_s, span.to_s),
             done=done,
             rate_hz=done / span.length_s,
             timeline=[n / TIMELINE_STEP_S for n in book.timeline(whole, TIMELINE_STEP_S)],
             delays_ms=[round(1000 * delay_s, 3) for delay_s in book.delays_s(span)],
             cpu_s=self.cpu_s,
-            max_late_ms=1000 * self.max_late_s,
+            max_late_ms=1000 * self._pace.max_late_s,
             messages=client.sent,
             acknowledged=client.acknowledged,
             bytes_per_hole=self.holes.bytes_per_hole,
@@ -310,31 +283,18 @@ class _Loop:
         return f"{self.holes.source(number).decode()}/{self.load.first_id + number}"
 
 
-_TOPICS: Final = AnswerTopics()
-_DEPTH: Final = f"/{_TOPICS.depth}".encode()
-_KEYPOINTS: Final = f"/{_TOPICS.keypoints}".encode()
-_DEPTH_CHARS, _KEYPOINTS_CHARS = len(_DEPTH), len(_KEYPOINTS)
-_ROOT_CHARS: Final = len(f"{ROOT}/")
-
-
-def _id_of(payload: bytes) -> int:
-    """The id of the hole that an answer is about; -1 if it names none that could be ours."""
-    at = payload.find(_RESULT_ID) + len(_RESULT_ID)
-    end = at + _ID_DIGITS
-    digits = payload[at:end]
-    if at < len(_RESULT_ID) or not digits.isdigit() or payload[end : end + 1] != b'"':
-        try:  # it is written in another way, or of another length
-            digits = str(orjson.loads(payload)["ResultId"]).encode()
-        except (orjson.JSONDecodeError, KeyError, TypeError):
-            return -1
-    return int(digits) if digits.isdigit() else -1
+def _pace(load: Load, start_s: float) -> Pace:
+    if not load.rate_hz:
+        return ClosedPace(load.in_flight)
+    plan = Plan(load.rate_hz, poisson=load.poisson)
+    return OpenPace(arrivals(plan, Random(load.seed)), start_s)
 
 
 def drive(parent: Parent) -> None:
     """Read the holes, connect, and load when told to go."""
     load = Load(**parent.orders["load"])
     client = LeanClient(
-        BrokerAddress(**parent.orders["address"]), name="farm-bench", filters=_TOPICS.filters()
+        BrokerAddress(**parent.orders["address"]), name="farm-bench", filters=TOPICS.filters()
     )
     holes = Holes(
         (hole.template for hole in read_archive(Path(load.holes_dir))),

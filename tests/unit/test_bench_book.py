@@ -70,8 +70,8 @@ def test_a_closed_loop_never_has_more_in_flight_than_it_may():
     pace, book = ClosedPace(3), Book()
     sent = []
     for round_ in range(5):
-        for _ in range(pace.due(0.0, book.in_flight)):
-            sent.append(book.issue(float(round_ + 1)))
+        due = pace.due(0.0, book.in_flight)
+        sent += [book.issue(float(round_ + 1)) for _ in range(due)]
         assert book.in_flight == 3
         assert pace.due(0.0, book.in_flight) == 0
         book.answer(round_, 9.0, is_depth=True)

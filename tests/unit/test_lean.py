@@ -41,8 +41,12 @@ def test_a_length_beyond_the_standard_is_refused(value):
 
 
 def test_connect_and_subscribe_of_both_versions():
-    assert connect_packet("me", version="3.1.1") == b"\x10\x0e\x00\x04MQTT\x04\x02\x00\x00\x00\x02me"
-    assert connect_packet("me", version="5") == b"\x10\x0f\x00\x04MQTT\x05\x02\x00\x00\x00\x00\x02me"
+    assert (
+        connect_packet("me", version="3.1.1") == b"\x10\x0e\x00\x04MQTT\x04\x02\x00\x00\x00\x02me"
+    )
+    assert (
+        connect_packet("me", version="5") == b"\x10\x0f\x00\x04MQTT\x05\x02\x00\x00\x00\x00\x02me"
+    )
     named = connect_packet("me", version="5", username="u", password="pw")
     assert named[9] == 0xC2
     assert named.endswith(b"\x00\x01u\x00\x02pw")

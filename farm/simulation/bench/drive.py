@@ -61,6 +61,7 @@ class Load:
         shuffle: the messages of a hole in any order.
         seed: of order and schedule.
         first_id: the result id of the first hole, of ten digits.
+        patience_s: how long to wait for the last answers, in the end.
     """
 
     holes_dir: str
@@ -74,6 +75,7 @@ class Load:
     shuffle: bool = True
     seed: int = 1
     first_id: int = FIRST_ID
+    patience_s: float = ANSWER_TIMEOUT_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +142,7 @@ class Driver(Child):
     def report(self) -> Driven:
         """Stop the load, wait for the last answers and say what came of all."""
         self.tell("stop")
-        told = self.wait("report", ANSWER_TIMEOUT_S + READY_TIMEOUT_S)
+        told = self.wait("report", self.load.patience_s + READY_TIMEOUT_S)
         return Driven(**{**told, "span": tuple(told["span"])})
 
 
@@ -195,7 +197,7 @@ class _Loop:
 
     def _drain(self) -> None:
         """Wait for what is missing, and then for a moment for what must not come."""
-        deadline_s = time.monotonic() + ANSWER_TIMEOUT_S
+        deadline_s = time.monotonic() + self.load.patience_s
         while (now_s := time.monotonic()) < deadline_s:
             self._progress(now_s)
             self._listen(TICK_S)

@@ -58,7 +58,8 @@ def render(found: Summary) -> RenderableType:
 
 def as_json(found: Summary, orders: Orders, rounds: Sequence[Round], cores: int) -> dict[str, Any]:
     """Everything, for machines."""
-    load = {key: value for key, value in asdict(orders.load).items() if key != "first_id"}
+    load = asdict(orders.load)
+    del load["first_id"], load["patience_s"]
     return {
         "settings": {
             **load,

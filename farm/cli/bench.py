@@ -10,11 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import click
+import yaml
 from rich.console import Console
 from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
+from farm.cli.rig_options import (
+    durability_option,
+    durable_mqtt_option,
+    engine_option,
+    workers_option,
+)
+from farm.config import load_config
 from farm.drilling.plotting import require
 from farm.errors import ExitCode, FarmError
 from farm.models.runtime import RUNTIMES
@@ -24,7 +32,6 @@ from farm.simulation.bench.packets import MAX_TOOLS
 from farm.simulation.bench.plot import write_plot
 from farm.simulation.bench.report import as_json, problems, render, title
 from farm.simulation.bench.rounds import AGAINST, NULL_MODEL, Orders, Rounds, cores
-from farm.simulation.mqttd import Engine
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -33,6 +40,22 @@ PLAIN_LINE_EVERY_S = 5.0
 LEAST_IN_FLIGHT = 64
 IN_FLIGHT_PER_WORKER = 4
 SIGINT_STATUS = 130
+
+
+def _assigned(
+    _context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
+) -> dict[str, Any]:
+    """The values by key, read as the configuration file would."""
+    found = {}
+    for value in values:
+        key, is_given, text = value.partition("=")
+        if not is_given:
+            raise click.BadParameter(f"{value}: must be KEY=VALUE")
+        try:
+            found[key.strip()] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise click.BadParameter(f"{value}: the value can't be read: {error}") from error
+    return found
 
 
 @click.command()
@@ -64,14 +87,7 @@ SIGINT_STATUS = 130
 @click.option(
     "--repeat", type=click.IntRange(1), default=1, show_default=True, help="Rounds; medians count."
 )
-@click.option(
-    "-w",
-    "--workers",
-    type=click.IntRange(1),
-    default=10,
-    show_default=True,
-    help="Worker processes.",
-)
+@workers_option(10)
 @click.option(
     "--tools",
     type=click.IntRange(1, MAX_TOOLS),
@@ -105,25 +121,17 @@ SIGINT_STATUS = 130
     type=click.Choice(RUNTIMES),
     help="Of the built-in model.  [default: its own]",
 )
+@durability_option()
 @click.option(
-    "--durability",
-    type=click.Choice(["power", "process", "off"]),
-    default="process",
-    show_default=True,
-    help="What the farm's journal survives.",
+    "--set",
+    "assignments",
+    metavar="KEY=VALUE",
+    multiple=True,
+    callback=_assigned,
+    help="Any other setting of the farm, by its dotted key; may be given several times.",
 )
-@click.option(
-    "--engine",
-    type=click.Choice([e.value for e in Engine]),
-    default=Engine.AUTO.value,
-    show_default=True,
-    help="MQTT broker program.",
-)
-@click.option(
-    "--durable-mqtt",
-    is_flag=True,
-    help="mosquitto syncs the disk for every message; it then carries few.",
-)
+@engine_option
+@durable_mqtt_option()
 @click.option(
     "--against",
     type=click.Choice(AGAINST),
@@ -170,6 +178,7 @@ def command(
     model: str,
     runtime: str | None,
     durability: str,
+    assignments: dict[str, Any],
     engine: str,
     durable_mqtt: bool,
     against: tuple[str, ...],
@@ -195,7 +204,7 @@ def command(
       farm bench --model null --trace-kb 200 -w 4
       farm bench --rate 100 --duration 60 --no-limits
       farm bench --against pool --against raw --repeat 5 --json
-      farm bench --runtime int8 --durability off
+      farm bench --runtime int8 --durability off --set dispatch.job_timeout_s=5
       farm bench --replace 5 --duration 5 --plot bench.png
     """
     _check_plot(plot)
@@ -215,7 +224,7 @@ def command(
         load=load,
         trace_kb=trace_kb,
         workers=workers,
-        settings=_settings(model, runtime, durability),
+        settings=_settings(model, runtime, durability, assignments),
         engine=engine,
         durable_mqtt=durable_mqtt,
         repeat=repeat,
@@ -255,16 +264,26 @@ def _check_plot(plot: Path | None) -> None:
         raise click.BadParameter(f"{plot}: there is no such folder", param_hint="--plot")
 
 
-def _settings(model: str, runtime: str | None, durability: str) -> dict[str, Any]:
-    """The farm's configuration, by section."""
+def _settings(
+    model: str, runtime: str | None, durability: str, assignments: dict[str, Any]
+) -> dict[str, Any]:
+    """The farm's configuration, by section; checked, so that no error has to come from its log."""
     if runtime and model:
         raise FarmError("--runtime is the built-in model's: leave out --model, or --runtime")
-    settings: dict[str, Any] = {
+    by_key = {
         "model": NULL_MODEL if model == "null" else model,
-        "journal": {"durability": durability},
+        "journal.durability": durability,
+        **({"model_settings": {"runtime": runtime}} if runtime else {}),
+        **assignments,
     }
-    if runtime:
-        settings["model_settings"] = {"runtime": runtime}
+    load_config(None, by_key, {})
+    settings: dict[str, Any] = {}
+    for key, value in by_key.items():
+        *sections, name = key.split(".")
+        section = settings
+        for each in sections:
+            section = section.setdefault(each, {})
+        section[name] = value
     return settings
 
 

@@ -129,11 +129,6 @@ def mixed_templates(*, seed: int) -> list[list[HoleTemplate]]:
     ]
 
 
-def sized_templates(trace_kb: float, *, count: int, seed: int) -> list[HoleTemplate]:
-    """The holes of `sized_holes`, ready to be published many times."""
-    return [HoleTemplate(hole.messages) for hole in sized_holes(trace_kb, count=count, seed=seed)]
-
-
 def sized_holes(trace_kb: float, *, count: int, seed: int) -> list[DrilledHole]:
     """Different holes whose traces are as near to a size as the programs allow.
 

@@ -36,6 +36,8 @@ from farm.simulation.bench.rounds import AGAINST, NULL_MODEL, Orders, Rounds, co
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from farm.simulation.bench.rounds import Round
+
 PLAIN_LINE_EVERY_S = 5.0
 LEAST_IN_FLIGHT = 64
 IN_FLIGHT_PER_WORKER = 4
@@ -232,11 +234,15 @@ def command(
         against=tuple(dict.fromkeys(against)),
         kills=kills,
     )
+    done: list[Round] = []
+    is_stopped = False
     try:
-        with _Display() as display, Rounds(orders, display.tell) as rounds:
-            done = rounds.run()
+        with _Display() as display, Rounds(orders, display.tell, done) as rounds:
+            rounds.run()
     except KeyboardInterrupt:
-        click.echo("stopped before anything was measured to its end", err=True)
+        is_stopped = True
+    if not done:
+        click.echo("stopped before a round was at its end", err=True)
         sys.exit(SIGINT_STATUS)
     found = summarise(done, is_null=orders.is_null)
     if in_json:
@@ -249,6 +255,9 @@ def command(
     complaints = list(problems(found))
     for line in complaints:
         click.echo(line, err=True)
+    if is_stopped:
+        click.echo(f"stopped after {len(done)} of {repeat} rounds", err=True)
+        sys.exit(SIGINT_STATUS)
     if complaints:
         sys.exit(ExitCode.FAILURE)
 

@@ -182,6 +182,15 @@ def test_the_tables_fit_80_columns_and_tell_the_ratios():
     assert "farm without the model" in text
 
 
+def test_a_machine_that_was_busy_with_something_else_is_told():
+    # prevents: figures taken beside a compilation for those of the farm
+    rounds = [one_round(100, 50, 200), one_round(100, 50, 200)]
+    rounds[0].measured["pool"].foreign_cores = 0.7
+    console = Console(width=80, file=io.StringIO(), record=True)
+    console.print(render(summarise(rounds, is_null=False)))
+    assert "up to 0.7 cores busy" in console.export_text()
+
+
 def test_the_title_says_what_was_measured():
     closed = title(ORDERS, 2)
     assert "64 holes in flight" in closed

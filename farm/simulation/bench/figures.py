@@ -51,6 +51,7 @@ class Figures:
         max_late_ms: how far an open loop fell behind its schedule.
         bytes_per_hole: on average.
         replaced_ms: of each killed worker.
+        foreign_cores: how many cores were busy with something else, at worst.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Figures:
     max_late_ms: float
     bytes_per_hole: int
     replaced_ms: list[float]
+    foreign_cores: float
 
     @property
     def good(self) -> bool:
@@ -186,6 +188,7 @@ def _figures(all_of: Sequence[Measured]) -> Figures:
         max_late_ms=max(one.max_late_ms for one in driven),
         bytes_per_hole=driven[0].bytes_per_hole,
         replaced_ms=[1000 * each for one in replacing for each in one.times_s],
+        foreign_cores=max(one.foreign_cores for one in all_of),
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from farm.simulation.bench.drive import ANSWER_TIMEOUT_S, Driver
+from farm.simulation.processes import machine_busy_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +32,7 @@ class Measured:
         memory: behind the measured time, still under load.
         peak_backlog: holes waiting in it at most, by its own account.
         snapshot: its own account at the end of the measured time.
+        foreign_cores: how many cores were busy with something else in the measured time.
         replacing: of killed workers, where that was wanted.
     """
 
@@ -41,6 +43,7 @@ class Measured:
     memory: Memory
     peak_backlog: int = 0
     snapshot: dict[str, Any] = field(default_factory=dict)
+    foreign_cores: float = 0.0
     replacing: Replacing | None = None
 
     @property
@@ -81,22 +84,37 @@ def under_load(
         driver.tell("go")
         patience_s = load.warm_up_s + load.duration_s + ANSWER_TIMEOUT_S
         driver.wait("begin", patience_s, watch.see)
-        before_s = contender.cpu_s()
+        machine, before_s = _Machine(), contender.cpu_s()
         driver.wait("end", patience_s, watch.see)
-        after_s = contender.cpu_s()
+        busy_s, after_s = machine.busy_s(), contender.cpu_s()
         snapshot = contender.look()
         memory = contender.memory()
         driven = driver.report()
     cpu_s = {kind: used_s - before_s.get(kind, 0.0) for kind, used_s in after_s.items()}
+    cpu_s[GENERATOR] = driven.cpu_s
     return Measured(
         name=contender.name,
         driven=driven,
         ready_s=ready_s,
-        cpu_s={**cpu_s, GENERATOR: driven.cpu_s},
+        cpu_s=cpu_s,
         memory=memory,
         peak_backlog=watch.peak_backlog,
         snapshot=snapshot,
+        foreign_cores=max(0.0, busy_s - sum(cpu_s.values())) / load.duration_s,
     )
+
+
+class _Machine:
+    """All cores, from now on, but for what this process does with them."""
+
+    def __init__(self) -> None:
+        self._busy_s = machine_busy_s()
+        self._own_s = time.process_time()
+
+    def busy_s(self) -> float:
+        """CPU time that the cores have been busy with others than us."""
+        own_s = time.process_time() - self._own_s
+        return machine_busy_s() - self._busy_s - own_s
 
 
 class _Watch:

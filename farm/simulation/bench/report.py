@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from farm.simulation.bench.rounds import Orders, Round
 
 LATE_MS: Final = 50.0  # from here on the generator itself bent the load
+FOREIGN_CORES: Final = 0.15  # from here on the machine was not ours alone
 REASONS_SHOWN: Final = 3
 EXAMPLES_SHOWN: Final = 5
 QUANTILES_SHOWN: Final = {"p50": "p50", "p99": "p99", "p999": "p99.9"}
@@ -189,6 +190,10 @@ def _account(found: Summary) -> Table:
     if farm.max_late_ms > LATE_MS:
         late = f"the generator fell up to {farm.max_late_ms:.0f} ms behind its schedule"
         rows.append(("note", late))
+    busy = max(figures.foreign_cores for figures in found.figures.values())
+    if busy > FOREIGN_CORES:
+        others = f"something else kept up to {busy:.1f} cores busy: throughput is too low for it"
+        rows.append(("note", others))
     for name, value in rows:
         table.add_row(name, Text(value))
     return table

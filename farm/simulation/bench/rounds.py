@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from farm.simulation.archive import write_archive
+from farm.simulation.archive import read_archive, write_archive
 from farm.simulation.bench.contender import FarmContender, PlainContender
 from farm.simulation.bench.forward import Forward, measure_forward
 from farm.simulation.bench.meter import Measured, measure, under_load
@@ -88,17 +88,15 @@ class Rounds:
     Args:
         orders: what to do.
         tell: called with a line about how it goes.
-
-    Attributes:
-        done: the rounds so far.
+        done: gets each round that has come to its end.
     """
 
-    def __init__(self, orders: Orders, tell: Callable[[str], None]) -> None:
+    def __init__(self, orders: Orders, tell: Callable[[str], None], done: list[Round]) -> None:
         self._orders = orders
         self._tell = tell
         self._stack = ExitStack()
         self._load = orders.load
-        self.done: list[Round] = []
+        self._done = done
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -121,15 +119,14 @@ class Rounds:
     ) -> None:
         self._stack.close()
 
-    def run(self) -> list[Round]:
+    def run(self) -> None:
         """All rounds.
 
         Raises:
             FarmError: something of it failed.
         """
         for number in range(self._orders.repeat):
-            self.done.append(self._round(number + 1))
-        return self.done
+            self._done.append(self._round(number + 1))
 
     def _round(self, number: int) -> Round:
         orders = self._orders
@@ -170,9 +167,14 @@ class Rounds:
             "mode": mode,
             "workers": self._orders.workers,
             "settings": self._model_settings(),
-            "heads": self._load.heads,
+            "heads": self._load.heads and self._all_have_heads(),
         }
         return self._plain(mode, "farm.simulation.pool_design", orders)
+
+    def _all_have_heads(self) -> bool:
+        """Else the pool, which waits for every kind of message, does without."""
+        holes = read_archive(Path(self._load.holes_dir))
+        return all(hole.messages.heads is not None for hole in holes)
 
     def _bare_mqtt(self) -> Contender:
         return self._plain(BARE_MQTT, "farm.simulation.bench.bare_mqtt", {})

@@ -42,11 +42,12 @@ STAGES = {
 }
 CPU_S = {"mosquitto": 0.16, "supervisor": 0.08, "broker": 0.8, "workers": 2.4, "generator": 0.08}
 MEMORY = {"supervisor": (1, 40), "broker": (1, 60), "workers": (2, 100), "mosquitto": (1, 5)}
+JOURNAL = {"journal": {"durability": "process"}}
 ORDERS = Orders(
     load=Load(holes_dir="", tools=20),
     trace_kb=20,
     workers=2,
-    settings={"model": "", "journal": {"durability": "process"}},
+    settings={"model": "", **JOURNAL},
     engine="auto",
 )
 
@@ -199,4 +200,8 @@ def test_the_title_says_what_was_measured():
     assert "50 holes/s" in title(open_, 2)
     assert "3 rounds" in title(open_, 2)
     assert "holes of samples" in title(open_, 2)
-    assert replace(ORDERS, settings={"model": NULL_MODEL}).is_null
+    settings = {"model": "", "model_settings": {"runtime": "int8"}, **JOURNAL}
+    assert "the built-in model (int8)" in title(replace(ORDERS, settings=settings), 2)
+    null = replace(ORDERS, settings={"model": NULL_MODEL, **JOURNAL})
+    assert null.is_null
+    assert "does nothing" in title(null, 2)

@@ -65,7 +65,7 @@ def bench_figure(found: Summary, rounds: Sequence[Round], *, title: str) -> Figu
     from matplotlib.figure import Figure  # noqa: PLC0415 - an extra, and 0.3 s to import
 
     figure = Figure(figsize=(12, 8.4), dpi=_DPI, layout="constrained")
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(title, fontsize=10, wrap=True)
     rows = figure.add_gridspec(2, 1)
     top, bottom = rows[0, 0].subgridspec(1, 2), rows[1, 0].subgridspec(1, 3)
     _draw_rates(figure.add_subplot(top[0, 0]), found, rounds)

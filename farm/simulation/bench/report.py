@@ -41,9 +41,18 @@ def title(orders: Orders, cores: int) -> str:
     times = f", {orders.repeat} rounds" if orders.repeat > 1 else ""
     what = f"holes of {load.holes_dir}" if load.holes_dir else f"traces of {orders.trace_kb:g} kB"
     return (
-        f"{shape} for {load.duration_s:g} s{times}; {orders.workers} workers, {load.tools} tools,"
-        f" {what}, durability {orders.settings['journal']['durability']}, {cores} cores"
+        f"{shape} for {load.duration_s:g} s{times}; {_model_words(orders)}, {orders.workers}"
+        f" workers, {load.tools} tools, {what}{'' if load.heads else ' without Heads'}, durability"
+        f" {orders.settings['journal']['durability']}, {cores} cores"
     )
+
+
+def _model_words(orders: Orders) -> str:
+    if orders.is_null:
+        return "a model that does nothing"
+    name = orders.settings.get("model") or "the built-in model"
+    runtime = orders.settings.get("model_settings", {}).get("runtime", "")
+    return f"{name} ({runtime})" if runtime else str(name)
 
 
 def render(found: Summary) -> RenderableType:

@@ -82,6 +82,14 @@ def test_ratios_are_of_the_same_round_and_then_the_median():
     assert found.forward_hz == 200
 
 
+def test_ratios_by_cpu_time_count_all_that_a_hole_costs():
+    found = summarise([one_round(100, 50, 200)], is_null=False)
+    # farm 4.4 ms with mosquitto and generator, pool 2.25 ms, the model alone 2 ms
+    assert found.cpu_ratios == {
+        "pool": pytest.approx(2.25 / 4.4), "forward": pytest.approx(2.0 / 4.4)
+    }  # fmt: skip
+
+
 def test_a_contender_that_answered_nothing_makes_no_ratio():
     found = summarise([one_round(100, 0, 200)], is_null=False)
     assert found.ratios == {"forward": 0.5}

@@ -100,6 +100,9 @@ class Summary:
     Attributes:
         figures: by contender, the farm first.
         ratios: the farm's throughput by that of each other one, as medians of the rounds.
+        cpu_ratios: the CPU time of a hole of each other one by the farm's, likewise, the MQTT
+            broker and the generator included: the ratios as they were if only CPU time were scarce
+            and nothing else kept the cores busy.
         forward_hz: of the model alone; None where it was not measured.
         forward_batch: the batch that was best for it.
         forward_ms: its CPU time of a hole.
@@ -110,6 +113,7 @@ class Summary:
 
     figures: dict[str, Figures]
     ratios: dict[str, float]
+    cpu_ratios: dict[str, float]
     forward_hz: float | None = None
     forward_batch: int = 0
     forward_ms: float | None = None
@@ -136,7 +140,8 @@ def summarise(rounds: Sequence[Round], *, is_null: bool) -> Summary:
     known_ms = 0.0 if is_null else forward_ms
     return Summary(
         figures=figures,
-        ratios=_ratios(rounds),
+        ratios=_ratios([_rates_hz(one) for one in rounds]),
+        cpu_ratios=_ratios([_holes_per_cpu_s(one) for one in rounds]),
         forward_hz=median(one.rate_hz for one in forwards) if forwards else None,
         forward_batch=forwards[-1].batch if forwards else 0,
         forward_ms=forward_ms,
@@ -145,17 +150,29 @@ def summarise(rounds: Sequence[Round], *, is_null: bool) -> Summary:
     )
 
 
-def _ratios(rounds: Sequence[Round]) -> dict[str, float]:
-    """Of one and the same round first, then the median: machines change their pace."""
+def _rates_hz(one: Round) -> dict[str, float]:
+    rates_hz = {name: measured.rate_hz for name, measured in one.measured.items()}
+    return rates_hz | ({FORWARD: one.forward.rate_hz} if one.forward else {})
+
+
+def _holes_per_cpu_s(one: Round) -> dict[str, float]:
+    costs_ms = {
+        name: sum(measured.cpu_ms_per_hole().values()) for name, measured in one.measured.items()
+    }
+    costs_ms |= {FORWARD: one.forward.cpu_ms_per_hole} if one.forward else {}
+    return {name: 1000 / cost_ms for name, cost_ms in costs_ms.items() if cost_ms > 0}
+
+
+def _ratios(rounds: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The farm by each other one: in the same round first, then the median.
+
+    Machines change their pace, so values of different rounds must not be divided.
+    """
     found: dict[str, list[float]] = {}
-    for one in rounds:
-        rates = {name: measured.rate_hz for name, measured in one.measured.items()}
-        farm_hz = rates.pop(FARM)
-        if one.forward is not None:
-            rates[FORWARD] = one.forward.rate_hz
-        for name, rate_hz in rates.items():
-            if rate_hz > 0:
-                found.setdefault(name, []).append(farm_hz / rate_hz)
+    for rates in rounds:
+        for name, rate in rates.items():
+            if name != FARM and rate > 0 and FARM in rates:
+                found.setdefault(name, []).append(rates[FARM] / rate)
     return {name: median(values) for name, values in found.items()}
 
 

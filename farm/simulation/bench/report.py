@@ -95,6 +95,7 @@ def as_json(found: Summary, orders: Orders, rounds: Sequence[Round], cores: int)
         if found.forward_hz is not None
         else None,
         "ratios": found.ratios,
+        "cpu_ratios": found.cpu_ratios,
         "cpu_ms_outside_forward": found.outside_ms,
         "rounds": [
             {name: round(measured.rate_hz, 1) for name, measured in one.measured.items()}
@@ -199,6 +200,9 @@ def _account(found: Summary) -> Table:
     if farm.max_late_ms > LATE_MS:
         late = f"the generator fell up to {farm.max_late_ms:.0f} ms behind its schedule"
         rows.append(("note", late))
+    if found.cpu_ratios:
+        told = ", ".join(f"{WORDS[name]} {ratio:.2f}" for name, ratio in found.cpu_ratios.items())
+        rows.append(("by CPU time", f"farm ÷ {told}"))
     busy = max(figures.foreign_cores for figures in found.figures.values())
     if busy > FOREIGN_CORES:
         others = f"something else kept up to {busy:.1f} cores busy: throughput is too low for it"

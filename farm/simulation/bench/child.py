@@ -32,9 +32,6 @@ class Child:
     Args:
         module: run as ``python -m``.
         orders: what it is told first.
-
-    Attributes:
-        said: the newest value under each key that `wait` has seen.
     """
 
     def __init__(self, module: str, orders: Mapping[str, Any]) -> None:
@@ -43,7 +40,6 @@ class Child:
         self._process: subprocess.Popen[str] | None = None
         self._thread: threading.Thread | None = None
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self.said: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
         process = subprocess.Popen(
@@ -146,7 +142,6 @@ class Child:
         [(name, value)] = json.loads(line).items()
         if name == "failure":
             raise FarmError(f"{self._module} failed: {value}")
-        self.said[name] = value
         return name, value
 
     def _listen(self, lines: IO[str]) -> None:

@@ -28,7 +28,7 @@ COMMANDS = {
     "reload": "Have a running farm read its configuration again and replace its workers.",
     "demo": "Run the whole main job on this machine with simulated drilling units.",
     "replay": "Publish recorded or sample holes to an MQTT broker.",
-    "bench": "Measure answers, latency and memory of a farm under load.",
+    "bench": "Measure how much a farm carries, and how near that is to the limit.",
     "chaos": "Break a farm under load at random, and check that nothing was lost.",
     "config": "Check, show and describe the configuration.",
     "worker": "Run one worker, under the supervisor or by hand.",

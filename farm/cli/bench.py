@@ -1,4 +1,4 @@
-"""`farm bench`: answers, latency and memory of a farm under load."""
+"""`farm bench`: how much a farm carries, what a hole costs, and how near that is to the limit."""
 
 from __future__ import annotations
 
@@ -6,61 +6,77 @@ import json
 import signal
 import sys
 import time
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import click
+import yaml
 from rich.console import Console
-from rich.progress import Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.live import Live
+from rich.spinner import Spinner
 from rich.text import Text
 
-from farm.errors import ExitCode
-from farm.simulation.generator import Generator, GeneratorReport, Load
-from farm.simulation.listener import AnswerListener
-from farm.simulation.mqttd import Engine
-from farm.simulation.report import Outcome, outcome
-from farm.simulation.rig import Rig
-from farm.simulation.summary import outcome_json, outcome_rows
+from farm.cli.rig_options import (
+    durability_option,
+    durable_mqtt_option,
+    engine_option,
+    workers_option,
+)
+from farm.config import load_config
+from farm.drilling.plotting import require
+from farm.errors import ExitCode, FarmError
+from farm.models.runtime import RUNTIMES
+from farm.simulation.bench.drive import Load
+from farm.simulation.bench.figures import summarise
+from farm.simulation.bench.packets import MAX_TOOLS
+from farm.simulation.bench.plot import write_plot
+from farm.simulation.bench.report import as_json, problems, render, title
+from farm.simulation.bench.rounds import AGAINST, NULL_MODEL, Orders, Rounds, cores
 
-STATS_EVERY_S = 0.25
-MEMORY_EVERY_S = 5.0  # reading PSS stops the process for a moment: seldom
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from farm.simulation.bench.rounds import Round
+
 PLAIN_LINE_EVERY_S = 5.0
-ANSWER_TIMEOUT_S = 40.0  # longer than the farm's window for the messages of a hole
-NULL_MODEL = "farm.models.null:NullModel"
-LATE_MS = 50.0  # from here on the generator itself bent the load
+LEAST_IN_FLIGHT = 64
+IN_FLIGHT_PER_WORKER = 4
+SIGINT_STATUS = 130
 
 
-@dataclass(slots=True)
-class Observed:
-    """What was seen of the farm while it worked."""
-
-    peak_backlog: int = 0
-    peak_memory: dict[str, tuple[int, int]] = field(default_factory=dict)
-    snapshot: dict[str, Any] = field(default_factory=dict)
-    cpu_s: dict[str, float] = field(default_factory=dict)  # under load, by kind of process
-
-    @property
-    def peak_bytes(self) -> int:
-        """Memory of all processes together at its highest."""
-        return sum(size for _, size in self.peak_memory.values())
+def _assigned(
+    _context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
+) -> dict[str, Any]:
+    """The values by key, read as the configuration file would."""
+    found = {}
+    for value in values:
+        key, is_given, text = value.partition("=")
+        if not is_given:
+            raise click.BadParameter(f"{value}: must be KEY=VALUE")
+        try:
+            found[key.strip()] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise click.BadParameter(f"{value}: the value can't be read: {error}") from error
+    return found
 
 
 @click.command()
 @click.option(
     "--rate",
     type=click.FloatRange(0, min_open=True),
-    default=100,
-    show_default=True,
-    help="Holes per second.",
+    help="Holes per second of an open loop.  [default: a closed loop, as many as it can]",
+)
+@click.option(
+    "--in-flight",
+    type=click.IntRange(1),
+    help="Unanswered holes that the closed loop keeps.  [default: 4 a worker, at least 64]",
 )
 @click.option(
     "--duration",
     type=click.FloatRange(0, min_open=True),
-    default=60,
+    default=20,
     show_default=True,
-    help="Seconds of measured load.",
+    help="Seconds that are measured.",
 )
 @click.option(
     "--warm-up",
@@ -68,18 +84,18 @@ class Observed:
     type=click.FloatRange(0),
     default=5,
     show_default=True,
-    help="Seconds of load before, not in the latency.",
+    help="Seconds of load before them.",
 )
 @click.option(
-    "-w",
-    "--workers",
-    type=click.IntRange(1),
-    default=10,
+    "--repeat", type=click.IntRange(1), default=1, show_default=True, help="Rounds; medians count."
+)
+@workers_option(10)
+@click.option(
+    "--tools",
+    type=click.IntRange(1, MAX_TOOLS),
+    default=20,
     show_default=True,
-    help="Worker processes.",
-)
-@click.option(
-    "--tools", type=click.IntRange(1), default=20, show_default=True, help="Drilling units."
+    help="Drilling units.",
 )
 @click.option(
     "--trace-kb",
@@ -89,28 +105,12 @@ class Observed:
     help="Size of the traces, about.",
 )
 @click.option(
+    "--heads/--no-heads", default=True, show_default=True, help="A third message for each hole."
+)
+@click.option(
     "--holes-dir",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Publish the holes of this folder instead of simulated ones.",
-)
-@click.option(
-    "--engine",
-    type=click.Choice([e.value for e in Engine]),
-    default=Engine.AUTO.value,
-    show_default=True,
-    help="MQTT broker program.",
-)
-@click.option(
-    "--durable-mqtt",
-    is_flag=True,
-    help="mosquitto syncs the disk for every message; it then carries few.",
-)
-@click.option(
-    "--durability",
-    type=click.Choice(["power", "process", "off"]),
-    default="process",
-    show_default=True,
-    help="What the farm's journal survives.",
 )
 @click.option(
     "--model",
@@ -118,201 +118,215 @@ class Observed:
     metavar="SPEC",
     help="As `model:` in the configuration; null: one that does nothing.  [default: built-in]",
 )
-@click.option("--poisson", is_flag=True, help="Holes at random moments instead of evenly spaced.")
+@click.option(
+    "--runtime",
+    type=click.Choice(RUNTIMES),
+    help="Of the built-in model.  [default: its own]",
+)
+@durability_option()
+@click.option(
+    "--set",
+    "assignments",
+    metavar="KEY=VALUE",
+    multiple=True,
+    callback=_assigned,
+    help="Any other setting of the farm, by its dotted key; may be given several times.",
+)
+@engine_option
+@durable_mqtt_option()
+@click.option(
+    "--against",
+    type=click.Choice(AGAINST),
+    multiple=True,
+    help="Measure a plain process pool beside it, given dicts (pool) or bytes (raw).",
+)
+@click.option(
+    "--limits/--no-limits",
+    default=True,
+    show_default=True,
+    help="Measure the model alone and bare MQTT beside it.",
+)
+@click.option(
+    "--replace",
+    "kills",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    help="Kill so many workers under light load, and see how soon they are replaced.",
+)
+@click.option("--poisson", is_flag=True, help="With --rate: holes at random moments.")
 @click.option(
     "--seed", type=click.IntRange(0), default=1, show_default=True, help="Of holes and schedule."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@click.option("--json", "in_json", is_flag=True, help="Print the result as one JSON object.")
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.png",
+    help="Draw throughput, latency, stages, CPU and memory.",
+)
 def command(
     *,
-    rate: float,
+    rate: float | None,
+    in_flight: int | None,
     duration: float,
     warm_up_s: float,
+    repeat: int,
     workers: int,
     tools: int,
     trace_kb: float,
+    heads: bool,
     holes_dir: Path | None,
+    model: str,
+    runtime: str | None,
+    durability: str,
+    assignments: dict[str, Any],
     engine: str,
     durable_mqtt: bool,
-    durability: str,
-    model: str,
+    against: tuple[str, ...],
+    limits: bool,
+    kills: int,
     poisson: bool,
     seed: int,
-    as_json: bool,
+    in_json: bool,
+    plot: Path | None,
 ) -> None:
-    """Measure answers, latency and memory of a farm under load.
+    """Measure how much a farm carries, what a hole costs, and how near that is to the limit.
 
-    Runs an MQTT broker and a farm of its own and publishes holes on a schedule that waits for
-    nobody. The latency of a hole is the time from its last message published to its depth received,
-    through the MQTT broker both ways. Exit code 1 when a hole went unanswered or was answered
-    twice.
+    Runs an MQTT broker and a farm of its own. Without --rate it keeps so many holes in flight and
+    counts what comes back; with it, it publishes on a schedule that waits for nobody. Beside the
+    farm it measures the model alone on all cores, and a bare MQTT client of paho: no design with
+    them can do more. The latency of a hole is the time from its last message published to its depth
+    received, through the MQTT broker both ways. Exit code 1 when a hole went unanswered or was
+    answered twice.
 
     \b
     Examples:
-      farm bench --rate 100 --duration 60
-      farm bench --rate 20 --trace-kb 200 --workers 4 --json
-      farm bench --holes-dir samples --rate 50
-      farm bench --rate 2000 --duration 5 --model null --durability off
+      farm bench
+      farm bench --model null --trace-kb 200 -w 4
+      farm bench --rate 100 --duration 60 --no-limits
+      farm bench --against pool --against raw --repeat 5 --json
+      farm bench --runtime int8 --durability off --set dispatch.job_timeout_s=5
+      farm bench --replace 5 --duration 5 --plot bench.png
     """
+    _check_plot(plot)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    console = Console(stderr=True)
-    wanted = {
-        "journal": {"durability": durability},
-        "model": NULL_MODEL if model == "null" else model,
-    }
-    with Rig(workers=workers, engine=engine, durable_mqtt=durable_mqtt, settings=wanted) as rig:
-        address = rig.broker.address
-        load = Load(
-            host=address.host,
-            port=address.port,
-            protocol=address.protocol,
-            rate_hz=rate,
-            count=max(1, round(rate * (warm_up_s + duration))),
-            tools=tools,
-            trace_kb=trace_kb,
-            holes_dir=str(holes_dir or ""),
-            poisson=poisson,
-            seed=seed,
-        )
-        bench = _Bench(rig, load, console)
-        found, observed, generated = bench.run(warm_up_s)
-    settings = {**asdict(load), "workers": workers, "engine": rig.broker.engine.value}
-    settings |= {"durability": durability, "model": model, "durable_mqtt": durable_mqtt}
-    settings |= {"warm_up_s": warm_up_s, "duration_s": duration}
-    if as_json:
-        click.echo(json.dumps(_as_json(found, observed, generated, settings)))
+    load = Load(
+        holes_dir=str(holes_dir or ""),
+        tools=tools,
+        rate_hz=rate or 0.0,
+        in_flight=in_flight or max(LEAST_IN_FLIGHT, IN_FLIGHT_PER_WORKER * workers),
+        warm_up_s=warm_up_s,
+        duration_s=duration,
+        heads=heads,
+        poisson=poisson,
+        seed=seed,
+    )
+    orders = Orders(
+        load=load,
+        trace_kb=trace_kb,
+        workers=workers,
+        settings=_settings(model, runtime, durability, assignments),
+        engine=engine,
+        durable_mqtt=durable_mqtt,
+        repeat=repeat,
+        limits=limits,
+        against=tuple(dict.fromkeys(against)),
+        kills=kills,
+    )
+    done: list[Round] = []
+    is_stopped = False
+    try:
+        with _Display() as display, Rounds(orders, display.tell, done) as rounds:
+            rounds.run()
+    except KeyboardInterrupt:
+        is_stopped = True
+    if not done:
+        click.echo("stopped before a round was at its end", err=True)
+        sys.exit(SIGINT_STATUS)
+    found = summarise(done, is_null=orders.is_null)
+    if in_json:
+        click.echo(json.dumps(as_json(found, orders, done, cores())))
     else:
-        click.echo(_title(generated, settings))
-        Console().print(_table(found, observed, generated))
-    if not found.good or generated.acknowledged < generated.messages:
+        click.echo(title(orders, cores()) + "\n")
+        Console().print(render(found))
+    if plot is not None:
+        write_plot(found, done, plot, title=title(orders, cores()))
+    complaints = list(problems(found))
+    for line in complaints:
+        click.echo(line, err=True)
+    if is_stopped:
+        click.echo(f"stopped after {len(done)} of {repeat} rounds", err=True)
+        sys.exit(SIGINT_STATUS)
+    if complaints:
         sys.exit(ExitCode.FAILURE)
 
 
-class _Bench:
-    """One measurement on a farm that is being started."""
-
-    def __init__(self, rig: Rig, load: Load, console: Console) -> None:
-        self._rig = rig
-        self._load = load
-        self._console = console
-        self._observed = Observed()
-        self._next_memory_s = self._next_line_s = 0.0
-
-    def run(self, warm_up_s: float) -> tuple[Outcome, Observed, GeneratorReport]:
-        """Start, load, wait for the last answer."""
-        listener = AnswerListener(self._rig.broker.address)
-        with Generator(self._load) as generator:
-            with self._console.status(f"{self._rig.workers} workers load the model …"):
-                self._rig.wait_ready()
-                generator.wait_ready()
-            listener.connect()
-            before_s = self._rig.cpu_s()
-            generator.go()
-            begin_s = time.monotonic()
-            self._watch(generator, listener)
-            after_s = self._rig.cpu_s()
-            self._observed.cpu_s = {k: s - before_s.get(k, 0.0) for k, s in after_s.items()}
-            sent_s = generator.sent()
-            found = outcome(sent_s, listener.answers(), measure_from_s=begin_s + warm_up_s)
-            generated = generator.report()
-        listener.close()
-        return found, self._observed, generated
-
-    def _watch(self, generator: Generator, listener: AnswerListener) -> None:
-        columns = (TextColumn("{task.description}"), TimeElapsedColumn())
-        shown = self._console.is_terminal
-        with Progress(*columns, console=self._console, disable=not shown) as progress:
-            task = progress.add_task("", total=None)
-            deadline_s = float("inf")
-            while time.monotonic() < deadline_s and listener.complete < self._load.count:
-                if deadline_s == float("inf") and not generator.running:
-                    deadline_s = time.monotonic() + ANSWER_TIMEOUT_S
-                listener.wait_for(self._load.count, STATS_EVERY_S)
-                self._observe()
-                line = self._line(generator, listener)
-                progress.update(task, description=line)
-                self._plain(line, shown=shown)
-            while generator.running and time.monotonic() < deadline_s:
-                time.sleep(STATS_EVERY_S)
-
-    def _observe(self) -> None:
-        self._rig.check_alive()
-        snapshot = self._rig.stats()
-        if snapshot is not None:
-            self._observed.snapshot = snapshot
-            backlog = snapshot["throughput"]["backlog"]
-            self._observed.peak_backlog = max(self._observed.peak_backlog, backlog)
-        if time.monotonic() >= self._next_memory_s:
-            self._next_memory_s = time.monotonic() + MEMORY_EVERY_S
-            memory = self._rig.memory()
-            if sum(size for _, size in memory.values()) > self._observed.peak_bytes:
-                self._observed.peak_memory = memory
-
-    def _line(self, generator: Generator, listener: AnswerListener) -> str:
-        sent = max(len(generator.sent()), listener.complete)  # the generator tells in batches
-        return (
-            f"holes in {sent} of {self._load.count}, answered {listener.complete},"
-            f" peak backlog {self._observed.peak_backlog}"
-        )
-
-    def _plain(self, line: str, *, shown: bool) -> None:
-        if not shown and time.monotonic() >= self._next_line_s:
-            self._next_line_s = time.monotonic() + PLAIN_LINE_EVERY_S
-            self._console.print(line)
+def _check_plot(plot: Path | None) -> None:
+    """Before minutes are spent on what can't be drawn."""
+    if plot is None:
+        return
+    require("matplotlib")
+    if plot.suffix.lower() != ".png":
+        raise click.BadParameter(f"{plot}: must end in .png", param_hint="--plot")
+    if not plot.absolute().parent.is_dir():
+        raise click.BadParameter(f"{plot}: there is no such folder", param_hint="--plot")
 
 
-def _title(generated: GeneratorReport, settings: dict[str, Any]) -> str:
-    saves = "saves every change" if settings["durable_mqtt"] else "saves at intervals"
-    broker = settings["engine"] + (f" ({saves})" if settings["engine"] == "mosquitto" else "")
-    return (
-        f"{settings['rate_hz']:g} holes/s for {settings['duration_s']:g} s,"
-        f" {settings['workers']} workers, {settings['tools']} tools,"
-        f" {generated.bytes_per_hole / 1000:.0f} kB a hole, {broker},"
-        f" durability {settings['durability']}"
-    )
-
-
-def _table(found: Outcome, observed: Observed, generated: GeneratorReport) -> Table:
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold")
-    table.add_column()
-    for name, value in outcome_rows(found):
-        table.add_row(name, Text(value))
-    table.add_row("peak backlog", f"{observed.peak_backlog} holes")
-    for kind, cpu_s in observed.cpu_s.items():
-        table.add_row("CPU a hole", f"{kind}: {1000 * cpu_s / max(found.answered, 1):.3f} ms")
-    table.add_row("memory (PSS)", _memory_words(observed))
-    for kind, (count, size) in observed.peak_memory.items():
-        table.add_row("", f"{kind}: {size / 1e6:.0f} MB" + (f" in {count}" if count > 1 else ""))
-    if generated.max_late_ms > LATE_MS:
-        late = f"the generator fell up to {generated.max_late_ms:.0f} ms behind its schedule"
-        table.add_row("note", late)
-    if generated.acknowledged < generated.messages:
-        missing = generated.messages - generated.acknowledged
-        table.add_row("note", f"{missing} messages were not acknowledged by the MQTT broker")
-    return table
-
-
-def _memory_words(observed: Observed) -> str:
-    brokers = {engine.value for engine in Engine}
-    farm = sum(size for kind, (_, size) in observed.peak_memory.items() if kind not in brokers)
-    return f"{farm / 1e6:.0f} MB without the MQTT broker"
-
-
-def _as_json(
-    found: Outcome, observed: Observed, generated: GeneratorReport, settings: dict[str, Any]
+def _settings(
+    model: str, runtime: str | None, durability: str, assignments: dict[str, Any]
 ) -> dict[str, Any]:
-    memory = {
-        kind: {"processes": count, "pss_bytes": size}
-        for kind, (count, size) in observed.peak_memory.items()
+    """The farm's configuration, by section; checked, so that no error has to come from its log."""
+    if runtime and model:
+        raise FarmError("--runtime is the built-in model's: leave out --model, or --runtime")
+    by_key = {
+        "model": NULL_MODEL if model == "null" else model,
+        "journal.durability": durability,
+        **({"model_settings": {"runtime": runtime}} if runtime else {}),
+        **assignments,
     }
-    return {
-        "settings": settings,
-        **outcome_json(found),
-        "good": found.good,
-        "peak_backlog": observed.peak_backlog,
-        "memory": memory,
-        "cpu_s": observed.cpu_s,
-        "generator": asdict(generated),
-        "farm_latency": observed.snapshot.get("latency", {}),
-    }
+    load_config(None, by_key, {})
+    settings: dict[str, Any] = {}
+    for key, value in by_key.items():
+        *sections, name = key.split(".")
+        section = settings
+        for each in sections:
+            section = section.setdefault(each, {})
+        section[name] = value
+    return settings
+
+
+class _Display:
+    """Shows how it goes: a line that changes on a terminal, else one now and then."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._spinner = Spinner("dots", "")
+        self._live: Live | None = None
+        self._next_line_s = 0.0
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            # few redraws: they are made on the cores that are measured
+            self._live = Live(
+                self._spinner, console=self._console, transient=True, refresh_per_second=2
+            )
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def tell(self, line: str) -> None:
+        """How it goes."""
+        if self._live is not None:
+            self._spinner.update(text=Text(line))
+        elif time.monotonic() >= self._next_line_s:
+            self._next_line_s = time.monotonic() + PLAIN_LINE_EVERY_S
+            self._console.print(Text(line))

@@ -15,6 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from farm.cli.rig_options import durability_option, durable_mqtt_option, workers_option
 from farm.errors import ExitCode
 from farm.simulation.chaos.campaign import Campaign, Orders
 from farm.simulation.chaos.check import check
@@ -50,14 +51,7 @@ def _names(_context: click.Context, _parameter: click.Parameter, value: str) -> 
     show_default=True,
     help="Holes per second.",
 )
-@click.option(
-    "-w",
-    "--workers",
-    type=click.IntRange(1),
-    default=10,
-    show_default=True,
-    help="Worker processes.",
-)
+@workers_option(10)
 @click.option(
     "--faults-per-s",
     "faults_hz",
@@ -73,25 +67,14 @@ def _names(_context: click.Context, _parameter: click.Parameter, value: str) -> 
 )
 @click.option("--only", metavar="KIND,…", default="", callback=_names, help="These faults alone.")
 @click.option("--without", metavar="KIND,…", default="", callback=_names, help="Not these faults.")
-@click.option(
-    "--durability",
-    type=click.Choice(["process", "power", "off"]),
-    default="process",
-    show_default=True,
-    help="Of the farm's journal; with off, faults of the broker process lose holes.",
-)
+@durability_option("; with off, faults of the broker process lose holes")
 @click.option(
     "--model",
     default=MODEL,
     show_default=True,
     help="Another one knows no poison: there will be none.",
 )
-@click.option(
-    "--durable-mqtt",
-    is_flag=True,
-    help="mosquitto saves every message, so that it may be killed as well; it then carries"
-    " some 350 messages/s.",
-)
+@durable_mqtt_option(", so that it may be killed as well")
 @click.option("--keep", is_flag=True, help="Keep the directory with logs and journal.")
 @click.option("-v", "--verbose", is_flag=True, help="A line for each fault.")
 @click.option("--json", "in_json", is_flag=True, help="Print the result as one JSON object.")

@@ -15,10 +15,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from farm.cli.rig_options import engine_option, workers_option
 from farm.errors import ExitCode
 from farm.simulation.drilled import mixed_templates
 from farm.simulation.listener import AnswerListener
-from farm.simulation.mqttd import Engine
 from farm.simulation.report import Outcome, outcome
 from farm.simulation.rig import Rig
 from farm.simulation.schedule import Plan
@@ -63,21 +63,8 @@ HEADS_WAIT_S = 2 * SKEW_S
 @click.option(
     "--tools", type=click.IntRange(1), default=6, show_default=True, help="Drilling units."
 )
-@click.option(
-    "-w",
-    "--workers",
-    type=click.IntRange(1),
-    default=4,
-    show_default=True,
-    help="Worker processes.",
-)
-@click.option(
-    "--engine",
-    type=click.Choice([e.value for e in Engine]),
-    default=Engine.AUTO.value,
-    show_default=True,
-    help="MQTT broker program; auto: mosquitto if there is one.",
-)
+@workers_option(4)
+@engine_option
 @click.option(
     "--seed", type=click.IntRange(0), default=1, show_default=True, help="Of the simulated holes."
 )

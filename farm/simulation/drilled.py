@@ -129,7 +129,7 @@ def mixed_templates(*, seed: int) -> list[list[HoleTemplate]]:
     ]
 
 
-def sized_templates(trace_kb: float, *, count: int, seed: int) -> list[HoleTemplate]:
+def sized_holes(trace_kb: float, *, count: int, seed: int) -> list[DrilledHole]:
     """Different holes whose traces are as near to a size as the programs allow.
 
     All are of the 2025-03 style with three messages each. A trace can't be cut to size without
@@ -148,4 +148,4 @@ def sized_templates(trace_kb: float, *, count: int, seed: int) -> list[HoleTempl
     scouts = series(recipes, count=len(recipes) * _POOL_DRAWS, seed=seed)
     best = min(scouts, key=miss).recipe
     pool = sorted(series([best], count=2 * count, seed=seed), key=miss)
-    return [HoleTemplate(hole.messages) for hole in pool[:count]]
+    return pool[:count]

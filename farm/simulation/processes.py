@@ -33,6 +33,14 @@ def process_cpu_s(pid: int) -> float:
     return float(times.user + times.system)
 
 
+def machine_busy_s() -> float:
+    """CPU time that all cores together have been busy, whoever with; a hypervisor's share, too."""
+    times = psutil.cpu_times()
+    idle_s = times.idle + getattr(times, "iowait", 0.0)
+    guest_s = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)  # in user and nice
+    return float(sum(times) - idle_s - guest_s)
+
+
 def tree_pids(root: int) -> list[int]:
     """A process and all its descendants."""
     try:

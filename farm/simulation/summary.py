@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,27 +52,6 @@ def example_lines(heard: Sequence[Heard]) -> list[str]:
     for message in heard:
         lines += [message.topic, f"  {_compact(message.payload)}"]
     return lines
-
-
-def outcome_json(found: Outcome) -> dict[str, Any]:
-    """The account of a run for machines."""
-    return {
-        "holes": found.holes,
-        "answered": found.answered,
-        "unanswered": ["/".join(key) for key in found.unanswered],
-        "answered_twice": ["/".join(key) for key in found.repeated],
-        "errors": found.errors,
-        "error_reasons": found.error_reasons,
-        "strangers": found.strangers,
-        "rate_hz": round(found.rate_hz, 3),
-        "latency_ms": {
-            "count": found.latency.count,
-            "p50": found.latency.p50_ms,
-            "p90": found.latency.p90_ms,
-            "p99": found.latency.p99_ms,
-            "max": found.latency.max_ms,
-        },
-    }
 
 
 def _count_of(keys: Sequence[tuple[str, str]]) -> str:

@@ -74,11 +74,12 @@ class Histogram:
         return self.max_s
 
     def summary(self) -> dict[str, float | int | None]:
-        """Count, mean, p50, p99 and maximum, in seconds."""
+        """Count, mean, p50, p99, p99.9 and maximum, in seconds."""
         return {
             "count": self.count,
             "mean_s": self.sum_s / self.count if self.count else None,
             "p50_s": self.quantile(0.5),
             "p99_s": self.quantile(0.99),
+            "p999_s": self.quantile(0.999),
             "max_s": self.max_s if self.count else None,
         }

@@ -1,8 +1,7 @@
-"""`farm demo` and `farm bench` whole: broker, farm, units, answers, and nothing left behind."""
+"""`farm demo` whole: broker, farm, units, answers, and nothing left behind."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -93,22 +92,3 @@ def test_ctrl_c_while_the_farm_starts_says_so_and_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
     _, alive = psutil.wait_procs(children, timeout=10)
     assert not alive
-
-
-@pytest.mark.usefixtures("has_mosquitto")
-def test_the_bench_measures_for_machines(tmp_path):
-    process = start(
-        tmp_path, "bench", "--rate", 30, "--duration", 2, "--warm-up", 1, "--workers", 2, "--json"
-    )  # fmt: skip
-    code, out, err = finish(process)
-    assert code == 0, out + err
-    found = json.loads(out)
-    assert (found["holes"], found["answered"], found["good"]) == (90, 90, True)
-    assert found["unanswered"] == found["answered_twice"] == []
-    assert found["latency_ms"]["count"] == pytest.approx(60, abs=3)
-    assert 0 < found["latency_ms"]["p50"] <= found["latency_ms"]["p99"]
-    memory = found["memory"]
-    assert memory["workers"]["processes"] == 2
-    assert {"supervisor", "broker", "mosquitto"} <= set(memory)
-    assert all(entry["pss_bytes"] > 0 for entry in memory.values())
-    assert list(tmp_path.iterdir()) == []

@@ -12,7 +12,14 @@ from farm.telemetry.histogram import GROWTH, HIGHEST_S, LOWEST_S, Histogram
 
 def test_an_empty_histogram_knows_nothing_rather_than_zero() -> None:
     summary = Histogram().summary()
-    assert summary == {"count": 0, "mean_s": None, "p50_s": None, "p99_s": None, "max_s": None}
+    assert summary == {
+        "count": 0,
+        "mean_s": None,
+        "p50_s": None,
+        "p99_s": None,
+        "p999_s": None,
+        "max_s": None,
+    }
 
 
 def test_one_value_is_every_quantile() -> None:
@@ -23,6 +30,7 @@ def test_one_value_is_every_quantile() -> None:
         "mean_s": 0.25,
         "p50_s": 0.25,
         "p99_s": 0.25,
+        "p999_s": 0.25,
         "max_s": 0.25,
     }
 

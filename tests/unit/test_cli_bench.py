@@ -1,0 +1,47 @@
+"""The options of `farm bench` that are refused before anything is started, and what they become."""
+
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner
+
+from farm.cli.bench import _settings, command
+from farm.errors import ConfigError, FarmError
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--set", "journal.durability"), "must be KEY=VALUE"),
+        (("--set", "log.level=[1"), "can't be read"),
+        (("--plot", "bench.pdf"), "must end in .png"),
+        (("--plot", "no/such/folder/bench.png"), "no such folder"),
+        (("--against", "celery"), "'celery' is not one of 'pool', 'raw'"),
+    ],
+)
+def test_a_wrong_option_is_refused_before_minutes_are_spent(words, told):
+    done = CliRunner().invoke(command, list(words))
+    assert done.exit_code == 2
+    assert told in done.output
+
+
+@pytest.mark.parametrize("key", ["workers.thread", "nonsense"])
+def test_an_unknown_setting_is_refused_here_and_not_in_the_farm_s_log(key):
+    with pytest.raises(ConfigError, match=key):
+        _settings("", None, "process", {key: 1})
+
+
+def test_a_runtime_is_the_built_in_model_s_alone():
+    # prevents: a setting that a model of one's own may take for something else, or refuse
+    with pytest.raises(FarmError, match="--runtime"):
+        _settings("rule", "int8", "process", {})
+
+
+def test_settings_come_by_section_and_the_last_word_is_the_assignment_s():
+    found = _settings("null", None, "off", {"dispatch.max_attempts": 2, "journal.keep_s": 5.0})
+    assert found == {
+        "model": "farm.models.null:NullModel",
+        "journal": {"durability": "off", "keep_s": 5.0},
+        "dispatch": {"max_attempts": 2},
+    }
+    assert _settings("", "int8", "off", {})["model_settings"] == {"runtime": "int8"}

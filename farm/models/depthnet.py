@@ -16,9 +16,10 @@ from farm.drilling.hole import Hole, Step
 from farm.errors import ModelError
 from farm.models.answer import EXISTS, QUALITY, SIGMA, TIP, TORQUE
 from farm.models.grid import BIN_MM, resample
+from farm.models.machine import runtime_here
 from farm.models.model import Insufficient, depth_answer
-from farm.models.package import INT8, WEIGHTS, open_package
-from farm.models.runtime import DEFAULT, check_runtime, load_runtime
+from farm.models.package import open_package
+from farm.models.runtime import AUTO, DEFAULT, check_runtime, file_of, load_runtime
 from farm.models.traces import Traces
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class DepthSettings:
 
     Attributes:
         weights: a model's folder, as written by `farm train`.
-        runtime: one of `farm.models.runtime.RUNTIMES`.
+        runtime: one of `farm.models.runtime.RUNTIMES`, or auto.
         device: one of `farm.models.runtime.DEVICES`.
         min_quality: answers of less are given as insufficient; 0: none are.
     """
@@ -119,6 +120,9 @@ class DepthModel:
     Args:
         settings: see `DepthSettings`.
 
+    Attributes:
+        runtime: which one it runs under: where `auto` was asked for, the one that was chosen.
+
     Raises:
         ModelError: a setting is unknown or can't be, or the weights are missing, corrupt or of
             another network.
@@ -128,9 +132,12 @@ class DepthModel:
         chosen = read_settings(settings)
         self._min_quality = chosen.min_quality
         package = open_package(chosen.weights)
-        self._runtime = load_runtime(package, chosen.runtime, chosen.device)
+        self.runtime = chosen.runtime
+        if self.runtime == AUTO:
+            self.runtime = runtime_here(package, chosen.device)
+        self._runtime = load_runtime(package, self.runtime, chosen.device)
         self.version = package.manifest.name
-        self.content_hash = package.short_hash(INT8 if chosen.runtime == "int8" else WEIGHTS)
+        self.content_hash = package.short_hash(file_of(package, self.runtime))
 
     def warm_up(self) -> None:
         """Run batches of 1 and 2 on a made-up hole: a runtime picks its kernels on first use.

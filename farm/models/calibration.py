@@ -33,7 +33,7 @@ MEAN_OFF_MM: Final = 0.01
 """The same on average: half of the network's median error of 0.02 mm. Errors add up in squares, so
 this makes the answers an eighth less precise at the most; int8 takes half of it."""
 
-MAX_QUALITY_OFF: Final = 0.15
+MAX_QUALITY_OFF: Final = 0.05
 """How much Quality may differ: `min_quality` must mean the same on every machine."""
 
 TIE: Final = 0.05
@@ -67,7 +67,8 @@ class Trial:
     @property
     def pace_ms(self) -> float:
         """What runtimes are compared by: the mean over the batch sizes, so that both a hole that
-        comes alone and a full batch count."""
+        comes alone and a full batch count.
+        """
         known = list(self.hole_ms.values())
         return math.fsum(known) / len(known) if known else math.inf
 
@@ -103,18 +104,25 @@ def fault(trial: Trial) -> str:
     """Why a runtime is not safe here, or can't be had; "" where it may be taken."""
     if trial.reason:
         return f"not to be had: {trial.reason}"
-    if not trial.is_finite:
-        return "not safe: an answer is not finite"
-    if trial.flips:
-        return f"not safe: {trial.flips} keypoints are there for it alone, or missed by it"
-    if not trial.off_mm <= MAX_OFF_MM:  # asked this way round for NaN
-        return f"not safe: a keypoint is off by {trial.off_mm:.3f} mm, more than {MAX_OFF_MM:g}"
-    if not trial.mean_off_mm <= MEAN_OFF_MM:
-        told = f"keypoints are off by {trial.mean_off_mm:.4f} mm on average"
-        return f"not safe: {told}, more than {MEAN_OFF_MM:g}"
-    if not trial.quality_off <= MAX_QUALITY_OFF:
-        return f"not safe: Quality is off by {trial.quality_off:.2f}, more than {MAX_QUALITY_OFF:g}"
-    return ""
+    # Asked this way round for NaN, which is no number and not within anything.
+    checks = (
+        (trial.is_finite, "an answer is not finite"),
+        (not trial.flips, f"{trial.flips} keypoints are there for it alone, or missed by it"),
+        (
+            trial.off_mm <= MAX_OFF_MM,
+            f"a keypoint is off by {trial.off_mm:.3f} mm, more than {MAX_OFF_MM:g}",
+        ),
+        (
+            trial.mean_off_mm <= MEAN_OFF_MM,
+            f"keypoints are off by {trial.mean_off_mm:.4f} mm on average, "
+            f"more than {MEAN_OFF_MM:g}",
+        ),
+        (
+            trial.quality_off <= MAX_QUALITY_OFF,
+            f"Quality is off by {trial.quality_off:.2f}, more than {MAX_QUALITY_OFF:g}",
+        ),
+    )
+    return next((f"not safe: {why}" for is_kept, why in checks if not is_kept), "")
 
 
 def _safety(name: str) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import importlib.util
 import json
 import os
 import platform
@@ -26,8 +25,9 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from farm import log
 from farm.errors import ModelError
 from farm.models.calibration import CANDIDATES, REFERENCE, Choice, Trial, choose
+from farm.models.ort import has_onnxruntime
 from farm.models.package import INT8, ONNX, Package
-from farm.models.runtime import EXACT, threads
+from farm.models.runtime import EXACT, THREAD_VARIABLES, threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -116,11 +116,11 @@ def _in_words(hole_ms: Mapping[int, float], why: str) -> str:
 
 def candidates(package: Package) -> list[str]:
     """The runtimes that are worth a trial: those whose files and library are there."""
-    has_onnx = importlib.util.find_spec("onnxruntime") is not None
+    files = package.manifest.sha256
     return [
         name
         for name in CANDIDATES
-        if name not in _FILES or (has_onnx and _FILES[name] in package.manifest.sha256)
+        if name not in _FILES or (has_onnxruntime() and _FILES[name] in files)
     ]
 
 
@@ -161,7 +161,8 @@ def remembered(package: Package, *, anew: bool = False) -> tuple[Findings, bool]
 
 def measured(package: Package, key: Mapping[str, str]) -> Findings:
     """Try the candidates now, in a process of its own."""
-    trials, problem = (), ""
+    trials: tuple[Trial, ...] = ()
+    problem = ""
     try:
         trials = _try(package, candidates(package))
     except ModelError as error:
@@ -172,9 +173,7 @@ def measured(package: Package, key: Mapping[str, str]) -> Findings:
 
 def _try(package: Package, names: list[str]) -> tuple[Trial, ...]:
     command = [sys.executable, "-P", "-m", _TRIAL, str(package.folder.absolute()), *names]
-    environment = os.environ | dict.fromkeys(
-        ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads())
-    )
+    environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads()))
     try:
         done = subprocess.run(
             command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from farm.errors import ModelError
 from farm.models.network import DepthNet
+from farm.models.ort import import_onnxruntime
 
 INPUTS: Final = ("channels", "position_mm", "used")
 """Names of the network's inputs, in order."""
@@ -107,9 +108,9 @@ def require_export() -> None:
     Raises:
         ModelError: it is not.
     """
+    import_onnxruntime()
     try:
         import onnx  # noqa: F401, PLC0415
-        import onnxruntime  # noqa: F401, PLC0415
     except ImportError as error:
         raise ModelError(
             f"{error.name} is missing: pip install 'farm[export]' to write ONNX files"

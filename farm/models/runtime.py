@@ -6,12 +6,12 @@ and int8 under it, which needs no torch at all. docs/models.md has their figures
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import warnings
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from farm.errors import ModelError
+from farm.models.ort import import_onnxruntime
 from farm.models.package import INT8, ONNX, WEIGHTS, Package
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ AUTO: Final = "auto"
 DEFAULT: Final = AUTO
 EXACT: Final = "frozen"
 """The network as it was trained, on whatever machine: what models are scored by."""
+
+
+THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 class Runtime(Protocol):
@@ -88,13 +91,7 @@ class OnnxRuntime:
     """An ONNX network under ONNX Runtime, on one thread as every worker runs."""
 
     def __init__(self, payload: bytes) -> None:
-        if importlib.util.find_spec("onnxruntime") is None:
-            raise ModelError(
-                "this runtime needs ONNX Runtime: pip install onnxruntime, "
-                "or set model_settings.runtime to frozen"
-            )
-        import onnxruntime  # noqa: PLC0415 - 0.1 s, for whoever runs it alone
-
+        onnxruntime = import_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads()
         options.inter_op_num_threads = 1

@@ -84,9 +84,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_a_file_that_can_not_be_used_is_measured_anew(
-    folder, package, tries, monkeypatch, damage
-):
+def test_a_file_that_can_not_be_used_is_measured_anew(folder, package, tries, monkeypatch, damage):
     # Prevents a worker that can't start, or runs what was found elsewhere, for a damaged file.
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     machine.remembered(package)
@@ -180,7 +178,7 @@ def test_a_gpu_is_not_measured(folder, package, tries, monkeypatch):
 
 def test_only_what_is_there_is_tried(package, monkeypatch):
     # Prevents a trial of what can't be had, and a process of seconds to choose from one.
-    told = Manifest("x", {}, {name: "0" * 64 for name in ("weights.safetensors", INT8)})
+    told = Manifest("x", {}, dict.fromkeys(("weights.safetensors", INT8), "0" * 64))
     assert machine.candidates(Package(package.folder, told)) == ["frozen", "int8"]
     monkeypatch.setattr(machine, "has_onnxruntime", lambda: False)
     assert machine.candidates(package) == ["frozen"]

@@ -15,8 +15,8 @@ from farm.models.depthnet import BUILT_IN, DepthModel
 from farm.models.package import (
     CARD,
     INT8,
-    ONNX,
     MANIFEST,
+    ONNX,
     WEIGHTS,
     Manifest,
     open_package,

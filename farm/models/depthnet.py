@@ -6,6 +6,7 @@ be trusted. The network is `farm.models.network`, its input `farm.models.grid`.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
+
+    from farm.drilling.hole import FloatArray
 
 BUILT_IN: Final = Path(__file__).with_name("library") / "4"
 
@@ -214,16 +217,22 @@ def _is_borne_out(hole: Hole, entry_mm: float, exit_mm: float) -> bool:
     if not RATES_HZ[0] <= hole.sample_rate_hz <= RATES_HZ[1]:
         return False
     reached = np.maximum.accumulate(hole.position_mm)
-
-    def torque_a(low_mm: float, high_mm: float) -> float:
-        """Its mean while the drill first came from here to there; NaN where it never was."""
-        first, last = np.searchsorted(reached, (low_mm, high_mm))
-        return float(hole.torque_a[first:last].mean()) if last > first else float("nan")
-
-    before, inside = torque_a(entry_mm - 1.5, entry_mm - 0.3), torque_a(entry_mm + 0.5, exit_mm)
-    last, behind = torque_a(exit_mm - 1.0, exit_mm - 0.2), torque_a(exit_mm + 0.6, exit_mm + 2.5)
+    at = reached.searchsorted(
+        (
+            entry_mm - 1.5, entry_mm - 0.3, entry_mm + 0.5, exit_mm,
+            exit_mm - 1.0, exit_mm - 0.2, exit_mm + 0.6, exit_mm + 2.5,
+        )
+    ).tolist()  # fmt: skip
+    before, inside, last, behind = (
+        _mean(hole.torque_a[low:high]) for low, high in zip(at[::2], at[1::2], strict=True)
+    )
     # Asked this way round for NaN: where nothing was recorded, nothing contradicts.
     return not (inside - before < _RISE_A or behind > _FALL_SHARE * last)
+
+
+def _mean(values: FloatArray) -> float:
+    """Of a slice where the drill first came from one place to another; NaN where it never was."""
+    return float(np.add.reduce(values)) / len(values) if len(values) else math.nan
 
 
 def _share(value: object) -> float:
@@ -239,10 +248,11 @@ def _refusal(hole: Hole) -> Insufficient | None:
             f"Too few samples to estimate depth ({len(hole)}, at least {MIN_SAMPLES} are needed)"
         )
     # Samples may have lost their step numbers: the machine's report may still tell of several.
-    one_step = hole.step_number.min() == hole.step_number.max()
-    if one_step and len(hole.steps) <= 1:
+    if len(hole.steps) <= 1 and hole.step_number.min() == hole.step_number.max():
         return Insufficient("Not enough steps to estimate depth")
-    if float(np.ptp(hole.position_mm)) > MAX_SPAN_MM or hole.position_mm[0] > 100 * MAX_SPAN_MM:
+    position_mm = hole.position_mm
+    span_mm = np.maximum.reduce(position_mm) - np.minimum.reduce(position_mm)
+    if span_mm > MAX_SPAN_MM or position_mm[0] > 100 * MAX_SPAN_MM:
         return Insufficient(f"The positions span more than {MAX_SPAN_MM:g} mm: no drill's do")
     return None
 

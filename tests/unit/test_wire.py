@@ -136,7 +136,7 @@ def test_the_number_of_fields_must_fit(body: tuple[Any, ...]) -> None:
         (wire.SupervisorReport.KIND, ([[1]], [])),
         (wire.SupervisorReport.KIND, ([["1", "killed"]], [])),
         (wire.SupervisorReport.KIND, ([], [[1, "killed", 2]])),
-        (wire.SupervisorOrders.KIND, ([1], [[True, "why"]], -1)),
+        (wire.SupervisorOrders.KIND, ([1], [[True, "why"]], -1, False)),
     ],
 )
 def test_a_field_of_the_wrong_type_is_refused_before_anybody_uses_it(

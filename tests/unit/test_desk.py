@@ -243,7 +243,9 @@ def test_the_supervisor_hears_of_more_workers_when_more_arrives_than_they_can_do
     assert (wanted[0], wanted[-1]) == (1, 3)
     assert wanted == sorted(wanted)
     assert bench.desk.scaler.snapshot()["reason"].endswith("workers at 70% busy")
-    bench.flow.dispatcher.breaker.reason = "the model is suspected"
+    for job_id in range(5):
+        bench.flow.dispatcher.breaker.killed(job_id, 39.0)
+    assert bench.flow.dispatcher.breaker.reason
     for second in range(40, 60):
         for _ in range(200):
             bench.flow.monitor.arrived(float(second))

@@ -198,9 +198,10 @@ class Resume:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Keep this many local workers from now on."""
+    """Keep this many local workers from now on; AUTO: as many as the load and the bounds say."""
 
     KIND: ClassVar[int] = 38
+    AUTO: ClassVar[int] = -1
     workers: int
 
 
@@ -271,7 +272,8 @@ class SupervisorOrders:
     KIND: ClassVar[int] = 49
     ready_pids: list[int]
     kill: list[tuple[int, str]]
-    workers: int  # as Scale said; -1: nobody said anything, keep what is configured
+    workers: int  # by Scale or by the load; -1: nobody said anything, keep what is configured
+    pinned: bool  # by Scale: a broker that comes after this one must be told
 
 
 Message = (

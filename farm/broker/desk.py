@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from farm import log, wire
 from farm.broker.roster import Worker, WorkerState
+from farm.scaler import Bounds, Load, Scaler
 
 if TYPE_CHECKING:
     from farm.broker.flow import Flow
@@ -83,18 +84,25 @@ class Desk:
         *,
         slots: Slots,
         expected_workers: int,
+        scaler: Scaler | None = None,
     ) -> None:
         self._flow = flow
         self._house = house
         self._introduction = introduction
         self._slots = slots
-        self.expected_workers = expected_workers
+        fixed = Bounds(expected_workers, expected_workers)
+        self.scaler = scaler or Scaler(fixed, start=expected_workers)
+        self._is_told = self.scaler.is_on  # whether the supervisor is to follow our number
         self.failed_slots: list[tuple[int, str]] = []  # of the supervisor, given up
-        self._scale = -1  # what an operator asked for
         self._resolved: set[int] = set()  # dead letters, in this life
         self._kill: dict[int, _KillOrder] = {}
         self._log = log.get()
         self.was_complete = False  # all expected workers were READY at the same time, once
+
+    @property
+    def expected_workers(self) -> int:
+        """How many local workers should be READY."""
+        return self.scaler.settled
 
     def answer(self, request: wire.Message, now_s: float) -> wire.Message:
         """The reply to a request.
@@ -130,13 +138,43 @@ class Desk:
             case wire.Pause() | wire.Resume():
                 self._house.pause(is_paused=isinstance(request, wire.Pause))
             case wire.Scale(workers):
-                self._log.info("workers_wanted", workers=workers, before=self.expected_workers)
-                self.expected_workers = self._scale = workers
+                self._scale(workers)
             case wire.Reload():
                 self._introduction = self._house.reload()
             case _:
                 reply = wire.Refused(f"{type(request).__name__} is no request")
         return reply
+
+    def _scale(self, workers: int) -> None:
+        """An operator says how many workers to keep, or that the load shall."""
+        before = self.scaler.wanted
+        if workers == wire.Scale.AUTO:
+            self.scaler.release()
+        else:
+            self.scaler.pin(workers)
+        self._is_told = True
+        told = {"workers": self.scaler.wanted, "before": before, "pinned": self.scaler.pinned}
+        self._log.info("workers_wanted", **told)
+
+    def _follow_load(self, now_s: float) -> None:
+        """Have more or fewer workers, as the load says."""
+        dispatcher, roster = self._flow.dispatcher, self._flow.roster
+        if dispatcher.breaker.reason:  # what waits, waits for the model and not for workers
+            return
+        reading, inference = dispatcher.stages["reading"], dispatcher.stages["inference"]
+        busy_s = reading.sum_s + inference.sum_s
+        local = sum(w.local for w in roster.all() if w.state in UP)
+        load = Load(
+            arrival_rate=self._flow.monitor.assess(now_s, waiting=0).arrival_rate,
+            backlog=self._flow.ledger.waiting + self._flow.ledger.on_wire,
+            service_s=busy_s / inference.count if inference.count else None,
+            ready=local,
+            elsewhere=max(0, roster.ready - local),
+        )
+        before = self.scaler.wanted
+        if self.scaler.look(load, now_s):
+            told = {"workers": self.scaler.wanted, "before": before}
+            self._log.info("workers_scaled", **told, reason=self.scaler.reason)
 
     def _resolve(self, hole_ids: list[int], now_s: float, *, is_retried: bool) -> wire.Message:
         done: list[int] = []
@@ -239,4 +277,6 @@ class Desk:
         pids = [w.pid for w in self._flow.roster.all() if w.local and w.state in UP]
         self.failed_slots = report.failed
         kill = [(pid, order.why) for pid, order in self._kill.items()]
-        return wire.SupervisorOrders(pids, kill, self._scale)
+        self._follow_load(now_s)
+        workers = self.scaler.wanted if self._is_told else -1
+        return wire.SupervisorOrders(pids, kill, workers, self.scaler.pinned)

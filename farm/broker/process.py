@@ -31,6 +31,7 @@ from farm.config.show import worker_view
 from farm.errors import ConfigError, ExitCode, JournalError, WireError
 from farm.journal.journal import Journal, NoJournal
 from farm.journal.records import Setting
+from farm.scaler import Scaler
 from farm.sockets import Role, open_socket
 from farm.waker import Waker
 
@@ -109,6 +110,7 @@ class BrokerProcess:
             _introduction(config, endpoints),
             slots=self._slots,
             expected_workers=config.mqtt.processing.workers,
+            scaler=Scaler.of(config),
         )
         self._unacknowledged: deque[tuple[int, Arrival]] = deque()  # after which position each
         self._is_paused = False
@@ -501,6 +503,7 @@ class BrokerProcess:
                 "life": journal.life,
             },
             expected_workers=self._desk.expected_workers,
+            scaling=self._desk.scaler.snapshot(),
             failed_slots=self._desk.failed_slots,
             is_starting=not self._desk.was_complete and now_s < self._ready_by_s,
             is_draining=self._draining,

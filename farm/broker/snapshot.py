@@ -5,7 +5,7 @@ Built in the broker from the flow; drawn by `farm.telemetry.view`. Reading it ne
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from farm import __version__
@@ -33,6 +33,7 @@ class Surroundings:
     failed_slots: Sequence[tuple[int, str]]  # number, and how its last process ended
     is_starting: bool
     is_draining: bool
+    scaling: dict[str, Any] = field(default_factory=dict)  # how many workers are wanted, and why
 
 
 def problems(flow: Flow, around: Surroundings, pace: Throughput, now_s: float) -> list[str]:
@@ -164,5 +165,6 @@ def build(flow: Flow, around: Surroundings, *, now_s: float, started_s: float) -
         "latency": {stage: histogram.summary() for stage, histogram in flow.stages.items()},
         "workers": workers(flow, now_s),
         "workers_expected": around.expected_workers,
+        "scaling": around.scaling,
         "slots_failed": [list(slot) for slot in around.failed_slots],
     }

@@ -18,7 +18,8 @@ def load_named(name: str, models_dir: Path | None, *, runtime: str = "") -> Mode
     Args:
         name: a registered model's number, a model's folder of any kind, or "rule".
         models_dir: where a site's own numbered models are.
-        runtime: of a depth network; "" for its default. Other kinds have none.
+        runtime: of a depth network; "" for the network itself, so that what is scored and drawn is
+            the same on every machine. Other kinds have none.
 
     Raises:
         FarmError: there is no such model, or it can't be loaded.
@@ -41,14 +42,16 @@ def load_named(name: str, models_dir: Path | None, *, runtime: str = "") -> Mode
 def label_of(name: str, model: Model, *, runtime: str = "") -> str:
     """How tables name a model that was loaded so: its version, and in brackets what is special."""
     from farm.models.depthnet import DepthModel  # noqa: PLC0415
-    from farm.models.runtime import DEFAULT  # noqa: PLC0415
+    from farm.models.runtime import EXACT  # noqa: PLC0415
 
-    special = runtime not in ("", DEFAULT) and isinstance(model, DepthModel)
+    special = runtime not in ("", EXACT) and isinstance(model, DepthModel)
     return f"{model.version} ({name}, {runtime})" if special else f"{model.version} ({name})"
 
 
 def _settings(kind: str, runtime: str) -> dict[str, Any]:
-    return {"runtime": runtime} if runtime and kind == "depthnet" else {}
+    from farm.models.runtime import EXACT  # noqa: PLC0415
+
+    return {"runtime": runtime or EXACT} if kind == "depthnet" else {}
 
 
 def _weights(kind: str, package: Package) -> dict[str, Any]:

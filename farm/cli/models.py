@@ -14,7 +14,7 @@ import click
 from farm.cli.models_bench import bench
 from farm.cli.options import config_option, load
 from farm.errors import ModelError
-from farm.models.package import CARD, INT8, WEIGHTS, Package, open_package
+from farm.models.package import CARD, INT8, ONNX, WEIGHTS, Package, open_package
 from farm.models.registry import (
     ALIASES,
     DEFAULT_ID,
@@ -259,15 +259,15 @@ def _verify(number: int, models_dir: Path | None, *, hashes_only: bool) -> str:
     if hashes_only:
         return told
     kind = kind_of(package)
-    settings = {"weights": str(package.folder)} if kind == "depthnet" else {}
-    load_model(kind, number, settings).warm_up()
-    if INT8 not in files or not _has_onnxruntime():
+    if kind != "depthnet":
+        load_model(kind, number, {}).warm_up()
         return f"{told}; it runs"
-    load_model(kind, number, settings | {"runtime": "int8"}).warm_up()
-    return f"{told}; it runs, as int8 too"
+    from farm.models.ort import has_onnxruntime  # noqa: PLC0415
+    from farm.models.runtime import EXACT  # noqa: PLC0415 - brings NumPy
 
-
-def _has_onnxruntime() -> bool:
-    import importlib.util  # noqa: PLC0415
-
-    return importlib.util.find_spec("onnxruntime") is not None
+    others = [name for name, file in (("onnx", ONNX), ("int8", INT8)) if file in files]
+    names = [EXACT, *(others if has_onnxruntime() else ())]
+    for name in names:
+        settings = {"weights": str(package.folder), "runtime": name}
+        load_model(kind, number, settings).warm_up()
+    return f"{told}; it runs as {', '.join(names)}"

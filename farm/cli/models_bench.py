@@ -59,6 +59,11 @@ def _batches(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[
     show_default=True,
     help="What to run on.",
 )
+@click.option(
+    "--calibrate",
+    is_flag=True,
+    help="Only measure anew which runtime `auto` takes on this machine, and remember it.",
+)
 @click.option("--markdown", is_flag=True, help="Print a table for a document.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_obj
@@ -70,18 +75,21 @@ def bench(
     holes: int,
     batches: tuple[int, ...],
     device: str,
+    calibrate: bool,
     markdown: bool,
     as_json: bool,
 ) -> None:
     """Measure every runtime that can be had here: speed, memory and loss of accuracy.
 
     On one thread, as each worker runs. Rounds alternate between the runtimes; load time and memory
-    are those of a fresh process each. ID is a depth network's number.
+    are those of a fresh process each. ID is a depth network's number. Below the table stands which
+    runtime workers take by themselves here, and why not the others.
 
     \b
     Examples:
       farm models bench
       farm models bench 4 --runtime frozen --runtime int8 --holes 64
+      farm models bench --calibrate
       farm models bench --markdown > runtimes.md
     """
     package = find_package(model_id, find_dir())
@@ -94,6 +102,9 @@ def bench(
     from farm.models.runtime import RUNTIMES  # noqa: PLC0415
     from farm.training.runtime_bench import measure  # noqa: PLC0415
 
+    if calibrate:
+        _tell_calibration(package, anew=True, as_json=as_json)
+        return
     if unknown := [name for name in names if name not in RUNTIMES]:
         raise click.BadParameter(
             f"{unknown[0]!r} is none of {', '.join(RUNTIMES)}", param_hint="--runtime"
@@ -111,6 +122,31 @@ def bench(
         f" {device} ({platform.machine()}), one thread\n"
     )
     _print_table(report, markdown=markdown)
+    if not names and device == "cpu":
+        click.echo()
+        _tell_calibration(package, anew=False, as_json=False)
+
+
+def _tell_calibration(package: Package, *, anew: bool, as_json: bool) -> None:
+    """Which runtime `auto` takes on this machine, and why."""
+    from farm.models import machine  # noqa: PLC0415 - brings NumPy
+
+    with _progress_line() as progress:
+        progress("trying the runtimes in a process of their own")
+        try:
+            findings, _ = machine.remembered(package, anew=anew)
+        except OSError as error:
+            findings = machine.measured(package, machine.machine_key(package))
+            click.echo(f"not remembered: there is no folder for it ({error})", err=True)
+    if as_json:
+        click.echo(json.dumps(machine.as_json(findings), indent=1))
+        return
+    click.echo(f"runtime: auto takes {findings.choice.runtime} here (off: from frozen)")
+    for trial in findings.trials:
+        off = "" if trial.reason else f", off by {trial.off_mm:.4f} mm at most"
+        click.echo(f"  {trial.name:8}{machine.told(findings)[trial.name]}{off}")
+    if findings.problem:
+        click.echo(f"  the trial failed: {findings.problem}")
 
 
 @contextmanager

@@ -334,6 +334,20 @@ class DeadLettersConfig(Section):
 class WorkersConfig(Section):
     """How workers start and are known to live."""
 
+    min: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="Fewest local workers, where their number follows the load; 0: one if max is"
+        " given, else mqtt.processing.workers is the number, and fixed.",
+    )
+    max: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="Most local workers then; 0: as many as the cores carry. None is added beyond"
+        " the cores (times threads) in any case.",
+    )
     ready_timeout_s: float = Field(
         60.0, gt=0, le=3600, description="Seconds from start to READY; torch on a slow disk is 20."
     )
@@ -358,6 +372,8 @@ class WorkersConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.max and self.min > self.max:
+            raise refuse("max", f"must be at least min ({self.min})")
         if self.heartbeat_timeout_s <= 2 * self.heartbeat_interval_s:
             raise refuse(
                 "heartbeat_timeout_s",
@@ -437,8 +453,9 @@ class Config(Section):
     )
     model_settings: dict[str, Any] = Field(
         default_factory=dict,
-        description="Settings of the model. The depth network knows weights (a folder), runtime,"
-        " device and min_quality (docs/models.md); one of your own, what it likes.",
+        description="Settings of the model. The depth network knows weights (a folder), runtime"
+        " (auto: the fastest that is safe on each machine), device and min_quality"
+        " (docs/models.md); one of your own, what it likes.",
     )
     correlation: CorrelationConfig = Field(
         default_factory=CorrelationConfig, description="How parts are joined."

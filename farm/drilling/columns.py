@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from farm.drilling.fields import ABSENT, Field, json_type, parse
+from farm.drilling.fields import ABSENT, Field, Fields, json_type, parse
 from farm.drilling.lists import CutMessage, ListReader, cut, digits, is_nulls, list_reader
 from farm.errors import ReadError
 
@@ -62,6 +62,7 @@ class ColumnReader:
             _STEP: Field(data_ids.step),
         }
         self._rate = Field(_beside(self._fields["position"].path, "SamplingInterval"))
+        self._all = Fields([*self._fields.values(), self._rate])
 
     def read(self, trace: bytes) -> Columns:
         """The columns of a raw Trace.
@@ -76,8 +77,8 @@ class ColumnReader:
     def _quick(self, trace: bytes) -> Columns:
         """Takes the lists out of the raw bytes, and parses only what is left of the message."""
         message = cut(trace)
-        fields = parse(message.rest)
-        marks = [message.mark_of(field.of(fields)) for field in self._fields.values()]
+        *values, rate = self._all.of(parse(message.rest))
+        marks = [message.mark_of(value) for value in values]
         self._check_others(message, marks)
         *measured, steps = (message.lists[mark] for mark in marks)
         step_number = self._quick_steps(steps)
@@ -87,15 +88,15 @@ class ColumnReader:
         block = np.empty((len(measured), samples), dtype=np.float32)
         with np.errstate(over="ignore"):
             for row, raw in zip(block, measured, strict=True):
-                values = self._lists.numbers(raw)
-                if len(values) != samples:  # NumPy would repeat a single one
+                numbers = self._lists.numbers(raw)
+                if len(numbers) != samples:  # NumPy would repeat a single one
                     raise ReadError("the lists differ in length")
-                row[:] = values
+                row[:] = numbers
         if not np.isfinite(block).all():
             raise ReadError("a number is too big for float32")
         position, torque_a, thrust_a = block
         position_mm = np.abs(position, out=position)
-        return Columns(position_mm, torque_a, thrust_a, step_number, self._rate.of(fields))
+        return Columns(position_mm, torque_a, thrust_a, step_number, rate)
 
     def _quick_steps(self, raw: bytes) -> NDArray[np.int16]:
         numbers = digits(raw)

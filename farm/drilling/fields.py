@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 from farm.errors import ReadError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SUFFIX: Final = ".MeasuredValue"  # some gateways end the keys of measured values so
 ROOTS: Final = (".ResultManagement.", ".AssetManagement.")  # what follows the tool's name in a key
@@ -129,10 +132,13 @@ class Field:
     def of(self, fields: dict[str, Any]) -> Any:
         """The value of the first such field of a parsed message, or ABSENT."""
         for key, entry in fields.items():
-            name = key.removesuffix(SUFFIX)
-            if name.endswith((self._dotted, self._equalled)) or name == self.path:
+            if self.is_key(key.removesuffix(SUFFIX)):
                 return entry.get("Value", ABSENT) if isinstance(entry, dict) else entry
         return ABSENT
+
+    def is_key(self, name: str) -> bool:
+        """Whether a key without `.MeasuredValue` names this field."""
+        return name.endswith((self._dotted, self._equalled)) or name == self.path
 
     def _match(self, payload: bytes, pattern: re.Pattern[bytes]) -> bytes | None:
         needle, at = self._needle, -1
@@ -144,6 +150,39 @@ class Field:
                     return match[1]
             at += len(needle) - 1
         return None
+
+
+class Fields:
+    """Several fields that are looked for in one pass over a message's keys.
+
+    Only keys that end as one of them does are compared with it: a message has twenty, and asking
+    each of ten fields about each of them cost a fifth of the reading.
+    """
+
+    def __init__(self, fields: Sequence[Field]) -> None:
+        self._count = len(fields)
+        self._by_tail: dict[str, list[tuple[int, Field]]] = {}
+        for at, field in enumerate(fields):
+            self._by_tail.setdefault(_tail(field.path), []).append((at, field))
+
+    def of(self, fields: dict[str, Any]) -> list[Any]:
+        """What `Field.of` returns for each field, in order."""
+        found = [ABSENT] * self._count
+        missing = set(range(self._count))
+        for key, entry in fields.items():
+            name = key.removesuffix(SUFFIX)
+            for at, field in self._by_tail.get(_tail(name), ()):
+                if at in missing and field.is_key(name):
+                    missing.remove(at)
+                    found[at] = entry.get("Value", ABSENT) if isinstance(entry, dict) else entry
+            if not missing:
+                break
+        return found
+
+
+def _tail(name: str) -> str:
+    """What stands behind a name's last dot or equals sign: the same for a key and its path."""
+    return name.rpartition(".")[2].rpartition("=")[2]
 
 
 def bare_path(configured: str) -> str:

@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from farm.drilling.columns import ColumnReader
-from farm.drilling.fields import ABSENT, Field, canonical_id, parse
+from farm.drilling.fields import ABSENT, Field, Fields, canonical_id, parse
 from farm.drilling.hole import Hole, Step
 from farm.errors import ReadError
 
@@ -62,11 +62,15 @@ class OpcUaReader:
         self._machine_id = Field(data_ids.machine_id)
         self._head_id = Field(data_ids.head_id)
         self._columns = ColumnReader(data_ids, limits, lists)
-        self._step_numbers = Field(data_ids.step_vals)
-        self._stop_codes = Field(data_ids.stop_codes)
-        self._durations = Field(data_ids.durations)
-        self._torque_empty = Field(data_ids.torque_empty_vals)
-        self._thrust_empty = Field(data_ids.thrust_empty_vals)
+        self._steps_told = Fields(
+            [
+                Field(data_ids.step_vals),
+                Field(data_ids.stop_codes),
+                Field(data_ids.durations),
+                Field(data_ids.torque_empty_vals),
+                Field(data_ids.thrust_empty_vals),
+            ]
+        )
 
     def part_id(self, kind: str, payload: bytes) -> str | None:
         """The hole's id in a message; None for Heads that don't tell it.
@@ -157,13 +161,7 @@ class OpcUaReader:
             raise ReadError(f"{_LABELS[RESULT]}: {error}") from error
 
     def _steps(self, result: dict[str, Any]) -> tuple[Step, ...]:
-        numbers = _listed(self._step_numbers.of(result))
-        columns = [
-            _listed(field.of(result))
-            for field in (
-                self._stop_codes, self._durations, self._torque_empty, self._thrust_empty
-            )
-        ]  # fmt: skip
+        numbers, *columns = map(_listed, self._steps_told.of(result))
         steps = (
             _step(
                 number, [_number(column[i]) if i < len(column) else math.nan for column in columns]
@@ -212,6 +210,8 @@ def _listed(value: Any) -> list[Any]:
 
 def _number(value: object) -> float:
     """A finite number, also one written as text; else NaN."""
+    if type(value) is float:  # nearly always
+        return value if math.isfinite(value) else math.nan
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return math.nan
     try:

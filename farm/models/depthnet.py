@@ -6,6 +6,7 @@ be trusted. The network is `farm.models.network`, its input `farm.models.grid`.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -16,15 +17,18 @@ from farm.drilling.hole import Hole, Step
 from farm.errors import ModelError
 from farm.models.answer import EXISTS, QUALITY, SIGMA, TIP, TORQUE
 from farm.models.grid import BIN_MM, resample
+from farm.models.machine import runtime_here
 from farm.models.model import Insufficient, depth_answer
-from farm.models.package import INT8, WEIGHTS, open_package
-from farm.models.runtime import DEFAULT, check_runtime, load_runtime
+from farm.models.package import open_package
+from farm.models.runtime import AUTO, DEFAULT, check_runtime, file_of, load_runtime
 from farm.models.traces import Traces
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
+
+    from farm.drilling.hole import FloatArray
 
 BUILT_IN: Final = Path(__file__).with_name("library") / "4"
 
@@ -79,7 +83,7 @@ class DepthSettings:
 
     Attributes:
         weights: a model's folder, as written by `farm train`.
-        runtime: one of `farm.models.runtime.RUNTIMES`.
+        runtime: one of `farm.models.runtime.RUNTIMES`, or auto.
         device: one of `farm.models.runtime.DEVICES`.
         min_quality: answers of less are given as insufficient; 0: none are.
     """
@@ -119,6 +123,9 @@ class DepthModel:
     Args:
         settings: see `DepthSettings`.
 
+    Attributes:
+        runtime: which one it runs under: where `auto` was asked for, the one that was chosen.
+
     Raises:
         ModelError: a setting is unknown or can't be, or the weights are missing, corrupt or of
             another network.
@@ -128,9 +135,12 @@ class DepthModel:
         chosen = read_settings(settings)
         self._min_quality = chosen.min_quality
         package = open_package(chosen.weights)
-        self._runtime = load_runtime(package, chosen.runtime, chosen.device)
+        self.runtime = chosen.runtime
+        if self.runtime == AUTO:
+            self.runtime = runtime_here(package, chosen.device)
+        self._runtime = load_runtime(package, self.runtime, chosen.device)
         self.version = package.manifest.name
-        self.content_hash = package.short_hash(INT8 if chosen.runtime == "int8" else WEIGHTS)
+        self.content_hash = package.short_hash(file_of(package, self.runtime))
 
     def warm_up(self) -> None:
         """Run batches of 1 and 2 on a made-up hole: a runtime picks its kernels on first use.
@@ -207,16 +217,22 @@ def _is_borne_out(hole: Hole, entry_mm: float, exit_mm: float) -> bool:
     if not RATES_HZ[0] <= hole.sample_rate_hz <= RATES_HZ[1]:
         return False
     reached = np.maximum.accumulate(hole.position_mm)
-
-    def torque_a(low_mm: float, high_mm: float) -> float:
-        """Its mean while the drill first came from here to there; NaN where it never was."""
-        first, last = np.searchsorted(reached, (low_mm, high_mm))
-        return float(hole.torque_a[first:last].mean()) if last > first else float("nan")
-
-    before, inside = torque_a(entry_mm - 1.5, entry_mm - 0.3), torque_a(entry_mm + 0.5, exit_mm)
-    last, behind = torque_a(exit_mm - 1.0, exit_mm - 0.2), torque_a(exit_mm + 0.6, exit_mm + 2.5)
+    at = reached.searchsorted(
+        (
+            entry_mm - 1.5, entry_mm - 0.3, entry_mm + 0.5, exit_mm,
+            exit_mm - 1.0, exit_mm - 0.2, exit_mm + 0.6, exit_mm + 2.5,
+        )
+    ).tolist()  # fmt: skip
+    before, inside, last, behind = (
+        _mean(hole.torque_a[low:high]) for low, high in zip(at[::2], at[1::2], strict=True)
+    )
     # Asked this way round for NaN: where nothing was recorded, nothing contradicts.
     return not (inside - before < _RISE_A or behind > _FALL_SHARE * last)
+
+
+def _mean(values: FloatArray) -> float:
+    """Of a slice where the drill first came from one place to another; NaN where it never was."""
+    return float(np.add.reduce(values)) / len(values) if len(values) else math.nan
 
 
 def _share(value: object) -> float:
@@ -232,10 +248,11 @@ def _refusal(hole: Hole) -> Insufficient | None:
             f"Too few samples to estimate depth ({len(hole)}, at least {MIN_SAMPLES} are needed)"
         )
     # Samples may have lost their step numbers: the machine's report may still tell of several.
-    one_step = hole.step_number.min() == hole.step_number.max()
-    if one_step and len(hole.steps) <= 1:
+    if len(hole.steps) <= 1 and hole.step_number.min() == hole.step_number.max():
         return Insufficient("Not enough steps to estimate depth")
-    if float(np.ptp(hole.position_mm)) > MAX_SPAN_MM or hole.position_mm[0] > 100 * MAX_SPAN_MM:
+    position_mm = hole.position_mm
+    span_mm = np.maximum.reduce(position_mm) - np.minimum.reduce(position_mm)
+    if span_mm > MAX_SPAN_MM or position_mm[0] > 100 * MAX_SPAN_MM:
         return Insufficient(f"The positions span more than {MAX_SPAN_MM:g} mm: no drill's do")
     return None
 

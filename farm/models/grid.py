@@ -34,8 +34,9 @@ MAX_STEPS = 32
 """A program has up to 8; where there are more than this, they are no steps, and are ignored."""
 
 _BACKED_OFF_MM = 0.01  # farther behind the deepest point, the tip cuts nothing
-_TORQUE_KNEE_A = 0.1  # asinh is linear below this, logarithmic above: both ramps stay visible
-_THRUST_KNEE_A = 0.02
+# Of torque and thrust: asinh is linear below the knee, logarithmic above: both ramps stay visible.
+_KNEES_A = np.array([0.1, 0.02], np.float32)[:, None, None]
+_TAMES = np.array([5.0, 4.0], np.float32)[:, None, None]  # bring what comes out to order one
 # Farther off both its neighbours, a sample is wrong: the fastest feed makes 0.15 mm at 50 Hz.
 _SPIKE_MM = 0.5
 _PACE_BINS = 8  # on either side, over which the feed is taken
@@ -66,28 +67,26 @@ def resample(traces: Traces) -> Grids:
     """Put holes of any length on the grid; the means leave out pull-backs at step changes."""
     b, starts = len(traces), traces.starts
     first = _step_starts(traces)
-    lengths = np.diff(np.append(first, starts[-1]))
+    ends = np.concatenate((first[1:], starts[-1:]))
+    lengths = ends - first
     position, origin = _from_first(traces)
     begin = position[first]
     # One running maximum for all steps: each is lifted above all that came before.
-    lift = np.arange(len(first)) * (np.ptp(position) + 1.0)
-    shift = np.repeat(lift - begin, lengths)
-    reached = position + shift
-    deepest = np.maximum.accumulate(reached)
-    cutting = reached >= deepest - _BACKED_OFF_MM
+    lift = np.arange(len(first)) * (position.max() - position.min() + 1.0)
+    position += np.repeat(lift - begin, lengths)
+    deepest = np.maximum.accumulate(position)
+    cutting = position >= deepest - _BACKED_OFF_MM
     deepest -= np.repeat(lift, lengths)  # mm into its step
-    last = np.append(first[1:], starts[-1]) - 1
-    advance = deepest[last]
-    steps = _Steps(np.searchsorted(starts, first, side="right") - 1, begin, advance, b)
+    advance = deepest[ends - 1]
+    steps = _Steps(starts[:-1].searchsorted(first, side="right") - 1, begin, advance, b)
     scale = (1 / steps.bin_mm)[steps.hole]
-    along = deepest * np.repeat(scale, lengths)
-    along += np.repeat(steps.first_bin + N_BINS * steps.hole, lengths)
-    bins = along.astype(np.intp)
+    deepest *= np.repeat(scale, lengths)
+    deepest += np.repeat(steps.first_bin + N_BINS * steps.hole, lengths)
+    bins = deepest.astype(np.intp)
     channels = np.zeros((b, CHANNELS, N_BINS), np.float32)
-    _fill(channels, traces, steps, bins=bins, along=along, cutting=cutting)
+    _fill(channels, traces, steps, bins=bins, along=deepest, cutting=cutting)
     cells = _cells(steps, b)
-    used = (cells[1] > 0).astype(np.float32)
-    return Grids(channels, cells[0], used, origin, steps.bin_mm)
+    return Grids(channels, *cells, origin, steps.bin_mm)
 
 
 def _from_first(traces: Traces) -> tuple[Array, Array]:
@@ -104,27 +103,29 @@ def _from_first(traces: Traces) -> tuple[Array, Array]:
     # At a hole's ends, the two samples on the other side.
     before[first] = raw[np.minimum(first + 2, last)]
     after[last] = raw[np.maximum(last - 2, first)]
-    low, high = np.minimum(before, after), np.maximum(before, after)
-    median = np.clip(raw, low, high)
-    position = np.where(np.abs(raw - median) > _SPIKE_MM, median, raw)
-    origin = position[first]
-    position -= np.repeat(origin, np.diff(starts))
-    return position, origin
+    median = np.maximum(raw, np.minimum(before, after))
+    np.minimum(median, np.maximum(before, after), out=median)
+    far = np.abs(raw - median) > _SPIKE_MM
+    if far.any():
+        raw[far] = median[far]
+    origin = raw[first]
+    raw -= np.repeat(origin, starts[1:] - first)
+    return raw, origin
 
 
 def _step_starts(traces: Traces) -> Index:
     """Where a step or a hole begins, among all samples."""
-    starts = traces.starts
-    changes = np.flatnonzero(np.diff(traces.step_number)) + 1
-    if len(traces) > 1:  # where one hole follows another is no change
-        changes = np.setdiff1d(changes, starts)
-    if len(changes) == 0:
-        return starts[:-1]
-    hole = np.searchsorted(starts, changes, side="right") - 1
-    many = np.bincount(hole, minlength=len(traces)) >= MAX_STEPS
-    if many.any():
-        changes = changes[~many[hole]]
-    return np.sort(np.concatenate((starts[:-1], changes)))
+    number, starts = traces.step_number, traces.starts
+    begins = np.empty(len(number), np.bool_)
+    np.not_equal(number[1:], number[:-1], out=begins[1:])
+    begins[starts[:-1]] = False  # where one hole follows another is no change
+    changes = begins.nonzero()[0]
+    if len(changes) >= MAX_STEPS:
+        hole = starts.searchsorted(changes, side="right") - 1
+        many = np.bincount(hole, minlength=len(traces)) >= MAX_STEPS
+        begins[changes[many[hole]]] = False
+    begins[starts[:-1]] = True
+    return begins.nonzero()[0]
 
 
 class _Steps:
@@ -137,6 +138,7 @@ class _Steps:
         first_bin: its first bin, within its hole.
         bins: how many it has.
         bin_mm: (b,) width of the hole's bins.
+        end_bin: (b,) how many bins the hole has.
     """
 
     def __init__(self, hole: Index, begin_mm: Array, advance_mm: Array, b: int) -> None:
@@ -148,27 +150,34 @@ class _Steps:
         self.bin_mm = np.maximum(BIN_MM, total / room)
         cells = (advance_mm / (CELL_BINS * self.bin_mm[hole])).astype(np.intp) + 1
         self.bins = cells * CELL_BINS
-        before = np.cumsum(self.bins) - self.bins
-        first_of_hole = np.searchsorted(hole, np.arange(b))
-        self.first_bin = before - before[first_of_hole][hole]
+        after = self.bins.cumsum()
+        before = after - self.bins
+        next_hole = count.cumsum()
+        begin_of_hole = before[next_hole - count]
+        self.first_bin = before - begin_of_hole[hole]
+        self.end_bin = after[next_hole - 1] - begin_of_hole
 
 
-def _cells(steps: _Steps, b: int) -> tuple[FloatArray, Array]:
+def _cells(steps: _Steps, b: int) -> tuple[FloatArray, FloatArray]:
     """(b, N_CELLS) each cell's centre in mm from the hole's first sample, and whether it's used."""
     cells = steps.bins // CELL_BINS
+    after = cells.cumsum()
     step = np.repeat(np.arange(len(cells)), cells)
-    within = np.arange(len(step)) - np.repeat(np.cumsum(cells) - cells, cells)
-    hole = steps.hole[step]
-    width = CELL_BINS * steps.bin_mm[hole]
+    within = np.arange(len(step)) - (after - cells)[step]
+    width = (CELL_BINS * steps.bin_mm[steps.hole])[step]
     # The last cell of a step is not full: its samples' middle is its centre.
     left = within * width
-    into = 0.5 * (left + np.minimum(left + width, np.maximum(steps.advance_mm[step], left)))
-    position = np.zeros((b, N_CELLS), np.float32)
-    used = np.zeros((b, N_CELLS))
-    at = (hole, (steps.first_bin // CELL_BINS)[step] + within)
-    position[at] = steps.begin_mm[step] + into
+    into = np.maximum(steps.advance_mm[step], left)
+    np.minimum(left + width, into, out=into)
+    into += left
+    into *= 0.5
+    into += steps.begin_mm[step]
+    position = np.zeros(b * N_CELLS, np.float32)
+    used = np.zeros(b * N_CELLS, np.float32)
+    at = (steps.hole * N_CELLS + steps.first_bin // CELL_BINS)[step] + within
+    position[at] = into
     used[at] = 1
-    return position, used
+    return position.reshape(b, N_CELLS), used.reshape(b, N_CELLS)
 
 
 def _fill(
@@ -176,51 +185,59 @@ def _fill(
     bins: Index, along: Array, cutting: NDArray[np.bool_],
 ) -> None:  # fmt: skip
     """Write the channels."""
-    b = len(channels)
+    b, width = len(channels), int(steps.end_bin.max())  # nothing is beyond the longest
     inside = bins if cutting.all() else bins[cutting]
     chosen: slice | NDArray[np.bool_] = slice(None) if inside is bins else cutting
     count = np.bincount(inside, minlength=b * N_BINS)
-    filled = np.flatnonzero(count)
+    filled = count.nonzero()[0]
     weight = 1 / count[filled]
     # Interpolating from the samples' mean place keeps what a fast feed samples only once a bin.
     at = np.bincount(inside, along[chosen], minlength=b * N_BINS)[filled] * weight
-    first_bin = steps.first_bin + N_BINS * steps.hole
-    ends = np.zeros(b, np.intp)
-    np.maximum.at(ends, steps.hole, steps.first_bin + steps.bins)
-    used = np.arange(N_BINS) < ends[:, None]
     # Beyond its first and last sample a hole keeps their values, whoever its neighbours are.
-    edges = np.searchsorted(filled, np.arange(b + 1) * N_BINS)
-    centres = np.arange(b * N_BINS).reshape(b, N_BINS) + 0.5
-    centres = np.clip(centres, at[edges[:-1], None], at[edges[1:] - 1, None])
-    for signal, plain, knee, row, tame in (
-        (traces.torque_a, 0, _TORQUE_KNEE_A, 1, 5.0),
-        (traces.thrust_a, 2, _THRUST_KNEE_A, 3, 4.0),
-    ):
-        values = np.clip(signal[chosen], -_LARGEST_A, _LARGEST_A)
+    edges = filled.searchsorted(np.arange(b + 1) * N_BINS)
+    begins = np.arange(b)[:, None] * N_BINS
+    bin_ = np.arange(width)
+    centres = np.maximum(begins + (bin_ + 0.5), at[edges[:-1], None])
+    np.minimum(centres, at[edges[1:] - 1, None], out=centres)
+    used = bin_ < steps.end_bin[:, None]
+    mean = np.empty((2, b, width), np.float32)
+    for row, signal in zip(mean, (traces.torque_a, traces.thrust_a), strict=True):
+        values = np.minimum(np.maximum(signal[chosen], -_LARGEST_A), _LARGEST_A)
         total = np.bincount(inside, values, minlength=b * N_BINS)[filled]
-        mean = np.interp(centres, at, total * weight).astype(np.float32)
-        mean *= used
-        channels[:, plain] = mean / _scale(mean, ends)[:, None]
-        channels[:, row] = np.arcsinh(mean / np.float32(knee)) / np.float32(tame)
-    channels.reshape(b, -1)[steps.hole, 4 * N_BINS + first_bin - N_BINS * steps.hole] = 1
-    channels[:, 5] = _pace(count.reshape(b, N_BINS), traces.rate_hz, steps.bin_mm) * used
-    channels[:, 6] = used
+        row[:] = np.interp(centres, at, total * weight)
+    mean *= used
+    channels[:, 0:4:2, :width] = (mean / _scale(mean, steps.end_bin)).swapaxes(0, 1)
+    mean /= _KNEES_A
+    np.arcsinh(mean, out=mean)
+    mean /= _TAMES
+    channels[:, 1:4:2, :width] = mean.swapaxes(0, 1)
+    channels.reshape(b, -1)[steps.hole, 4 * N_BINS + steps.first_bin] = 1
+    pace = _pace(count.reshape(b, N_BINS)[:, :width], traces.rate_hz, steps.bin_mm)
+    channels[:, 5, :width] = pace * used
+    channels[:, 6, :width] = used
 
 
-def _scale(signal: FloatArray, ends: Index) -> FloatArray:
-    """(b,) the level of each hole's hardest part; the quantile ignores end-stop spikes."""
-    ordered = np.sort(signal, axis=1)
+def _scale(mean: FloatArray, ends: Index) -> FloatArray:
+    """(2, b, 1) the level of each hole's hardest part; the quantile ignores end-stop spikes."""
+    ordered = np.sort(mean, axis=2)
     # Unused bins are zero: as many of the largest values are counted off the top.
     above = np.ceil(0.03 * ends).astype(np.intp)
-    level = ordered[np.arange(len(signal)), N_BINS - 1 - above]
-    return np.asarray(np.maximum(level, np.float32(0.1)))
+    level = ordered[:, np.arange(len(ends)), mean.shape[2] - 1 - above]
+    return np.maximum(level, np.float32(0.1))[:, :, None]
 
 
 def _pace(count: NDArray[np.intp], rate_hz: Array, bin_mm: Array) -> Array:
-    """(b, N_BINS) log of the seconds a millimetre took, over the bins around."""
-    sums = np.zeros((len(count), N_BINS + 2 * _PACE_BINS + 1))
-    np.cumsum(count, axis=1, out=sums[:, _PACE_BINS + 1 : _PACE_BINS + 1 + N_BINS])
-    sums[:, _PACE_BINS + 1 + N_BINS :] = sums[:, _PACE_BINS + N_BINS, None]
+    """(b, w) log of the seconds a millimetre took, over the bins around."""
+    b, width = count.shape
+    sums = np.zeros((b, width + 2 * _PACE_BINS + 1), np.intp)
+    np.cumsum(count, axis=1, out=sums[:, _PACE_BINS + 1 : _PACE_BINS + 1 + width])
+    sums[:, _PACE_BINS + 1 + width :] = sums[:, _PACE_BINS + width, None]
     around = sums[:, 2 * _PACE_BINS + 1 :] - sums[:, : -2 * _PACE_BINS - 1]
-    length = (2 * _PACE_BINS + 1) * bin_mm * np.clip(rate_hz, *_RATES_HZ)
-    return np.asarray(np.log10(around / length[:, None] + 0.01))
+    rate_hz = np.minimum(np.maximum(rate_hz, _RATES_HZ[0]), _RATES_HZ[1])
+    length = ((2 * _PACE_BINS + 1) * bin_mm * rate_hz)[:, None]
+    most = int(around.max()) + 1
+    if most > width:  # the drill stood still
+        return np.asarray(np.log10(around / length + 0.01))
+    # A bin has few samples: a logarithm for each number of them is cheaper than for each bin.
+    logs = np.log10(np.arange(most) / length + 0.01)
+    return np.asarray(logs.ravel()[around + np.arange(b)[:, None] * most])

@@ -114,11 +114,8 @@ class DepthNet(nn.Module):
         logits = self.heat(features) + (1 - used[:, None]) * _OUTSIDE
         peak = _peaks(logits)
         point_mm, width, mass, height = read_out(logits, position_mm, peak)
-        at_peak = torch.gather(
-            features[:, None].expand(-1, POINTS, -1, -1),
-            3,
-            peak[:, :, None, None].expand(-1, -1, features.shape[1], 1),
-        )[..., 0]
+        at = peak[:, None].expand(-1, features.shape[1], -1)  # never expands the features
+        at_peak = torch.gather(features, 2, at).transpose(1, 2)
         facts = torch.cat((width, mass, height), 1)
         context = torch.cat((bottom.mean(2), bottom.amax(2)), 1)
         known = torch.cat((at_peak.flatten(1), facts, context), 1)

@@ -18,6 +18,7 @@ from farm.errors import ModelError
 
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
+ONNX = "network.onnx"
 INT8 = "network.int8.onnx"
 CARD = "CARD.md"
 FORMAT = 1

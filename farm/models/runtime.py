@@ -6,13 +6,13 @@ and int8 under it, which needs no torch at all. docs/models.md has their figures
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import warnings
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from farm.errors import ModelError
-from farm.models.package import INT8, WEIGHTS, Package
+from farm.models.ort import import_onnxruntime
+from farm.models.package import INT8, ONNX, WEIGHTS, Package
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +22,15 @@ if TYPE_CHECKING:
 
 RUNTIMES: Final = ("frozen", "eager", "compiled", "bf16", "onnx", "int8")
 DEVICES: Final = ("auto", "cpu", "cuda")
-DEFAULT: Final = "frozen"
+AUTO: Final = "auto"
+"""The fastest that is safe on this machine: `farm.models.machine` says which that is."""
+
+DEFAULT: Final = AUTO
+EXACT: Final = "frozen"
+"""The network as it was trained, on whatever machine: what models are scored by."""
+
+
+THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 class Runtime(Protocol):
@@ -39,8 +47,9 @@ def check_runtime(name: str, device: str) -> None:
     Raises:
         ModelError: there are not.
     """
-    if name not in RUNTIMES:
-        raise ModelError(f"runtime {name!r} is unknown: choose one of {', '.join(RUNTIMES)}")
+    if name not in (AUTO, *RUNTIMES):
+        allowed = ", ".join((AUTO, *RUNTIMES))
+        raise ModelError(f"runtime {name!r} is unknown: choose one of {allowed}")
     if device not in DEVICES:
         raise ModelError(f"device {device!r} is unknown: choose one of {', '.join(DEVICES)}")
     if name in ("onnx", "int8") and device == "cuda":
@@ -55,15 +64,23 @@ def load_runtime(package: Package, name: str, device: str) -> Runtime:
             are corrupt or of another network.
     """
     check_runtime(name, device)
+    assert name != AUTO  # what that means is decided before
     if name == "int8":
         return OnnxRuntime(package.read(INT8))
     if name == "onnx":
-        return OnnxRuntime(_exported(package))
+        has_file = ONNX in package.manifest.sha256
+        return OnnxRuntime(package.read(ONNX) if has_file else _exported(package))
     return TorchRuntime(package, name, device)
 
 
+def file_of(package: Package, name: str) -> str:
+    """The package's file that a runtime runs: its hash is published."""
+    own = {"int8": INT8, "onnx": ONNX}.get(name, WEIGHTS)
+    return own if own in package.manifest.sha256 or own == INT8 else WEIGHTS
+
+
 def _exported(package: Package) -> bytes:
-    """The package's weights as an fp32 ONNX network, made now: it would double what is shipped."""
+    """The package's weights as an fp32 ONNX network, made now: older packages have none."""
     from farm.models.onnx_export import export_onnx  # noqa: PLC0415
     from farm.models.weights import load_network  # noqa: PLC0415 - needs torch
 
@@ -74,15 +91,9 @@ class OnnxRuntime:
     """An ONNX network under ONNX Runtime, on one thread as every worker runs."""
 
     def __init__(self, payload: bytes) -> None:
-        if importlib.util.find_spec("onnxruntime") is None:
-            raise ModelError(
-                "the int8 runtime needs ONNX Runtime: pip install 'farm[onnx]', "
-                "or set model_settings.runtime to frozen"
-            )
-        import onnxruntime  # noqa: PLC0415 - an extra, and 0.1 s to import
-
+        onnxruntime = import_onnxruntime()
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = _threads()
+        options.intra_op_num_threads = threads()
         options.inter_op_num_threads = 1
         try:
             self._session = onnxruntime.InferenceSession(
@@ -100,7 +111,7 @@ class OnnxRuntime:
         return answer
 
 
-def _threads() -> int:
+def threads() -> int:
     """As many as OpenMP is told; a list such as "4,2" is by level, and the first counts."""
     first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     return int(first) if first.isdecimal() and int(first) > 0 else 1

@@ -17,6 +17,7 @@ import zmq
 from farm import log, wire
 from farm.control import ControlClient
 from farm.errors import ExitCode, WireError
+from farm.scaler import Scaler
 from farm.supervisor.children import Children
 from farm.supervisor.memory import OutOfMemoryKills
 from farm.supervisor.pool import Pool, Slot, SlotState
@@ -65,7 +66,9 @@ class Supervisor:
         self._child_args = list(child_args)
         self._log = log.get()
         config = in_force.config
-        self._wanted_workers = self._configured_workers = config.mqtt.processing.workers
+        self._configured_workers = config.mqtt.processing.workers
+        self._wanted_workers = Scaler.of(config).wanted
+        self._is_pinned = False  # by an operator: a new broker must be told
         names = [str(n) for n in range(1, self._wanted_workers + 1)]
         self._workers = Pool(
             names,
@@ -167,6 +170,8 @@ class Supervisor:
         workers = self._config.mqtt.processing.workers
         if workers != self._configured_workers:
             self._configured_workers = workers
+            if self._config.workers.min or self._config.workers.max:
+                return  # then it is the number to start with, and the load has the say
             self._scale = wire.Scale(workers)
             self._next_report_s = 0.0
 
@@ -218,6 +223,8 @@ class Supervisor:
         pool.started(slot, pid, now_s)
         if is_broker:
             self._last_reply_s = now_s
+            if self._is_pinned:
+                self._scale = wire.Scale(self._wanted_workers)
 
     def _start_due(self) -> None:
         # workers also while draining: the last one may die with a job that is still to be answered
@@ -324,6 +331,7 @@ class Supervisor:
                 self._kill_unknown(now_s)
                 for pid, why in reply.kill:
                     self._kill(pid, why)
+                self._is_pinned = reply.pinned
                 if reply.workers >= 0 and self._phase is Phase.RUNNING:
                     self._asked_to_scale(reply.workers)
             case _:

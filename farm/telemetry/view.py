@@ -117,6 +117,8 @@ def _flow(shot: dict[str, Any]) -> Table:
         f"{jobs['unconfirmed_publications']} answers unconfirmed"
         + (f", [yellow]{jobs['late']} late[/]" if jobs["late"] else ""),
     )
+    if scaling := _scaling(shot):
+        grid.add_row("workers", scaling)
     grid.add_row("journal", _journal(shot))
     parts = ", ".join(f"{n} {kind}" for kind, n in sorted(buffers["parts_by_kind"].items()))
     intake = shot["intake"]
@@ -129,6 +131,15 @@ def _flow(shot: dict[str, Any]) -> Table:
         + (f", [red]{intake['lost_qos0']} lost at QoS 0[/]" if intake["lost_qos0"] else ""),
     )
     return grid
+
+
+def _scaling(shot: dict[str, Any]) -> str:
+    """How many workers are wanted and why; "" where their number is fixed."""
+    scaling = shot.get("scaling") or {}
+    if not scaling or not (scaling["is_on"] or scaling["pinned"]):
+        return ""
+    bounds = f" of {scaling['min']} to {scaling['max']}" if scaling["is_on"] else ""
+    return f"{scaling['wanted']} wanted{bounds}: {escape(scaling['reason'])}"
 
 
 def _journal(shot: dict[str, Any]) -> str:

@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from farm.models.depthnet import DepthModel
-from farm.models.onnx_export import can_export
-from farm.models.package import CARD, INT8, WEIGHTS, Manifest, Package, write_package
+from farm.models.onnx_export import can_export, export_onnx
+from farm.models.package import CARD, INT8, ONNX, WEIGHTS, Manifest, Package, write_package
+from farm.models.runtime import EXACT
 from farm.models.weights import dump_network
 from farm.training.calibrate import calibrate
 from farm.training.card import metrics, write_card
@@ -26,7 +27,7 @@ def publish(
     trained: Trained, folder: Path, *, name: str, test_holes: int,
     calibration_holes: int, notes: str = "",
 ) -> Package:  # fmt: skip
-    """Write a trained network as a model; for int8 as well, where the `export` extra is installed.
+    """Write a trained network as a model; for ONNX Runtime too, where the `export` extra is there.
 
     Args:
         trained: the network, and how it was made.
@@ -46,12 +47,18 @@ def publish(
     )
     files = {WEIGHTS: dump_network(trained.net)}
     if can_export():
+        files[ONNX] = export_onnx(trained.net)
         files[INT8] = export_int8(trained.net)
     write_package(folder, files, manifest)
-    scores = score(name, judge(DepthModel({"weights": str(folder)}), simulated_holes(test_holes)))
+    scores = score(name, judge(_exact(folder), simulated_holes(test_holes)))
     manifest = replace(manifest, metrics=metrics(scores))
     files[CARD] = (write_card(manifest, scores) + notes).encode()
     return write_package(folder, files, manifest)
+
+
+def _exact(folder: Path) -> DepthModel:
+    """What is scored: the network itself, not what is fastest on the machine it was trained on."""
+    return DepthModel({"weights": str(folder), "runtime": EXACT})
 
 
 def architecture(net: DepthNet) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from farm.config import DataIdsConfig, LimitsConfig
 from farm.drilling.opcua import RESULT, TRACE, OpcUaReader
 from farm.models.answer import TORQUE
 from farm.models.grid import Grids, resample
-from farm.models.runtime import Runtime, load_runtime
+from farm.models.runtime import THREAD_VARIABLES, Runtime, load_runtime
 from farm.models.traces import Traces
 from farm.simulation.drilled import Recipe, series
 from farm.training.programs import FAMILIES
@@ -48,7 +48,6 @@ _CHILD: Final = "farm.training.runtime_child"
 _CHILD_TIMEOUT_S: Final = 600.0  # compiling may take minutes on a slow machine
 _MIN_ROUNDS: Final = 8
 _WARM_CALLS: Final = 2
-_THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _JSON_SAMPLES: Final = (1050, 8000)  # the median trace, and one of the longest
 _JSON_ROUNDS: Final = 60
 _SCOUTS: Final = tuple(Recipe(program, "2025-06") for program in ("V8", "AL", "MQL"))
@@ -156,7 +155,7 @@ def measure(
 def _in_fresh_process(package: Package, name: str, device: str) -> RuntimeCost:
     """Load time and memory, or why there is no such runtime here."""
     command = [sys.executable, "-m", _CHILD, str(package.folder), name, device]
-    environment = os.environ | dict.fromkeys(_THREAD_VARIABLES, "1")
+    environment = os.environ | dict.fromkeys(THREAD_VARIABLES, "1")
     try:
         done = subprocess.run(
             command, env=environment, capture_output=True, text=True, check=False,

@@ -218,3 +218,20 @@ def test_the_bench_refuses_a_rule():
     done = run("bench", "1")
     assert isinstance(done.exception, ModelError)
     assert "only depth networks" in str(done.exception)
+
+
+def test_the_calibration_is_made_anew_shown_and_kept(tmp_path, monkeypatch):
+    # prevents: a default that nobody can look into, or that can't be measured again
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("CACHE_DIRECTORY", raising=False)
+    lines = run("bench", "--calibrate").output.splitlines()
+    taken = lines[0].split()[3]
+    assert lines[0].startswith("runtime: auto takes ")
+    rows = {line.split()[0]: line for line in lines[1:]}
+    assert set(rows) == {"onnx", "frozen", "int8"}
+    assert "taken: " in rows[taken]
+    assert all("ms at 1" in row and "off by" in row for row in rows.values())
+    [kept] = (tmp_path / "farm").glob("runtime-*.json")
+    told = json.loads(run("bench", "--calibrate", "--json").output)
+    assert told["runtime"] in rows
+    assert json.loads(kept.read_text())["made_s"] == told["made_s"]

@@ -25,7 +25,7 @@ PER_FAMILY = 24
 
 @pytest.fixture(scope="module")
 def model():
-    return DepthModel({})
+    return DepthModel({"runtime": "frozen"})
 
 
 @pytest.fixture(scope="module")
@@ -255,8 +255,8 @@ def test_what_the_torque_does_not_bear_out_is_doubtful(model, hole, keypoints_mm
 def test_uncertain_answers_can_be_refused(known):
     # Prevents a setting without effect, and one that refuses everything.
     holes = [h.hole for h in known[0][:20]]
-    strict = DepthModel({"min_quality": 1.0}).infer(holes)
-    lenient = DepthModel({"min_quality": 0.0}).infer(holes)
+    strict = DepthModel({"min_quality": 1.0, "runtime": "frozen"}).infer(holes)
+    lenient = DepthModel({"min_quality": 0.0, "runtime": "frozen"}).infer(holes)
     assert any(isinstance(a, Insufficient) and "too uncertain" in a.reason for a in strict)
     assert not any(isinstance(a, Insufficient) for a in lenient)
 

@@ -13,6 +13,7 @@ from farm.broker.desk import ORDER_LIFE_S, Desk, Introduction
 from farm.broker.roster import WorkerState
 from farm.config import Config
 from farm.errors import ConfigError
+from farm.scaler import Bounds, Scaler
 
 if TYPE_CHECKING:
     from farm.broker.roster import Worker
@@ -66,7 +67,7 @@ class FakeSlots:
 class Bench:
     """A desk with one farm behind it."""
 
-    def __init__(self, expected_workers: int = 2) -> None:
+    def __init__(self, expected_workers: int = 2, scaler: Scaler | None = None) -> None:
         self.flow = make_flow(Config())
         self.house = FakeHouse()
         self.slots = FakeSlots()
@@ -76,6 +77,7 @@ class Bench:
             INTRODUCTION,
             slots=self.slots,
             expected_workers=expected_workers,
+            scaler=scaler,
         )
 
     def hello(self, pid: int, host: str = HERE, now_s: float = 0.0) -> wire.Welcome:
@@ -213,7 +215,42 @@ def test_the_supervisor_hears_how_many_workers_to_keep_once_somebody_said_so() -
     assert bench.report().workers == -1
     bench.desk.answer(wire.Scale(5), 0.0)
     assert bench.report().workers == 5
+    assert bench.report().pinned
     assert bench.desk.expected_workers == 5  # else the farm would be called incomplete, or too full
+    bench.desk.answer(wire.Scale(wire.Scale.AUTO), 0.0)
+    assert bench.report() == wire.SupervisorOrders([], [], 2, pinned=False)
+
+
+def test_the_supervisor_hears_of_more_workers_when_more_arrives_than_they_can_do() -> None:
+    # prevents: a scaler that decides well and is never asked, or is asked with wrong figures
+    bench = Bench(scaler=Scaler(Bounds(1, 8), start=1))
+    for name in ("1", "far"):
+        worker = bench.flow.roster.hello(
+            name=name, host=name, pid=7, local=name == "1", now_s=0.0
+        )  # fmt: skip
+        bench.flow.dispatcher.ready(worker, wire.Ready(worker.worker_id, "m", "h", 0.1, {}))
+    stages = bench.flow.dispatcher.stages
+    for _ in range(10):
+        stages["reading"].add(0.02)
+        stages["inference"].add(0.08)
+    wanted = []
+    for second in range(40):
+        for _ in range(25):
+            bench.flow.monitor.arrived(float(second))
+        orders = bench.desk.answer(wire.SupervisorReport([], []), float(second))
+        wanted.append(orders.workers)
+    # 25/s of 0.1 s are 2.5 busy, 3.6 at 70 %, of which another machine's worker is one
+    assert (wanted[0], wanted[-1]) == (1, 3)
+    assert wanted == sorted(wanted)
+    assert bench.desk.scaler.snapshot()["reason"].endswith("workers at 70% busy")
+    for job_id in range(5):
+        bench.flow.dispatcher.breaker.killed(job_id, 39.0)
+    assert bench.flow.dispatcher.breaker.reason
+    for second in range(40, 60):
+        for _ in range(200):
+            bench.flow.monitor.arrived(float(second))
+        orders = bench.desk.answer(wire.SupervisorReport([], []), float(second))
+    assert orders.workers == 3, "no worker helps while the model is suspected"
 
 
 def test_a_configuration_that_was_read_again_is_for_those_who_join_later() -> None:

@@ -159,3 +159,14 @@ def test_shapes():
     assert grid.channels.shape == (2, CHANNELS, N_BINS)
     assert grid.position_mm.shape == grid.used.shape == (2, N_CELLS)
     assert grid.channels.dtype == grid.position_mm.dtype == grid.used.dtype == np.float32
+
+
+def test_a_drill_that_stands_still_has_the_pace_of_one_that_does():
+    # Prevents a table of logarithms that is as long as the hole took, and one that is too short.
+    feed = np.arange(1.0, 10.0, 0.05)
+    dwell = np.concatenate([feed, np.full(5000, feed[-1]), feed[-1] + feed])
+    alone, quick = made(dwell), made(np.concatenate([feed, feed[-1] + feed]))
+    grid = grid_of(alone, quick)
+    np.testing.assert_array_equal(grid.channels[0], grid_of(alone).channels[0])
+    np.testing.assert_array_equal(grid.channels[1], grid_of(quick).channels[0])
+    assert grid.channels[0, 5].max() == pytest.approx(np.log10(5000 / 100 / 0.85), abs=0.02)

@@ -26,7 +26,7 @@ from messages import (
 )
 
 from farm.config import DataIdsConfig, LimitsConfig
-from farm.drilling.fields import Field, bare_path, parse
+from farm.drilling.fields import Field, Fields, bare_path, parse
 from farm.drilling.hole import Step
 from farm.drilling.opcua import OpcUaReader, canonical_id
 from farm.errors import ReadError
@@ -464,3 +464,19 @@ def test_wild_json_only_ever_raises_read_error(value):
     for message in wrapped:
         payload = json.dumps(message).encode("utf-8", "surrogatepass")
         survives({"result": payload, "trace": payload, "heads": payload})
+
+
+PIECES = st.sampled_from(["A", "B", "Value", "A.B", "=", ".", "s=", ".MeasuredValue", "Objects"])
+NAMES = st.lists(PIECES, min_size=1, max_size=5).map("".join)
+
+
+@given(
+    paths=st.lists(NAMES, min_size=1, max_size=5),
+    message=st.dictionaries(NAMES, st.sampled_from([1, None, [1], {"Value": 2}, {"Other": 3}])),
+)
+@example(paths=["B", "A.B"], message={"x.A.B": {"Value": 1}, "s=B": {"Value": 2}})
+@example(paths=["A=B"], message={"x.A=B": 1, "x=A=B.MeasuredValue": 2})
+def test_fields_looked_for_together_are_those_found_one_by_one(paths, message):
+    """Prevents a gateway whose keys only one of the two ways of looking finds."""
+    fields = [Field(path) for path in paths]
+    assert Fields(fields).of(message) == [field.of(message) for field in fields]

@@ -16,6 +16,7 @@ from farm.models.package import (
     CARD,
     INT8,
     MANIFEST,
+    ONNX,
     WEIGHTS,
     Manifest,
     open_package,
@@ -36,8 +37,8 @@ def change(path, **fields):
 def test_the_shipped_files_are_those_of_the_manifest():
     # Prevents weights that were replaced without anybody saying so.
     package = open_package(BUILT_IN)
-    assert set(package.verify()) == {WEIGHTS, INT8, CARD}
-    for name in (WEIGHTS, INT8):
+    assert set(package.verify()) == {WEIGHTS, INT8, ONNX, CARD}
+    for name in (WEIGHTS, INT8, ONNX):
         digest = hashlib.sha256((BUILT_IN / name).read_bytes()).hexdigest()
         assert package.manifest.sha256[name] == digest
     assert package.manifest.licence == "Apache-2.0"
@@ -47,7 +48,7 @@ def test_the_shipped_files_are_those_of_the_manifest():
 
 def test_the_shipped_weights_are_small():
     # Prevents a repository that grows with every training.
-    assert sum((BUILT_IN / name).stat().st_size for name in (WEIGHTS, INT8)) < 2_000_000
+    assert sum((BUILT_IN / name).stat().st_size for name in (WEIGHTS, INT8, ONNX)) < 2_500_000
 
 
 @pytest.mark.parametrize(
@@ -65,7 +66,7 @@ def test_changed_weights_are_refused_with_a_cure(copy, spoil):
     path = copy / WEIGHTS
     path.write_bytes(spoil(path.read_bytes()))
     with pytest.raises(ModelError, match=r"not what manifest\.json vouches for.*farm train"):
-        DepthModel({"weights": str(copy)})
+        DepthModel({"weights": str(copy), "runtime": "frozen"})
 
 
 @pytest.mark.parametrize("content", [b"junk", b"", b"\x08" + b"\0" * 7 + b'{"a":1}x'])
@@ -73,7 +74,7 @@ def test_weights_that_are_vouched_for_but_no_safetensors_are_refused(tmp_path, c
     # Prevents torch's or a pickle's own way of reading a file that isn't one.
     write_package(tmp_path, {WEIGHTS: content}, Manifest("x", {"kind": "depthnet"}, {}))
     with pytest.raises(ModelError, match="corrupt"):
-        DepthModel({"weights": str(tmp_path)})
+        DepthModel({"weights": str(tmp_path), "runtime": "frozen"})
 
 
 def test_weights_of_another_network_are_refused(tmp_path):
@@ -81,7 +82,7 @@ def test_weights_of_another_network_are_refused(tmp_path):
     payload = save({"stem.weight": torch.zeros(3)})
     write_package(tmp_path, {WEIGHTS: payload}, Manifest("x", {"kind": "depthnet"}, {}))
     with pytest.raises(ModelError, match="do not fit"):
-        DepthModel({"weights": str(tmp_path)})
+        DepthModel({"weights": str(tmp_path), "runtime": "frozen"})
 
 
 @pytest.mark.parametrize(

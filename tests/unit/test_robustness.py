@@ -30,7 +30,7 @@ holes = st.builds(
 
 @pytest.fixture(scope="module")
 def model():
-    return DepthModel({})
+    return DepthModel({"runtime": "frozen"})
 
 
 def assert_steady(model, hole, changed, *, shift_mm=0.0):

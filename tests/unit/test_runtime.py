@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -10,12 +11,12 @@ import pytest
 import torch
 
 from farm.errors import ModelError
-from farm.models import runtime as runtimes
+from farm.models import ort
 from farm.models.answer import EXISTS, TORQUE
 from farm.models.depthnet import BUILT_IN
 from farm.models.grid import resample
-from farm.models.package import open_package
-from farm.models.runtime import load_runtime
+from farm.models.package import WEIGHTS, Manifest, open_package, write_package
+from farm.models.runtime import file_of, load_runtime
 from farm.training.programs import PROGRAMS
 from farm.training.simulator import simulate_batch
 
@@ -71,8 +72,8 @@ def test_int8_runs_without_torch():
 
 def test_int8_without_onnxruntime_says_what_to_install(monkeypatch, package):
     # Prevents a bare ImportError in a worker's log.
-    monkeypatch.setattr(runtimes.importlib.util, "find_spec", lambda _name: None)
-    with pytest.raises(ModelError, match=r"farm\[onnx\]"):
+    monkeypatch.setattr(ort, "has_onnxruntime", lambda: False)
+    with pytest.raises(ModelError, match="pip install onnxruntime"):
         load_runtime(package, "int8", "cpu")
 
 
@@ -82,3 +83,34 @@ def test_a_gpu_that_is_not_there_is_told(package):
     with pytest.raises(ModelError, match="device cuda"):
         load_runtime(package, "eager", "cuda")
     assert load_runtime(package, "eager", "auto").device.type == "cpu"
+
+
+def test_the_shipped_onnx_is_the_shipped_network(package, grids, expected):
+    # Prevents an ONNX file that was left behind when the weights were trained anew.
+    found = load_runtime(package, "onnx", "cpu")(grids)
+    np.testing.assert_allclose(found, expected, atol=2e-3, rtol=2e-3)
+
+
+def test_a_package_without_onnx_is_exported(package, grids, expected, tmp_path):
+    # Prevents `runtime: onnx` from being refused with a model of before.
+    older = write_package(
+        tmp_path, {WEIGHTS: package.read(WEIGHTS)}, Manifest("old", {"kind": "depthnet"}, {})
+    )
+    assert file_of(older, "onnx") == WEIGHTS
+    found = load_runtime(older, "onnx", "cpu")(grids)
+    np.testing.assert_allclose(found, expected, atol=2e-3, rtol=2e-3)
+
+
+def test_nothing_is_sent_to_the_makers_of_onnx_runtime():
+    # Prevents a plant's machine that reports its use: since 1.29 that is the library's default.
+    code = (
+        "import os; from farm.models.ort import import_onnxruntime\n"
+        "import_onnxruntime(); print(os.environ['ORT_DISABLE_TELEMETRY'])\n"
+        "print(len(os.listdir('/proc/self/task')))"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}
+    environment["OMP_NUM_THREADS"] = "1"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    assert done.stdout.split() == ["1", "1"]

@@ -235,7 +235,7 @@ def test_a_published_network_is_a_model_that_loads(tmp_path):
     card = (tmp_path / "7" / "CARD.md").read_text()
     assert card.startswith("# own-1")
     assert card.endswith("## Mine\n")
-    for runtime in ("frozen", "int8"):
+    for runtime in ("frozen", "onnx", "int8"):
         assert DepthModel({"weights": str(tmp_path / "7"), "runtime": runtime}).version == "own-1"
 
 

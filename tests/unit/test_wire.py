@@ -137,7 +137,7 @@ def test_the_number_of_fields_must_fit(body: tuple[Any, ...]) -> None:
         (wire.kind_of(wire.SupervisorReport), ([[1]], [])),
         (wire.kind_of(wire.SupervisorReport), ([["1", "killed"]], [])),
         (wire.kind_of(wire.SupervisorReport), ([], [[1, "killed", 2]])),
-        (wire.kind_of(wire.SupervisorOrders), ([1], [[True, "why"]], -1)),
+        (wire.kind_of(wire.SupervisorOrders), ([1], [[True, "why"]], -1, False)),
     ],
 )
 def test_a_field_of_the_wrong_type_is_refused_before_anybody_uses_it(

@@ -5,7 +5,8 @@ Owns what is packed and how; `unpack` is the way back, for recovery and the comm
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgpack  # type: ignore[import-untyped] # ships none
 
@@ -13,29 +14,78 @@ from farm.adapter import Publication
 from farm.journal import records as r
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 Row = tuple[Any, ...]
 
-INSERT_MESSAGE: Final = "INSERT OR REPLACE INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_CLOSE_MESSAGE: Final = "UPDATE message SET note = ? WHERE id = ?"
-_INSERT_HOLE: Final = (
-    "INSERT OR REPLACE INTO hole (id, source, part_id, parts, newest_message, at, first, last,"
-    " retry_of) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_CHUNKS: Final = (32, 8, 1)
+
+
+class Statement(NamedTuple):
+    """What writes records of one kind, several with one call.
+
+    Each call into SQLite gives up the interpreter's lock and has to wait for it again while the
+    loop is busy: a call for each row would cost a commit of 500 rows tens of milliseconds.
+    """
+
+    head: str
+    columns: int
+    tail: str = ""
+    is_update: bool = False  # the last column is the id of what is changed
+
+    @lru_cache(maxsize=256)  # noqa: B019 - statements are constants
+    def sql(self, rows: int) -> str:
+        """The statement for so many rows at once."""
+        row = f"({', '.join('?' * self.columns)})"
+        return f"{self.head}{', '.join([row] * rows)}{self.tail}"
+
+    def calls(self, rows: Sequence[Row]) -> Iterator[tuple[str, list[Any]]]:
+        """What to execute for these rows, as (SQL, values)."""
+        if self.is_update:
+            # one statement changes a row once: the last word on it
+            rows = list({row[-1]: row for row in rows}.values())
+        at = 0
+        for size in _CHUNKS:
+            sql = self.sql(size)
+            while len(rows) - at >= size:
+                yield sql, [value for row in rows[at : at + size] for value in row]
+                at += size
+
+
+def _insert(into: str, columns: int) -> Statement:
+    return Statement(f"INSERT OR REPLACE INTO {into} VALUES ", columns)  # noqa: S608 - ours
+
+
+def _update(table: str, changes: str, *columns: str) -> Statement:
+    values = [f"{name} = v.column{number}" for number, name in enumerate(columns, 1)]
+    found = len(columns) + 1
+    settings = ", ".join([*filter(None, [changes]), *values])
+    return Statement(
+        f"UPDATE {table} SET {settings} FROM (VALUES ",  # noqa: S608 - all of it is ours
+        found,
+        f") AS v WHERE {table}.id = v.column{found}",
+        is_update=True,
+    )
+
+
+INSERT_MESSAGE: Final = _insert("message", 11)
+_CLOSE_MESSAGE: Final = _update("message", "", "note")
+_INSERT_HOLE: Final = _insert(
+    "hole (id, source, part_id, parts, newest_message, at, first, last, retry_of)", 9
 )
-_HURT_HOLE: Final = "UPDATE hole SET deaths = ?, story = ? WHERE id = ?"
-_ANSWER_HOLE: Final = (
-    "UPDATE hole SET state = 1, answered = ?, terminal = ?, status = ?, reason = ?, value = ?,"
-    " provenance = ?, model_version = ?, model_hash = ?, publications = ?, story = ? WHERE id = ?"
+_HURT_HOLE: Final = _update("hole", "", "deaths", "story")
+_ANSWER_HOLE: Final = _update(
+    *("hole", "state = 1", "answered", "terminal", "status", "reason", "value", "provenance"),
+    *("model_version", "model_hash", "publications", "story"),
 )
-_END_HOLE: Final = "UPDATE hole SET state = 2, ended = ?, terminal = ?, refusals = ? WHERE id = ?"
-_RESOLVE_HOLE: Final = "UPDATE hole SET resolved = ? WHERE id = ?"
-_INSERT_REJECTION: Final = (
-    "INSERT OR REPLACE INTO rejection (id, message, at, source, kind, reason, publications)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?)"
+_END_HOLE: Final = _update("hole", "state = 2", "ended", "terminal", "refusals")
+_RESOLVE_HOLE: Final = _update("hole", "", "resolved")
+_INSERT_REJECTION: Final = _insert(
+    "rejection (id, message, at, source, kind, reason, publications)", 7
 )
-_END_REJECTION: Final = "UPDATE rejection SET state = 2, ended = ? WHERE id = ?"
-PUT_META: Final = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
+_END_REJECTION: Final = _update("rejection", "state = 2", "ended")
+_PUT_META: Final = _insert("meta", 2)
+PUT_META: Final = _PUT_META.sql(1)
 
 ORDER: Final = (
     INSERT_MESSAGE,
@@ -47,7 +97,7 @@ ORDER: Final = (
     _RESOLVE_HOLE,
     _INSERT_REJECTION,
     _END_REJECTION,
-    PUT_META,
+    _PUT_META,
 )
 """The order of the statements within a batch: what a later one changes was inserted before."""
 
@@ -61,7 +111,7 @@ def message_row(m: r.Message, segment: int, position: int) -> Row:
     )
 
 
-def row_of(record: r.Record) -> tuple[str, Row]:
+def row_of(record: r.Record) -> tuple[Statement, Row]:
     """The statement and values of any record but a message."""
     statement, values = _ROWS[type(record)]
     return statement, values(record)
@@ -118,7 +168,7 @@ def _rejected(j: r.Rejected) -> Row:
     )
 
 
-_ROWS: Final[dict[type[Any], tuple[str, Callable[[Any], Row]]]] = {
+_ROWS: Final[dict[type[Any], tuple[Statement, Callable[[Any], Row]]]] = {
     r.Closed: (_CLOSE_MESSAGE, lambda c: (_text(c.note), c.message_id)),
     r.Opened: (_INSERT_HOLE, _opened),
     r.Hurt: (_HURT_HOLE, lambda h: (h.deaths, pack(h.story), h.hole_id)),
@@ -127,6 +177,6 @@ _ROWS: Final[dict[type[Any], tuple[str, Callable[[Any], Row]]]] = {
     r.Resolved: (_RESOLVE_HOLE, lambda d: (d.how, d.hole_id)),
     r.Rejected: (_INSERT_REJECTION, _rejected),
     r.RejectionEnded: (_END_REJECTION, lambda e: (e.at_s, e.rejection_id)),
-    r.Watermark: (PUT_META, lambda w: ("watermark", w.message_id)),
-    r.Setting: (PUT_META, lambda s: (s.key, s.value)),
+    r.Watermark: (_PUT_META, lambda w: ("watermark", w.message_id)),
+    r.Setting: (_PUT_META, lambda s: (s.key, s.value)),
 }

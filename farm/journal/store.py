@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from farm.errors import JournalError, StateError
 from farm.journal import records as r
-from farm.journal.rows import INSERT_MESSAGE, ORDER, PUT_META, Row, message_row, row_of
+from farm.journal.rows import INSERT_MESSAGE, ORDER, PUT_META, Row, Statement, message_row, row_of
 from farm.journal.schema import prepare
 from farm.journal.segments import SegmentWriter
 
@@ -30,6 +30,7 @@ LOCK_NAME: Final = "lock"
 # A broker that is being killed with its supervisor may hold the journal for another moment.
 LOCK_TIMEOUT_S: Final = 5.0
 LOCK_POLL_S: Final = 0.05
+OLDEST_SQLITE = (3, 33)  # of August 2020; it has UPDATE … FROM
 BUSY_TIMEOUT_S: Final = 10.0  # a reader of the command line is done in milliseconds
 # In WAL mode NORMAL syncs at checkpoints alone: no commit waits for the disk, and a power cut costs
 # the last commits, never the file. FULL syncs each commit.
@@ -95,7 +96,7 @@ class Store:
             sqlite3.OperationalError: likewise; the batch may be written again later.
         """
         messages = [record for record in batch if isinstance(record, r.Message)]
-        rows: dict[str, list[Row]] = {}
+        rows: dict[Statement, list[Row]] = {}
         try:
             places = self.segments.append([message.payload for message in messages])
             rows[INSERT_MESSAGE] = [
@@ -134,6 +135,12 @@ class Store:
         os.close(self._lock)
 
     def _open(self, durability: str) -> None:
+        if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+            wanted = ".".join(map(str, OLDEST_SQLITE))
+            raise JournalError(
+                f"this Python has SQLite {sqlite3.sqlite_version}, and the journal needs {wanted}: "
+                "use a newer Python, or set journal.durability to off"
+            )
         self.connection.execute("PRAGMA journal_mode = WAL")
         self.connection.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[durability]}")
         self.connection.execute("PRAGMA wal_autocheckpoint = 0")  # the `Checkpointer` does it
@@ -141,12 +148,12 @@ class Store:
         prepare(self.connection)
         self.life = self._begin_life()
 
-    def _commit(self, rows: dict[str, list[Row]]) -> None:
+    def _commit(self, rows: dict[Statement, list[Row]]) -> None:
         self.connection.execute("BEGIN IMMEDIATE")
         try:
             for statement in ORDER:
-                if given := rows.get(statement):
-                    self.connection.executemany(statement, given)
+                for sql, values in statement.calls(rows.get(statement, ())):
+                    self.connection.execute(sql, values)
             self.connection.execute("COMMIT")
         except sqlite3.Error:
             self._abandon()

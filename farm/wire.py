@@ -12,6 +12,7 @@ Which socket carries what::
                               StatsRequest StoryRequest       command line ▶ broker, and the reply
                               Drain Pause Resume Scale Retry Drop
                               SupervisorReport Reload         supervisor ▶ broker, and the reply
+    a pair of sockets         Fork, NurseryReady              supervisor ▶ nursery, and its reply
 """
 
 from __future__ import annotations
@@ -281,6 +282,26 @@ class SupervisorOrders:
     workers: int  # as Scale said; -1: nobody said anything, keep what is configured
 
 
+@dataclass(frozen=True, slots=True)
+class NurseryReady:
+    """The nursery has loaded and warmed up the model, or can't be forked from: `unfit` says why."""
+
+    KIND: ClassVar[int] = 50
+    unfit: str
+    model_version: str
+    load_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """Fork a worker of this name. The birth socket, whose other end the supervisor holds, comes
+    with it: the worker tells its pid there, and begins when it is told to.
+    """
+
+    KIND: ClassVar[int] = 51
+    name: str
+
+
 Message = (
     Claim
     | Bounce
@@ -307,6 +328,8 @@ Message = (
     | Reload
     | SupervisorReport
     | SupervisorOrders
+    | NurseryReady
+    | Fork
 )
 
 JOBS_KIND = 1

@@ -295,7 +295,7 @@ class NurseryReady:
 @dataclass(frozen=True, slots=True)
 class Fork:
     """Fork a worker of this name. The birth socket, whose other end the supervisor holds, comes
-    with it: the worker tells its pid there, and begins when it is told to.
+    with it: the worker tells its pid there, in digits, and begins when it hears BEGIN.
     """
 
     KIND: ClassVar[int] = 51
@@ -333,6 +333,7 @@ Message = (
 )
 
 JOBS_KIND = 1
+BEGIN = b"begin"  # the supervisor knows a newborn worker
 
 
 def _is(*accepted: type[Any]) -> Callable[[Any], bool]:

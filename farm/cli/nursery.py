@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 @state_dir_option
 @click.option("--control-fd", type=int, required=True, help="The socket to the supervisor.")
 @click.option("--parent", type=int, required=True, help="Die with this process, the supervisor.")
-def command(
-    config_path: Path | None, state_dir: Path | None, control_fd: int, parent: int
-) -> None:
+def command(config_path: Path | None, state_dir: Path | None, control_fd: int, parent: int) -> None:
     """Load the model once, and fork workers from it on the supervisor's request.
 
     `farm start` runs it; `workers.launch: exec` does without.

@@ -25,7 +25,15 @@ if TYPE_CHECKING:
 @config_option
 @state_dir_option
 @click.option("-w", "--workers", type=click.IntRange(0, 1000), help="How many local workers.")
-def command(config_path: Path | None, state_dir: Path | None, workers: int | None) -> None:
+@click.option(
+    "--launch",
+    type=click.Choice(["nursery", "exec"]),
+    help="Fork workers from a process that has the model, or start each by itself.  "
+    "[default: nursery]",
+)
+def command(
+    config_path: Path | None, state_dir: Path | None, workers: int | None, launch: str | None
+) -> None:
     """Run the farm: the broker process and its workers, in the foreground.
 
     Logs go to standard output. SIGTERM or Ctrl-C drains (finishes what is open) and exits 0; a
@@ -35,9 +43,10 @@ def command(config_path: Path | None, state_dir: Path | None, workers: int | Non
     \b
     Examples:
       farm start --workers 10 --config etc/farm.yaml
+      farm start --launch exec
       MQTT_BROKER_HOST=broker.plant farm start
     """
-    overrides = {"mqtt.processing.workers": workers}
+    overrides = {"mqtt.processing.workers": workers, "workers.launch": launch}
 
     def read() -> Loaded:
         loaded = load(config_path, state_dir=state_dir, overrides=overrides)

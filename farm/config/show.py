@@ -52,7 +52,7 @@ def worker_view(config: Config) -> dict[str, Any]:
 
 
 def model_view(config: Config) -> dict[str, Any]:
-    """Of that what an adapter or a model may depend on: how many workers there are is none of it."""
+    """Of that what an adapter or a model may depend on: not how many workers there are."""
     view = worker_view(config)
     del view["mqtt"]["processing"]["workers"]
     return view

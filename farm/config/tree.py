@@ -323,6 +323,11 @@ class DeadLettersConfig(Section):
 class WorkersConfig(Section):
     """How workers start and are known to live."""
 
+    launch: Annotated[Literal["nursery", "exec"], AnyCase] = Field(
+        "nursery",
+        description="How local workers are launched; nursery: forked from a process that has"
+        " loaded the model once, in milliseconds; exec: each by itself, with a copy of its own.",
+    )
     ready_timeout_s: float = Field(
         60.0, gt=0, le=3600, description="Seconds from start to READY; torch on a slow disk is 20."
     )

@@ -22,8 +22,8 @@ _WORKER_SCORE: Final = "300"  # counts like 30 % of the machine's memory; anyone
 def offer_to_kernel() -> None:
     """This process is a worker: where memory runs out the kernel is to end it, and nothing else.
 
-    Its memory is what grows with the holes, and its end costs nothing but a replacement. The nursery
-    has as much of it, shared, and its end would free none.
+    Its memory is what grows with the holes, and its end costs nothing but a replacement. The
+    nursery's is shared with all workers: its end would free next to none.
     """
     with contextlib.suppress(OSError):  # a container may forbid it: then the kernel chooses
         _OWN_SCORE.write_text(_WORKER_SCORE)

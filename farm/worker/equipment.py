@@ -1,4 +1,4 @@
-"""The `Equipment`: the adapter and the warm model that a worker computes with, and how it is loaded.
+"""The `Equipment`: the adapter and the warm model that a worker computes with; how it is loaded.
 
 Shared by workers that load it themselves and by the nursery, which loads it for those forked from
 it. Knows no sockets.

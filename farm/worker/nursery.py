@@ -31,7 +31,6 @@ from farm.worker.title import set_title
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-GO: Final = b"g"  # what the supervisor says to a newborn that it knows
 MAX_REQUEST_BYTES: Final = 4096
 _TASKS: Final = Path("/proc/self/task")
 _OPEN: Final = Path("/proc/self/fd")
@@ -99,14 +98,14 @@ def unfit_because(control: socket.socket) -> str:
 
 def _descriptors() -> Iterator[tuple[int, str]]:
     """Number and target of each open descriptor."""
-    for number in os.listdir(_OPEN):
+    for link in list(_OPEN.iterdir()):
         try:
-            yield int(number), os.readlink(_OPEN / number)
+            yield int(link.name), str(link.readlink())
         except OSError:  # the one that the listing itself had
             continue
 
 
-# ---- forking --------------------------------------------------------------------------------------
+# ---- forking ------------------------------------------------------------------------------------
 
 
 def _serve(control: socket.socket) -> Newborn | None:
@@ -177,7 +176,7 @@ def _live(
     with newborn.birth as birth:
         birth.send(str(os.getpid()).encode())
         # Nobody waits for it any more: the supervisor has ended, or has started another.
-        if birth.recv(len(GO)) != GO:
+        if birth.recv(len(wire.BEGIN)) != wire.BEGIN:
             return ExitCode.OK
     name = newborn.name
     set_title(["farm", "worker", "--name", name], f"farm worker {name}")

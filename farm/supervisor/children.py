@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from farm.supervisor.parent import adopt_orphans
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 
 class Children:
@@ -25,12 +25,19 @@ class Children:
         adopt_orphans()
         self._alive: dict[int, subprocess.Popen[bytes] | None] = {}
 
-    def spawn(self, arguments: Sequence[str], *, inherit: int | None = None) -> int:
+    def spawn(
+        self,
+        arguments: Sequence[str],
+        *,
+        inherit: int | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> int:
         """Start `farm` with these arguments, in a process group of its own; returns its pid.
 
         Args:
             arguments: of the command.
             inherit: a descriptor that it gets, under the same number.
+            environment: where it is not this process's.
 
         Raises:
             OSError: the system has no room for it now.
@@ -41,6 +48,7 @@ class Children:
             command,
             stdin=subprocess.DEVNULL,
             process_group=0,
+            env=environment,
             pass_fds=() if inherit is None else (inherit,),
         )
         self._alive[child.pid] = child

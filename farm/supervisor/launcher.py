@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import os
 import signal
 import socket
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from farm.config.show import model_view
 from farm.errors import WireError
 from farm.supervisor.nursery import FORK_TIMEOUT_S, Nursery, State, Way
 from farm.supervisor.pool import Slot, describe_end
+from farm.worker.thrift import nursery_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -198,7 +200,8 @@ class Launcher:
     def close(self) -> None:
         """The farm ends: no worker is started any more."""
         for home in self._homes:
-            home.close()
+            home.close()  # that ends its process
+        self._homes.clear()
         for birth in self._births:
             birth.socket.close()
         self._births.clear()
@@ -225,7 +228,9 @@ class Launcher:
         try:
             with theirs:
                 arguments = ["nursery", "--control-fd", str(number), *self._child_args]
-                pid = self._children.spawn(arguments, inherit=number)
+                pid = self._children.spawn(
+                    arguments, inherit=number, environment=nursery_environment(os.environ)
+                )
         except OSError as error:
             ours.close()
             home.nursery.not_started(now_s)

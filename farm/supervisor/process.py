@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 POLL_MS = 100
 REPORT_EVERY_S = 0.5
 # So soon after a worker was started one wants to know whether it is READY: a forked one is at once.
-FRESH_S = 1.0
-REPORT_FRESH_EVERY_S = 0.02
+FRESH_S = 0.5
+REPORT_FRESH_EVERY_S = 0.005
 SILENCE_S = 4 * REPORT_EVERY_S  # of the broker: whom it knew before is not asked for
 REJOIN_TIMEOUTS = 2.0  # a worker joins a new broker in so many heartbeat timeouts, or is stuck
 TELL_DRAIN_S = 2.0  # a broker that did not confirm the drain by then is told by SIGTERM

@@ -26,12 +26,14 @@ from farm.supervisor.parent import die_with_parent
 from farm.worker.equipment import Equipment, equip
 from farm.worker.process import run as run_worker
 from farm.worker.process import say_unusable
+from farm.worker.thrift import grow_by_small_pages, settle
 from farm.worker.title import set_title
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAX_REQUEST_BYTES: Final = 4096
+IDLE_S: Final = 1.0  # without a request: the farm is up, and there is time to tidy
 _TASKS: Final = Path("/proc/self/task")
 _OPEN: Final = Path("/proc/self/fd")
 _STANDARD: Final = range(3)  # whoever started the farm may have given it sockets as these
@@ -110,8 +112,14 @@ def _descriptors() -> Iterator[tuple[int, str]]:
 
 def _serve(control: socket.socket) -> Newborn | None:
     """Fork on request. Returns in each worker what it knows; None: the supervisor is gone."""
+    control.settimeout(IDLE_S)
     while True:
-        name, birth = _request(control)
+        try:
+            name, birth = _request(control)
+        except TimeoutError:
+            settle()
+            control.settimeout(None)  # once: nothing changes any more
+            continue
         if birth is None:
             return None
         with birth:
@@ -182,6 +190,7 @@ def _live(
     set_title(["farm", "worker", "--name", name], f"farm worker {name}")
     log.set_up(level=config.log.level, style=config.log.format, process=f"worker {name}")
     offer_to_kernel()
+    grow_by_small_pages()
     _draw_anew()
     return run_worker(
         name=name, control_endpoint=control_endpoint, by_hand=False, inherited=equipment
@@ -190,7 +199,7 @@ def _live(
 
 def _draw_anew() -> None:
     """Ten forks must not draw the same random numbers; Python's own are drawn anew already."""
-    if numpy := sys.modules.get("numpy"):
-        numpy.random.seed()
+    if random := sys.modules.get("numpy.random"):  # numpy itself imports it only when it is used
+        random.seed()
     if torch := sys.modules.get("torch"):
         torch.default_generator.seed()

@@ -12,7 +12,7 @@ Which socket carries what::
                               StatsRequest StoryRequest       command line ▶ broker, and the reply
                               Drain Pause Resume Scale Retry Drop
                               SupervisorReport Reload         supervisor ▶ broker, and the reply
-    a pair of sockets         Fork, NurseryReady              supervisor ▶ nursery, and its reply
+    a pair of sockets         Load Fork, NurseryReady         supervisor ▶ nursery, and its reply
 """
 
 from __future__ import annotations
@@ -283,10 +283,19 @@ class SupervisorOrders:
 
 
 @dataclass(frozen=True, slots=True)
+class Load:
+    """What a nursery is to load, as a Welcome tells it to a worker, and where workers join."""
+
+    KIND: ClassVar[int] = 66
+    config: dict[str, Any]
+    control_endpoint: str
+
+
+@dataclass(frozen=True, slots=True)
 class NurseryReady:
     """The nursery has loaded and warmed up the model, or can't be forked from: `unfit` says why."""
 
-    KIND: ClassVar[int] = 50
+    KIND: ClassVar[int] = 64
     unfit: str
     model_version: str
     load_s: float
@@ -298,7 +307,7 @@ class Fork:
     with it: the worker tells its pid there, in digits, and begins when it hears BEGIN.
     """
 
-    KIND: ClassVar[int] = 51
+    KIND: ClassVar[int] = 65
     name: str
 
 
@@ -328,6 +337,7 @@ Message = (
     | Reload
     | SupervisorReport
     | SupervisorOrders
+    | Load
     | NurseryReady
     | Fork
 )

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
-from farm import log
-from farm.cli.options import config_option, load, state_dir_option
-from farm.references import check_references
-from farm.state_dir import endpoints, lock, resolve_state_dir
-from farm.supervisor.in_force import InForce
-from farm.supervisor.process import Supervisor
+from farm.cli.options import config_option, state_dir_option
+from farm.supervisor.spawning import spawn_nursery
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from farm.config import Loaded
+EXEC = "exec"
 
 
 @click.command()
@@ -27,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("-w", "--workers", type=click.IntRange(0, 1000), help="How many local workers.")
 @click.option(
     "--launch",
-    type=click.Choice(["nursery", "exec"]),
+    type=click.Choice(["nursery", EXEC]),
     help="Fork workers from a process that has the model, or start each by itself.  "
     "[default: nursery]",
 )
@@ -46,25 +42,13 @@ def command(
       farm start --launch exec
       MQTT_BROKER_HOST=broker.plant farm start
     """
+    # Before anything else: it takes longest to come up, and it can while the rest is imported here.
+    # A configuration that is wrong, or wants none, ends it before it has loaded anything.
+    early = None
+    if launch != EXEC and workers != 0:
+        with contextlib.suppress(OSError):  # no room for it: the supervisor will say so
+            early = spawn_nursery()
+    from farm.cli.foreground import run  # noqa: PLC0415 - see above
+
     overrides = {"mqtt.processing.workers": workers, "workers.launch": launch}
-
-    def read() -> Loaded:
-        loaded = load(config_path, state_dir=state_dir, overrides=overrides)
-        check_references(loaded.config)
-        return loaded
-
-    loaded = read()
-    config = loaded.config
-    log.set_up(level=config.log.level, style=config.log.format, process="supervisor")
-    for note in loaded.notes:
-        log.get().info("configuration_note", note=note)
-    directory = resolve_state_dir(config, os.environ)
-    with lock(directory):
-        in_force = InForce(loaded, directory, read)
-        child_args = ["--state-dir", str(directory)]
-        if in_force.copy is not None:
-            child_args += ["--config", str(in_force.copy)]
-        supervisor = Supervisor(
-            in_force, endpoints=endpoints(config, directory), child_args=child_args
-        )
-        sys.exit(supervisor.run())
+    sys.exit(run(config_path, state_dir, overrides, early))

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import select
 import signal
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 from farm.supervisor.parent import adopt_orphans
+from farm.supervisor.spawning import spawn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    import subprocess
+    from collections.abc import Iterable, Iterator, Sequence
 
 
 class Children:
@@ -25,32 +25,16 @@ class Children:
         adopt_orphans()
         self._alive: dict[int, subprocess.Popen[bytes] | None] = {}
 
-    def spawn(
-        self,
-        arguments: Sequence[str],
-        *,
-        inherit: int | None = None,
-        environment: Mapping[str, str] | None = None,
-    ) -> int:
-        """Start `farm` with these arguments, in a process group of its own; returns its pid.
-
-        Args:
-            arguments: of the command.
-            inherit: a descriptor that it gets, under the same number.
-            environment: where it is not this process's.
+    def spawn(self, arguments: Sequence[str]) -> int:
+        """Start `farm` with these arguments, see `farm.supervisor.spawning`; returns its pid.
 
         Raises:
             OSError: the system has no room for it now.
         """
-        # -P: a json.py in the folder where the farm was started must not shadow the library's
-        command = [sys.executable, "-P", "-m", "farm", *arguments, "--parent", str(os.getpid())]
-        child = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            process_group=0,
-            env=environment,
-            pass_fds=() if inherit is None else (inherit,),
-        )
+        return self.take(spawn(arguments))
+
+    def take(self, child: subprocess.Popen[bytes]) -> int:
+        """Take on a child that was started already; returns its pid."""
         self._alive[child.pid] = child
         return child.pid
 

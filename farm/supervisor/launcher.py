@@ -12,18 +12,17 @@ from __future__ import annotations
 
 import array
 import contextlib
-import os
 import signal
 import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from farm import log, wire
-from farm.config.show import model_view
+from farm.config.show import model_view, worker_view
 from farm.errors import WireError
 from farm.supervisor.nursery import FORK_TIMEOUT_S, Nursery, State, Way
 from farm.supervisor.pool import Slot, describe_end
-from farm.worker.thrift import nursery_environment
+from farm.supervisor.spawning import Cradle, spawn_nursery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -65,6 +64,8 @@ class Launcher:
         child_args: what every child is told of the configuration.
         config: gives the configuration in force.
         make_policy: gives a policy for the restarts of a nursery.
+        control_endpoint: of the broker, for workers that are forked.
+        early: a nursery that was started already, if any.
     """
 
     def __init__(
@@ -74,11 +75,15 @@ class Launcher:
         *,
         config: Callable[[], Config],
         make_policy: Callable[[], RestartPolicy],
+        control_endpoint: str,
+        early: Cradle | None = None,
     ) -> None:
         self._children = children
         self._child_args = list(child_args)
         self._config = config
         self._make_policy = make_policy
+        self._control_endpoint = control_endpoint
+        self._early = early
         self._homes: list[_Home] = []
         self._births: list[_Birth] = []
         self._by_exec = ""  # why, as it was said last
@@ -132,19 +137,21 @@ class Launcher:
         homes = [home.control.fileno() for home in self._homes if home.control is not None]
         return [*homes, *(birth.socket.fileno() for birth in self._births)]
 
-    def keep_nursery(self, now_s: float, *, keeps_former: bool) -> None:
+    def keep_nursery(self, now_s: float, *, is_needed: bool, keeps_former: bool) -> None:
         """Have a nursery for the configuration in force, hear it, and let go of others.
 
         Args:
             now_s: the time.
+            is_needed: there are local workers.
             keeps_former: a reload is under way: it may have to be taken back.
         """
-        wanted = self._wanted()
+        wanted = self._wanted() if is_needed else None
         if not keeps_former:
             for home in [home for home in self._homes if home is not wanted]:
                 home.close()  # that ends its process
                 self._homes.remove(home)
         if wanted is None:
+            self._let_early_go()
             return
         if wanted.nursery.is_due(now_s):
             self._start(wanted, now_s)
@@ -199,6 +206,7 @@ class Launcher:
 
     def close(self) -> None:
         """The farm ends: no worker is started any more."""
+        self._let_early_go()
         for home in self._homes:
             home.close()  # that ends its process
         self._homes.clear()
@@ -222,22 +230,17 @@ class Launcher:
         return self._homes[-1]
 
     def _start(self, home: _Home, now_s: float) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setblocking(False)
-        number = theirs.fileno()
         try:
-            with theirs:
-                arguments = ["nursery", "--control-fd", str(number), *self._child_args]
-                pid = self._children.spawn(
-                    arguments, inherit=number, environment=nursery_environment(os.environ)
-                )
+            cradle, self._early = self._early or spawn_nursery(), None
         except OSError as error:
-            ours.close()
             home.nursery.not_started(now_s)
             self._log.error("spawn_failed", child="nursery", reason=str(error))
             return
-        home.control = ours
-        home.nursery.started(pid, now_s)
+        home.control = cradle.control
+        home.nursery.started(self._children.take(cradle.process), now_s)
+        with contextlib.suppress(OSError):  # it has ended: that is reaped
+            load = wire.Load(worker_view(self._config()), self._control_endpoint)
+            home.control.send(wire.encode(load))
 
     def _hear(self, home: _Home, now_s: float) -> None:
         if home.control is None:
@@ -272,6 +275,12 @@ class Launcher:
         for home in self._homes:
             if home.nursery.state is State.READY:
                 self._end(home, f"it forked no worker in {FORK_TIMEOUT_S:g} s")
+
+    def _let_early_go(self) -> None:
+        if self._early is not None:
+            self._children.take(self._early.process)
+            self._early.control.close()
+            self._early = None
 
     def _say_by_exec(self, cause: str) -> None:
         if cause == self._by_exec:

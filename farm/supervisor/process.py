@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from farm.config import Config
     from farm.state_dir import Endpoints
     from farm.supervisor.in_force import InForce
+    from farm.supervisor.spawning import Cradle
 
 POLL_MS = 100
 REPORT_EVERY_S = 0.5
@@ -60,10 +61,22 @@ class Phase(Enum):
 
 
 class Supervisor:
-    """See the module."""
+    """See the module.
+
+    Args:
+        in_force: the configuration.
+        endpoints: of the broker's sockets.
+        child_args: what each child is told of the configuration.
+        early: a nursery that was started already, if any.
+    """
 
     def __init__(
-        self, in_force: InForce, *, endpoints: Endpoints, child_args: Sequence[str]
+        self,
+        in_force: InForce,
+        *,
+        endpoints: Endpoints,
+        child_args: Sequence[str],
+        early: Cradle | None = None,
     ) -> None:
         self._in_force = in_force
         self._endpoints = endpoints
@@ -91,6 +104,8 @@ class Supervisor:
             child_args,
             config=lambda: in_force.config,
             make_policy=self._make_policy,
+            control_endpoint=endpoints.control,
+            early=early,
         )
         self._waker = Waker()
         self._signals: list[int] = []
@@ -215,8 +230,11 @@ class Supervisor:
         # workers also while draining: the last one may die with a job that is still to be answered
         if self._phase not in (Phase.RUNNING, Phase.DRAINING):
             return
-        if self._workers.slots:  # before the broker: it takes longer
-            self._launcher.keep_nursery(now_s, keeps_former=self._reloading.is_under_way)
+        self._launcher.keep_nursery(  # before the broker: it takes longer
+            now_s,
+            is_needed=bool(self._workers.slots),
+            keeps_former=self._reloading.is_under_way,
+        )
         if self._phase is Phase.RUNNING:
             for slot in self._broker.due(now_s):
                 self._started(self._broker, slot, self._spawn_broker)

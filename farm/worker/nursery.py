@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from farm import log, wire
 from farm.config import Config
-from farm.config.show import worker_view
 from farm.errors import ExitCode
 from farm.supervisor.memory import offer_to_kernel
 from farm.supervisor.parent import die_with_parent
@@ -32,7 +31,7 @@ from farm.worker.title import set_title
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MAX_REQUEST_BYTES: Final = 4096
+MAX_FORK_BYTES: Final = 4096  # of one request
 IDLE_S: Final = 1.0  # without a request: the farm is up, and there is time to tidy
 _TASKS: Final = Path("/proc/self/task")
 _OPEN: Final = Path("/proc/self/fd")
@@ -47,20 +46,22 @@ class Newborn(NamedTuple):
     nursery_pid: int  # of the one in between: until it has ended, the worker is its child
 
 
-def run(
-    config: Config, *, control: socket.socket, control_endpoint: str, supervisor_pid: int
-) -> ExitCode:
-    """Load, then fork on request until the supervisor is gone; in a fork: be a worker.
+def run(*, control: socket.socket, supervisor_pid: int) -> ExitCode:
+    """Load what is asked for, then fork on request until the supervisor is gone; or be a worker.
 
     Args:
-        config: in force.
         control: to the supervisor; a sequence of packets.
-        control_endpoint: of the broker, for the workers.
         supervisor_pid: who is to be the parent of the workers.
     """
+    frame = control.recv(wire.MAX_HEAD_BYTES)
+    if not frame:
+        return ExitCode.OK  # it was started before the configuration was known, which wants none
+    order = wire.decode([frame])
+    assert isinstance(order, wire.Load)
+    config = Config.model_validate(order.config)
+    log.set_up(level=config.log.level, style=config.log.format, process="nursery")
     try:
-        # as a worker gets it from the broker
-        equipment = equip(Config.model_validate(worker_view(config)))
+        equipment = equip(config)
     # as in a worker: a model may fail in any way
     except Exception as error:  # noqa: BLE001
         say_unusable(error)
@@ -72,7 +73,7 @@ def run(
     if newborn is None:
         return ExitCode.OK
     control.close()
-    return _live(newborn, config, equipment, control_endpoint, supervisor_pid)
+    return _live(newborn, equipment, order.control_endpoint, supervisor_pid)
 
 
 def unfit_because(control: socket.socket) -> str:
@@ -131,7 +132,7 @@ def _serve(control: socket.socket) -> Newborn | None:
 
 def _request(control: socket.socket) -> tuple[str, socket.socket | None]:
     size = array.array("i").itemsize
-    frame, sent, _, _ = control.recvmsg(MAX_REQUEST_BYTES, socket.CMSG_SPACE(size))
+    frame, sent, _, _ = control.recvmsg(MAX_FORK_BYTES, socket.CMSG_SPACE(size))
     if not frame:
         return "", None
     request = wire.decode([frame])
@@ -169,11 +170,7 @@ def _fork_twice() -> int:
 
 
 def _live(
-    newborn: Newborn,
-    config: Config,
-    equipment: Equipment,
-    control_endpoint: str,
-    supervisor_pid: int,
+    newborn: Newborn, equipment: Equipment, control_endpoint: str, supervisor_pid: int
 ) -> ExitCode:
     """Be the worker that was forked, if the supervisor knows of it."""
     while os.getppid() == newborn.nursery_pid:
@@ -188,7 +185,8 @@ def _live(
             return ExitCode.OK
     name = newborn.name
     set_title(["farm", "worker", "--name", name], f"farm worker {name}")
-    log.set_up(level=config.log.level, style=config.log.format, process=f"worker {name}")
+    told = equipment.config.log
+    log.set_up(level=told.level, style=told.format, process=f"worker {name}")
     offer_to_kernel()
     grow_by_small_pages()
     _draw_anew()

@@ -175,3 +175,21 @@ class LacksSeats(GradientRule):
                 continue
             return
         os._exit(EXIT_CODE)
+
+
+class HasAThread(GradientRule):
+    """Keeps a thread of its own: no fork would take it along."""
+
+    def warm_up(self) -> None:
+        threading.Thread(target=threading.Event().wait, name="helper", daemon=True).start()
+
+
+class Offset(GradientRule):
+    """Answers with the entry that its settings say."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        super().__init__({})
+        self._entry_mm = float(settings["entry_mm"])
+
+    def infer(self, inputs: Sequence[Hole]) -> Answers:
+        return [depth_answer((self._entry_mm, 9.0, 14.0)) for _ in inputs]

@@ -48,7 +48,12 @@ def command(
     if launch != EXEC and workers != 0:
         with contextlib.suppress(OSError):  # no room for it: the supervisor will say so
             early = spawn_nursery()
-    from farm.cli.foreground import run  # noqa: PLC0415 - see above
+    from farm.cli.checked import read_checked, where  # noqa: PLC0415 - see above
 
     overrides = {"mqtt.processing.workers": workers, "workers.launch": launch}
-    sys.exit(run(config_path, state_dir, overrides, early))
+    loaded = read_checked(config_path, state_dir, overrides)
+    if early is not None and loaded.config.workers.launch != EXEC:
+        early.tell(loaded.config, where(loaded.config)[1].control)
+    from farm.cli.foreground import run  # noqa: PLC0415 - see above
+
+    sys.exit(run(loaded, lambda: read_checked(config_path, state_dir, overrides), early))

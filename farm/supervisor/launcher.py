@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from farm import log, wire
-from farm.config.show import model_view, worker_view
+from farm.config.show import model_view
 from farm.errors import WireError
 from farm.supervisor.nursery import FORK_TIMEOUT_S, Nursery, State, Way
 from farm.supervisor.pool import Slot, describe_end
@@ -65,7 +65,7 @@ class Launcher:
         config: gives the configuration in force.
         make_policy: gives a policy for the restarts of a nursery.
         control_endpoint: of the broker, for workers that are forked.
-        early: a nursery that was started already, if any.
+        early: a nursery that was started already and told what to load, if any.
     """
 
     def __init__(
@@ -230,6 +230,9 @@ class Launcher:
         return self._homes[-1]
 
     def _start(self, home: _Home, now_s: float) -> None:
+        config = self._config()
+        if self._early is not None and not self._early.is_told(config):
+            self._let_early_go()
         try:
             cradle, self._early = self._early or spawn_nursery(), None
         except OSError as error:
@@ -238,9 +241,8 @@ class Launcher:
             return
         home.control = cradle.control
         home.nursery.started(self._children.take(cradle.process), now_s)
-        with contextlib.suppress(OSError):  # it has ended: that is reaped
-            load = wire.Load(worker_view(self._config()), self._control_endpoint)
-            home.control.send(wire.encode(load))
+        if not cradle.is_told(config):
+            cradle.tell(config, self._control_endpoint)
 
     def _hear(self, home: _Home, now_s: float) -> None:
         if home.control is None:

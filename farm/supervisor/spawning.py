@@ -2,23 +2,49 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from farm.worker.thrift import nursery_environment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from farm.config import Config
 
-class Cradle(NamedTuple):
-    """A nursery that was just started: it waits to be told what to load."""
+
+@dataclass(slots=True)
+class Cradle:
+    """A nursery that was just started: it waits to be told what to load, once."""
 
     process: subprocess.Popen[bytes]
     control: socket.socket  # non-blocking; a sequence of packets
+    told: dict[str, Any] | None = None
+
+    def tell(self, config: Config, control_endpoint: str) -> None:
+        """Have it load for a configuration.
+
+        Args:
+            config: in force.
+            control_endpoint: of the broker, where workers join.
+        """
+        from farm import wire  # noqa: PLC0415 - the first nursery is started before all this
+        from farm.config.show import worker_view  # noqa: PLC0415
+
+        self.told = worker_view(config)
+        with contextlib.suppress(OSError):  # it has ended: whoever reaps it will notice
+            self.control.send(wire.encode(wire.Load(self.told, control_endpoint)))
+
+    def is_told(self, config: Config) -> bool:
+        """Whether it loads for this configuration."""
+        from farm.config.show import worker_view  # noqa: PLC0415
+
+        return self.told == worker_view(config)
 
 
 def spawn(

@@ -256,3 +256,23 @@ def test_a_reload_keeps_the_former_nursery_until_it_is_over(
     with pytest.raises(BlockingIOError):
         played.control.recv(16)  # the former one stays
     theirs.close()
+
+
+def test_what_was_begun_early_for_another_configuration_is_not_used(
+    played: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # prevents: a farm that answers with a model which its configuration does not name
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    monkeypatch.setattr(
+        "farm.supervisor.launcher.spawn_nursery",
+        lambda: Cradle(FakeProcess(101), ours),  # type: ignore[arg-type]
+    )
+    played.config = Config.model_validate({"model": "pack.module:Net"})
+    played.turn(0.0)
+    load = wire.decode([theirs.recv(1_000_000)])
+    assert isinstance(load, wire.Load)
+    assert load.config["model"] == "pack.module:Net"
+    assert played.children.taken == [NURSERY_PID, 101]
+    played.request()  # it was told
+    assert played.control.recv(16) == b""  # and let go
+    theirs.close()

@@ -69,13 +69,16 @@ class Played:
         ours, self.control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         self.control.setblocking(False)
+        cradle = Cradle(FakeProcess(), ours)  # type: ignore[arg-type]
+        if self.config.workers.launch == "nursery":
+            cradle.tell(self.config, "ipc:///s/control")
         self.launcher = Launcher(
             self.children,  # type: ignore[arg-type]
             ["--state-dir", "/s"],
             config=lambda: self.config,
             make_policy=make_policy,
             control_endpoint="ipc:///s/control",
-            early=Cradle(FakeProcess(), ours),  # type: ignore[arg-type]
+            early=cradle,
         )
         self.slot = Slot("3", make_policy())
 
@@ -263,6 +266,7 @@ def test_what_was_begun_early_for_another_configuration_is_not_used(
 ) -> None:
     # prevents: a farm that answers with a model which its configuration does not name
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
     monkeypatch.setattr(
         "farm.supervisor.launcher.spawn_nursery",
         lambda: Cradle(FakeProcess(101), ours),  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ A hole is marked by its sampling rate, which the rule does not look at.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import os
 import random
@@ -193,3 +194,17 @@ class Offset(GradientRule):
 
     def infer(self, inputs: Sequence[Hole]) -> Answers:
         return [depth_answer((self._entry_mm, 9.0, 14.0)) for _ in inputs]
+
+
+class SaysGoodbye(GradientRule):
+    """Leaves a file, named by its process, in the folder that GOODBYES names when that ends."""
+
+    def infer(self, inputs: Sequence[Hole]) -> Answers:
+        if not getattr(self, "_is_told", False):
+            self._is_told = True
+            atexit.register(self._leave)
+        return super().infer(inputs)
+
+    @staticmethod
+    def _leave() -> None:
+        Path(os.environ["GOODBYES"], str(os.getpid())).touch()

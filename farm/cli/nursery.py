@@ -21,5 +21,6 @@ def command(control_fd: int, parent: int) -> None:
     if not die_with_parent(parent):
         sys.exit(1)
     from farm.worker.nursery import run  # noqa: PLC0415 - numpy and the models, not for --help
+    from farm.worker.thrift import leave  # noqa: PLC0415
 
-    sys.exit(run(control=socket.socket(fileno=control_fd), supervisor_pid=parent))
+    leave(run(control=socket.socket(fileno=control_fd), supervisor_pid=parent))

@@ -217,3 +217,22 @@ def test_launched_by_exec_there_is_no_nursery(
     site.send_hole(hole)
     site.wait_answered([hole])
     assert_depths(site, hole)
+
+
+def test_what_a_model_has_asked_for_at_its_end_is_done_in_forked_workers(
+    mosquitto: Mosquitto, site: Site, start_farm: Callable[..., Farm], tmp_path: Path
+) -> None:
+    # prevents: a model's last words lost, since a forked worker ends without taking itself apart
+    farm = start_farm(
+        mosquitto.port,
+        workers=1,
+        model="odd_models:SaysGoodbye",
+        environment=ODD_MODELS | {"GOODBYES": str(tmp_path)},
+    )
+    [pid] = farm.worker_pids()
+    hole = Tool().drill()
+    site.send_hole(hole)
+    site.wait_answered([hole])
+    farm.signal(signal.SIGTERM)
+    assert farm.wait() == 0
+    assert (tmp_path / str(pid)).exists()

@@ -12,7 +12,14 @@ import time
 import weakref
 from typing import Any
 
-import structlog
+_RICH = "rich"
+# structlog imports rich, where there is one, for tracebacks in colour that we never ask it for:
+# a twelfth of a second and 4 MB in every process of a farm.
+_is_hidden = sys.modules.setdefault(_RICH, None) is None  # type: ignore[arg-type]
+import structlog  # noqa: E402 - see above
+
+if _is_hidden:
+    del sys.modules[_RICH]
 
 _LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40}
 LIMIT_PERIOD_S = 10.0

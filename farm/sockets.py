@@ -52,7 +52,7 @@ def open_socket(
     socket.linger = kind.linger_ms
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
     socket.setsockopt(zmq.RECONNECT_IVL, 50)
-    socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, 200)  # workers wait for a broker that starts
     try:
         if kind.binds:
             socket.bind(endpoint)

@@ -13,6 +13,7 @@ Which socket carries what::
                               StatsRequest StoryRequest       command line ▶ broker, and the reply
                               Drain Pause Resume Scale Retry Drop
                               SupervisorReport Reload         supervisor ▶ broker, and the reply
+    a pair of sockets         Load Fork, NurseryReady         supervisor ▶ nursery, and its reply
 """
 
 from __future__ import annotations
@@ -276,6 +277,35 @@ class SupervisorOrders:
     pinned: bool  # by Scale: a broker that comes after this one must be told
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a nursery is to load, as a Welcome tells it to a worker, and where workers join."""
+
+    KIND: ClassVar[int] = 66
+    config: dict[str, Any]
+    control_endpoint: str
+
+
+@dataclass(frozen=True, slots=True)
+class NurseryReady:
+    """The nursery has loaded and warmed up the model, or can't be forked from: `unfit` says why."""
+
+    KIND: ClassVar[int] = 64
+    unfit: str
+    model_version: str
+    load_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """Fork a worker of this name. The birth socket, whose other end the supervisor holds, comes
+    with it: the worker tells its pid there, in digits, and begins when it hears BEGIN.
+    """
+
+    KIND: ClassVar[int] = 65
+    name: str
+
+
 Message = (
     Claim
     | Bounce
@@ -302,9 +332,13 @@ Message = (
     | Reload
     | SupervisorReport
     | SupervisorOrders
+    | Load
+    | NurseryReady
+    | Fork
 )
 
 JOBS_KIND = 1
+BEGIN = b"begin"  # the supervisor knows a newborn worker
 # Those that come for every hole are named tuples, which are made in a third of the time of a frozen
 # dataclass; a tuple has no room for its kind.
 _HOT_KINDS: dict[type[Any], int] = {Claim: 2, Bounce: 3, Result: 4}

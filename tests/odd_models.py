@@ -5,6 +5,7 @@ A hole is marked by its sampling rate, which the rule does not look at.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import os
 import random
@@ -175,3 +176,35 @@ class LacksSeats(GradientRule):
                 continue
             return
         os._exit(EXIT_CODE)
+
+
+class HasAThread(GradientRule):
+    """Keeps a thread of its own: no fork would take it along."""
+
+    def warm_up(self) -> None:
+        threading.Thread(target=threading.Event().wait, name="helper", daemon=True).start()
+
+
+class Offset(GradientRule):
+    """Answers with the entry that its settings say."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        super().__init__({})
+        self._entry_mm = float(settings["entry_mm"])
+
+    def infer(self, inputs: Sequence[Hole]) -> Answers:
+        return [depth_answer((self._entry_mm, 9.0, 14.0)) for _ in inputs]
+
+
+class SaysGoodbye(GradientRule):
+    """Leaves a file, named by its process, in the folder that GOODBYES names when that ends."""
+
+    def infer(self, inputs: Sequence[Hole]) -> Answers:
+        if not getattr(self, "_is_told", False):
+            self._is_told = True
+            atexit.register(self._leave)
+        return super().infer(inputs)
+
+    @staticmethod
+    def _leave() -> None:
+        Path(os.environ["GOODBYES"], str(os.getpid())).touch()

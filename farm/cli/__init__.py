@@ -40,6 +40,9 @@ COMMANDS = {
     "evaluate": "Score models on simulated and recorded holes, with plots.",
 }
 
+# Started by `farm start`, never by hand: not in the help.
+HIDDEN = ("nursery",)
+
 
 class LazyGroup(click.Group):
     """A group that imports a command's module only when that command is asked for."""
@@ -50,7 +53,7 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """The command, imported now."""
-        if cmd_name not in COMMANDS:
+        if cmd_name not in COMMANDS and cmd_name not in HIDDEN:
             return None
         found = importlib.import_module(f"farm.cli.{cmd_name}").command
         assert isinstance(found, click.Command)

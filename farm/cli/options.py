@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from farm.config import Loaded, load_config
 from farm.errors import FarmError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from farm.config import Loaded
 
 # Not checked for existence here: `load_config` says more about a missing file, with exit code 3.
 config_option = click.option(
@@ -56,6 +57,8 @@ def load(
     Raises:
         ConfigError: with one line for each problem.
     """
+    from farm.config import load_config  # noqa: PLC0415 - a third of a second, not for --help
+
     given = {"state_dir": state_dir, **(overrides or {})}
     return load_config(config_path, given, os.environ)
 

@@ -86,7 +86,7 @@ def _choose(journal: JournalReader, tool: str, result_id: str, hole: str | None)
 def _compute(config: Config, kept: KeptHole, parts: dict[str, bytes]) -> dict[str, Any]:
     from farm.adapter import load_adapter  # noqa: PLC0415 - numpy and the models, not for --help
     from farm.worker.compute import Computer  # noqa: PLC0415
-    from farm.worker.process import limit_threads  # noqa: PLC0415
+    from farm.worker.equipment import limit_threads  # noqa: PLC0415
 
     limit_threads(config.workers.threads)
     model = _model_of(config, kept)

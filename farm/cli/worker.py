@@ -11,6 +11,7 @@ import click
 from farm import log
 from farm.cli.options import config_option, load, state_dir_option
 from farm.state_dir import endpoints, resolve_state_dir
+from farm.supervisor.memory import offer_to_kernel
 from farm.supervisor.parent import die_with_parent
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ def command(
             f"{connect!r} is neither tcp://HOST:PORT nor ipc:///PATH", param_hint="--connect"
         )
     endpoint = connect or endpoints(config, resolve_state_dir(config, os.environ)).control
+    if parent is not None:
+        offer_to_kernel()
     from farm.worker.process import run  # noqa: PLC0415 - numpy and the models, not for --help
 
     sys.exit(run(name=name, control_endpoint=endpoint, by_hand=parent is None))

@@ -31,6 +31,7 @@ COMMAND_LINE = "command line"
 # Options with a name of their own; any other override is called by its key.
 OPTIONS = {
     "mqtt.processing.workers": "--workers",
+    "workers.launch": "--launch",
     "mqtt.broker.host": "--host",
     "mqtt.broker.port": "--port",
     "state_dir": "--state-dir",

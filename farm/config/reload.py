@@ -11,6 +11,7 @@ RELOADABLE = (
     "model",
     "model_settings",
     "mqtt.processing",
+    "workers.launch",
     "workers.threads",
     "workers.ready_timeout_s",
     "supervisor",

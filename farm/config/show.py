@@ -51,6 +51,13 @@ def worker_view(config: Config) -> dict[str, Any]:
     return config.model_dump(mode="json", exclude=left_out)
 
 
+def model_view(config: Config) -> dict[str, Any]:
+    """Of that what an adapter or a model may depend on: not how many workers there are."""
+    view = worker_view(config)
+    del view["mqtt"]["processing"]["workers"]
+    return view
+
+
 def value_of(config: Config, key: str) -> Any:
     """The value of a dotted key."""
     found: Any = config

@@ -334,6 +334,11 @@ class DeadLettersConfig(Section):
 class WorkersConfig(Section):
     """How workers start and are known to live."""
 
+    launch: Annotated[Literal["nursery", "exec"], AnyCase] = Field(
+        "nursery",
+        description="How local workers are launched; nursery: forked from a process that has"
+        " loaded the model once, in milliseconds; exec: each by itself, with a copy of its own.",
+    )
     min: int = Field(
         0,
         ge=0,

@@ -36,7 +36,7 @@ from farm.simulation.bench.child import Parent, as_child
 from farm.simulation.gateway import HEADS, RESULT, ROOT, TRACE
 from farm.simulation.listener import AnswerTopics
 from farm.supervisor.parent import die_with_parent
-from farm.worker.process import limit_threads
+from farm.worker.equipment import limit_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -246,7 +246,10 @@ class Rig:
             return "supervisor"
         if pid in workers:
             return "workers"
-        return "broker" if " broker" in command_line(pid) else "nursery"
+        words = command_line(pid).split()
+        # in this order: one that was just forked is a nursery until it has its own command line
+        kinds = {"broker": "broker", "worker": "workers", "nursery": "nursery"}
+        return next((kind for word, kind in kinds.items() if word in words), "other")
 
     @property
     def _config_file(self) -> Path:

@@ -1,4 +1,5 @@
-"""Asks the kernel whether it killed a process for want of memory, since SIGKILL doesn't say why.
+"""Asks the kernel whether it killed a process for want of memory, since SIGKILL doesn't say why;
+and tells it whom to kill first.
 
 The count of this process's control group is exact; where there is none, that of the whole system is
 taken, which may name the death of another program.
@@ -6,6 +7,7 @@ taken, which may name the death of another program.
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +15,18 @@ _GROUPS: Final = Path("/sys/fs/cgroup")
 _OWN_GROUP: Final = Path("/proc/self/cgroup")
 _SYSTEM: Final = Path("/proc/vmstat")
 _KEY: Final = "oom_kill"
+_OWN_SCORE: Final = Path("/proc/self/oom_score_adj")
+_WORKER_SCORE: Final = "300"  # counts like 30 % of the machine's memory; anyone may raise his own
+
+
+def offer_to_kernel() -> None:
+    """This process is a worker: where memory runs out the kernel is to end it, and nothing else.
+
+    Its memory is what grows with the holes, and its end costs nothing but a replacement. The
+    nursery's is shared with all workers: its end would free next to none.
+    """
+    with contextlib.suppress(OSError):  # a container may forbid it: then the kernel chooses
+        _OWN_SCORE.write_text(_WORKER_SCORE)
 
 
 class OutOfMemoryKills:

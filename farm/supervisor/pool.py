@@ -147,6 +147,10 @@ class Pool:
                 slot.ready_s = now_s
                 self.was_any_ready = True
 
+    def has_started_since(self, time_s: float) -> bool:
+        """Whether a process that was started after this is not READY yet."""
+        return any(s.state is SlotState.STARTING and s.started_s > time_s for s in self.slots)
+
     def note_silence(self, now_s: float) -> None:
         """The broker has said nothing for a while: whom it knows must be asked anew."""
         for slot in self.slots:
@@ -189,6 +193,15 @@ class Pool:
             returncode, by_us=slot.killed, is_out_of_memory=is_out_of_memory
         )
         slot.pid = 0
+        return self._ended(slot, returncode, now_s)
+
+    def not_worth_starting(self, slot: Slot, returncode: int, now_s: float) -> None:
+        """A process in this slot would end like another that has just tried: as if it had."""
+        slot.move(SlotState.STARTING)
+        slot.last_end = describe_end(returncode)
+        self._ended(slot, returncode, now_s)
+
+    def _ended(self, slot: Slot, returncode: int, now_s: float) -> Slot:
         if slot.state is SlotState.RETIRING:
             self.remove(slot)
             return slot

@@ -19,21 +19,27 @@ from farm.control import ControlClient
 from farm.errors import ExitCode, WireError
 from farm.scaler import Scaler
 from farm.supervisor.children import Children
+from farm.supervisor.launcher import Launcher
 from farm.supervisor.memory import OutOfMemoryKills
+from farm.supervisor.nursery import Way
 from farm.supervisor.pool import Pool, Slot, SlotState
 from farm.supervisor.reloading import Reloading
 from farm.supervisor.restart import RestartPolicy
 from farm.waker import Waker
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from farm.config import Config
     from farm.state_dir import Endpoints
     from farm.supervisor.in_force import InForce
+    from farm.supervisor.spawning import Cradle
 
 POLL_MS = 100
 REPORT_EVERY_S = 0.5
+# So soon after a worker was started one wants to know whether it is READY: a forked one is at once.
+FRESH_S = 0.5
+REPORT_FRESH_EVERY_S = 0.005
 SILENCE_S = 4 * REPORT_EVERY_S  # of the broker: whom it knew before is not asked for
 REJOIN_TIMEOUTS = 2.0  # a worker joins a new broker in so many heartbeat timeouts, or is stuck
 TELL_DRAIN_S = 2.0  # a broker that did not confirm the drain by then is told by SIGTERM
@@ -56,10 +62,22 @@ class Phase(Enum):
 
 
 class Supervisor:
-    """See the module."""
+    """See the module.
+
+    Args:
+        in_force: the configuration.
+        endpoints: of the broker's sockets.
+        child_args: what each child is told of the configuration.
+        early: a nursery that was started already, if any.
+    """
 
     def __init__(
-        self, in_force: InForce, *, endpoints: Endpoints, child_args: Sequence[str]
+        self,
+        in_force: InForce,
+        *,
+        endpoints: Endpoints,
+        child_args: Sequence[str],
+        early: Cradle | None = None,
     ) -> None:
         self._in_force = in_force
         self._endpoints = endpoints
@@ -84,6 +102,14 @@ class Supervisor:
         self._asked: wire.Message | None = None  # the request that is outstanding
         self._scale: wire.Scale | None = None  # that the broker must be told
         self._children = Children()
+        self._launcher = Launcher(
+            self._children,
+            child_args,
+            config=lambda: in_force.config,
+            make_policy=self._make_policy,
+            control_endpoint=endpoints.control,
+            early=early,
+        )
         self._waker = Waker()
         self._signals: list[int] = []
         self._unreported: list[tuple[int, str]] = []
@@ -120,6 +146,7 @@ class Supervisor:
             context, self._endpoints.control, timeout_s=self._config.supervisor.broker_timeout_s
         )
         self._log.info("farm_started", pid=os.getpid(), workers=len(self._workers.slots))
+        self._waker.wake()  # there is something to do at once
         try:
             while self._phase is not Phase.ENDED:
                 self._wait()
@@ -203,14 +230,61 @@ class Supervisor:
 
     # ---- children -----------------------------------------------------------------------------
 
-    def _spawn(self, pool: Pool, slot: Slot) -> None:
-        is_broker = pool is self._broker
+    def _start_due(self) -> None:
+        now_s = time.monotonic()
+        # workers also while draining: the last one may die with a job that is still to be answered
+        if self._phase not in (Phase.RUNNING, Phase.DRAINING):
+            return
+        self._launcher.keep_nursery(  # before the broker: it takes longer
+            now_s,
+            is_needed=bool(self._workers.slots),
+            keeps_former=self._reloading.is_under_way,
+        )
+        if self._phase is Phase.RUNNING:
+            for slot in self._broker.due(now_s):
+                self._started(self._broker, slot, self._spawn_broker)
+                self._last_reply_s = now_s
+                if self._is_pinned:
+                    self._scale = wire.Scale(self._wanted_workers)
+        self._take_births(now_s)
+        for slot in self._workers.due(now_s):
+            if not self._launcher.is_asked(slot):
+                self._launch(slot, now_s)
+
+    def _launch(self, slot: Slot, now_s: float) -> None:
+        match self._launcher.way(now_s):
+            case Way.FORK:
+                self._launcher.fork(slot, now_s)
+            case Way.EXEC:
+                self._exec(slot)
+            case Way.REFUSED:
+                self._workers.not_worth_starting(slot, ExitCode.MODEL, now_s)
+                self._say_ended(f"worker {slot.name}", slot, now_s)
+            case Way.WAIT:
+                pass
+
+    def _take_births(self, now_s: float) -> None:
+        for slot, pid in self._launcher.born(now_s):
+            if slot not in self._workers.slots:
+                continue  # scaled away meanwhile: the newborn goes as well
+            if pid:
+                self._workers.started(slot, pid, now_s)
+                self._next_report_s = 0.0
+            else:
+                self._exec(slot)
+
+    def _exec(self, slot: Slot) -> None:
+        self._started(self._workers, slot, lambda: self._launcher.exec(slot))
+
+    def _spawn_broker(self) -> int:
         # what an operator scaled to outlives the broker that was told
         workers = ["--workers", str(self._wanted_workers)]
-        role = ["broker", *workers] if is_broker else ["worker", "--name", slot.name]
+        return self._children.spawn(["broker", *workers, *self._child_args])
+
+    def _started(self, pool: Pool, slot: Slot, spawn: Callable[[], int]) -> None:
         now_s = time.monotonic()
         try:
-            pid = self._children.spawn([*role, *self._child_args])
+            pid = spawn()
         except OSError as error:  # no memory, no process ids: it is for this that we are here
             slot.start_at_s = now_s + slot.policy.kept_from_starting()
             self._log.error(
@@ -219,25 +293,16 @@ class Supervisor:
                 reason=str(error),
                 retry_in_s=round(slot.start_at_s - now_s, 2),
             )
-            return
-        pool.started(slot, pid, now_s)
-        if is_broker:
-            self._last_reply_s = now_s
-            if self._is_pinned:
-                self._scale = wire.Scale(self._wanted_workers)
-
-    def _start_due(self) -> None:
-        # workers also while draining: the last one may die with a job that is still to be answered
-        pools = {Phase.RUNNING: (self._broker, self._workers), Phase.DRAINING: (self._workers,)}
-        for pool in pools.get(self._phase, ()):
-            for slot in pool.due(time.monotonic()):
-                self._spawn(pool, slot)
+        else:
+            pool.started(slot, pid, now_s)
 
     def _reap(self) -> None:
         for pid, returncode in self._children.ended():
             now_s = time.monotonic()
             # asked only where it matters: the count may be that of the whole system
             no_memory = returncode == -signal.SIGKILL and self._out_of_memory.has_risen()
+            if self._launcher.ended(pid, returncode, now_s, is_out_of_memory=no_memory):
+                continue
             if self._broker.of_pid(pid):
                 self._broker_ended(pid, returncode, now_s, no_memory=no_memory)
             elif slot := self._workers.exited(pid, returncode, now_s, is_out_of_memory=no_memory):
@@ -298,7 +363,8 @@ class Supervisor:
         if self._control.give_up_if_late():
             self._asked = None
         if self._control.is_free and now_s >= self._next_report_s and self._broker.running:
-            self._next_report_s = now_s + REPORT_EVERY_S
+            is_fresh = self._workers.has_started_since(now_s - FRESH_S)
+            self._next_report_s = now_s + (REPORT_FRESH_EVERY_S if is_fresh else REPORT_EVERY_S)
             self._asked = self._next_request()
             self._control.send(self._asked)
 
@@ -413,11 +479,17 @@ class Supervisor:
     def _stop_workers(self, now_s: float) -> None:
         self._phase = Phase.STOPPING
         self._deadline_s = now_s + WORKER_STOP_S
+        self._launcher.close()
         self._tell_to_leave([slot.pid for slot in self._workers.running])
 
     def _wait(self) -> None:
         poller = zmq.Poller()
         poller.register(self._waker.fd, zmq.POLLIN)
         poller.register(self._control.socket, zmq.POLLIN)
-        poller.poll(POLL_MS)
+        for descriptor in self._launcher.descriptors():
+            poller.register(descriptor, zmq.POLLIN)
+        wait_ms = POLL_MS
+        if self._control.is_free and self._broker.running:
+            wait_ms = min(wait_ms, int((self._next_report_s - time.monotonic()) * 1000) + 1)
+        poller.poll(max(wait_ms, 0))
         self._waker.clear()

@@ -45,6 +45,8 @@ class RestartPolicy:
         if self._stillborn >= MAX_STILLBORN or len(self._failures_s) > self._budget:
             return None
         self.restarts += 1
+        if ready_s is not None and ready_s >= SETTLED_S:
+            return 0.0  # it was not the start that failed: to wait would help nobody
         return min(self._initial_s * 2.0 ** max(self._stillborn - 1, 0), self._max_s)
 
     def kept_from_starting(self) -> float:

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import sys
-import time
+from typing import TYPE_CHECKING
 
 from farm import log
-from farm.adapter import load_adapter
 from farm.config import Config
 from farm.errors import ExitCode, FarmError
-from farm.models.registry import load_model
 from farm.worker.compute import Computer
+from farm.worker.equipment import equip
 from farm.worker.reader import Loaded, Reader
+
+if TYPE_CHECKING:
+    from farm.worker.equipment import Equipment
 
 JOIN_TIMEOUT_S = 5.0
 
 
-def limit_threads(threads: int) -> None:
-    """One thread per worker: N workers with all-core OpenMP is slower than one. Before torch!"""
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ.setdefault(name, str(threads))
-
-
-def run(*, name: str, control_endpoint: str, by_hand: bool) -> ExitCode:
+def run(
+    *, name: str, control_endpoint: str, by_hand: bool, inherited: Equipment | None = None
+) -> ExitCode:
     """Be a worker until drained; returns the exit code.
 
-    `by_hand`: somebody looks at this worker's own output; else the broker tells of it.
+    Args:
+        name: in logs and stats.
+        control_endpoint: of the broker.
+        by_hand: somebody looks at this worker's own output; else the broker tells of it.
+        inherited: what this process was forked with; used where it is what the broker wants.
     """
     reader = Reader(name=name, control_endpoint=control_endpoint)
     for signum in (signal.SIGTERM, signal.SIGINT):
@@ -40,27 +40,17 @@ def run(*, name: str, control_endpoint: str, by_hand: bool) -> ExitCode:
     try:
         config = Config.model_validate(welcome.config)
         reader.set_heartbeat(config.workers.heartbeat_interval_s)
-        started_s = time.monotonic()
-        limit_threads(config.workers.threads)
-        adapter = load_adapter(config)
-        processing = config.mqtt.processing
-        model = load_model(
-            config.model, processing.model_id, config.model_settings, processing.models_dir
-        )
-        if torch := sys.modules.get("torch"):
-            torch.set_num_threads(config.workers.threads)
-        model.warm_up()
+        equipment = _take_over(inherited, config) or equip(config)
     # a model may fail in any way: say it in one line, and let the supervisor back off
     except Exception as error:  # noqa: BLE001
-        log.get().error(
-            "model_unusable", reason=str(error), exc_info=not isinstance(error, FarmError)
-        )
+        say_unusable(error)
         return ExitCode.MODEL
-    load_s = time.monotonic() - started_s
-    computer = Computer(model, adapter)
+    model = equipment.model
+    computer = Computer(model, equipment.adapter)
     golden = computer.check(welcome.golden)
     if by_hand:
         log.get().info("worker_joins", farm=control_endpoint, model=model.version)
+    load_s = 0.0 if equipment is inherited else equipment.load_s
     reader.ready(Loaded(model.version, model.content_hash, load_s, golden))
     while (work := reader.inbox.get()) is not None:
         worker_id, jobs = work
@@ -69,3 +59,15 @@ def run(*, name: str, control_endpoint: str, by_hand: bool) -> ExitCode:
     if by_hand:
         log.get().info("worker_left", farm=control_endpoint)
     return ExitCode.FAILURE if reader.failed else ExitCode.OK
+
+
+def say_unusable(error: Exception) -> None:
+    """The one line about a model that could not be loaded or warmed up."""
+    log.get().error("model_unusable", reason=str(error), exc_info=not isinstance(error, FarmError))
+
+
+def _take_over(inherited: Equipment | None, config: Config) -> Equipment | None:
+    if inherited is not None and not inherited.fits(config):
+        log.get().info("worker_loads_itself", cause="the broker has another configuration")
+        return None
+    return inherited

@@ -421,6 +421,7 @@ def test_a_worker_that_crashes_at_every_start_is_given_up_and_the_others_go_on(
         model="odd_models:LacksSeats",
         environment=ODD_MODELS | {"SEATS": str(tmp_path)},
         supervisor={"backoff_initial_s": 0.02, "backoff_max_s": 0.05},
+        more={"workers": {"launch": "exec"}},  # forked ones all have what the nursery could load
     )
     eventually(lambda: farm.events("gave_up"), 40, farm.last_lines)
     [given_up] = farm.events("gave_up")

@@ -37,12 +37,38 @@ def test_all_slots_are_due_at_first_and_none_twice() -> None:
 def test_an_exit_frees_the_slot_and_it_starts_again_after_the_back_off() -> None:
     pool = make_pool()
     start(pool)
-    pool.note_ready([100, 101], 0.0)
     slot = pool.exited(100, -signal.SIGKILL, 50.0)
     assert slot is not None
     assert (slot.state, slot.pid) == (SlotState.WAITING, 0)
     assert pool.due(50.1) == []
     assert [s.name for s in pool.due(50.2)] == ["1"]
+
+
+def test_a_slot_whose_process_had_settled_starts_again_at_once() -> None:
+    pool = make_pool()
+    start(pool)
+    pool.note_ready([100, 101], 0.0)
+    pool.exited(100, -signal.SIGKILL, 50.0)
+    assert [s.name for s in pool.due(50.0)] == ["1"]
+
+
+def test_a_start_that_is_known_to_fail_counts_like_one_that_did() -> None:
+    # prevents: a farm that goes on without a worker, since only its nursery has seen the bad model
+    pool = make_pool(size=2)
+    for slot in pool.due(0.0):
+        pool.not_worth_starting(slot, ExitCode.MODEL, 0.0)
+    assert pool.is_hopeless
+    assert pool.failed == [(1, "exit code 8 (model)"), (2, "exit code 8 (model)")]
+
+
+def test_only_a_process_that_was_started_just_now_is_fresh() -> None:
+    pool = make_pool(size=1)
+    assert not pool.has_started_since(0.0)
+    start(pool, 10.0)
+    assert pool.has_started_since(9.0)
+    assert not pool.has_started_since(10.5)
+    pool.note_ready([100], 10.1)
+    assert not pool.has_started_since(9.0)
 
 
 def test_an_exit_of_a_process_that_is_not_ours_is_nobodys() -> None:

@@ -15,12 +15,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from farm.adapter import load_adapter
 from farm.config import Config
-from farm.models.registry import load_model
 from farm.simulation.archive import read_archive
 from farm.simulation.bench.child import Child, Parent, as_child
-from farm.worker.process import limit_threads
+from farm.worker.equipment import equip
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -94,13 +92,8 @@ def _together(children: Sequence[Child], batch: int, duration_s: float) -> Forwa
 def serve(parent: Parent) -> None:
     """Load, read, and infer as often as we are told to: a batch size and seconds."""
     config = Config.model_validate(parent.orders["settings"])
-    limit_threads(config.workers.threads)
-    adapter = load_adapter(config)
-    processing = config.mqtt.processing
-    model = load_model(
-        config.model, processing.model_id, config.model_settings, processing.models_dir
-    )
-    model.warm_up()
+    equipment = equip(config)
+    adapter, model = equipment.adapter, equipment.model
     holes = [
         adapter.read({"result": hole.messages.result, "trace": hole.messages.trace})
         for hole in read_archive(Path(parent.orders["holes_dir"]))

@@ -23,6 +23,8 @@ class Fault(Enum):
     WORKER_KILL = "worker-kill"  # SIGKILL
     WORKER_STOP = "worker-stop"  # SIGSTOP, and SIGCONT before it counts as silent
     WORKER_FREEZE = "worker-freeze"  # SIGSTOP for ever: the farm must replace it
+    NURSERY_KILL = "nursery-kill"
+    NURSERY_STOP = "nursery-stop"  # for ever: the farm must replace it when it needs a worker
     BROKER_KILL = "broker-kill"
     BROKER_STOP = "broker-stop"
     FARM_KILL = "farm-kill"  # SIGKILL of `farm start`, which takes all of it along
@@ -47,6 +49,8 @@ WEIGHTS: Final[dict[Fault, float]] = {
     Fault.WORKER_KILL: 5.0,
     Fault.WORKER_STOP: 2.0,
     Fault.WORKER_FREEZE: 1.0,
+    Fault.NURSERY_KILL: 1.0,
+    Fault.NURSERY_STOP: 0.5,
     Fault.BROKER_KILL: 2.0,
     Fault.BROKER_STOP: 1.0,
     Fault.FARM_KILL: 0.5,
@@ -88,6 +92,7 @@ AFTERMATH_S: Final[dict[Fault, float]] = {
     Fault.BROKER_KILL: 4.0,
     Fault.LINK_BLACKHOLE: 6.0,
     Fault.WORKER_FREEZE: 3.0,
+    Fault.NURSERY_STOP: 6.0,  # the next worker that is due comes that much later
 }
 """How long after its end a fault may still be felt; others than these: `SHORT_AFTERMATH_S`. Only
 for telling quiet times from the rest."""

@@ -47,6 +47,8 @@ class Hands:
             Fault.WORKER_KILL: self._kill_worker,
             Fault.WORKER_STOP: self._stop_worker,
             Fault.WORKER_FREEZE: self._freeze_worker,
+            Fault.NURSERY_KILL: self._kill_nursery,
+            Fault.NURSERY_STOP: self._stop_nursery,
             Fault.BROKER_KILL: self._kill_broker,
             Fault.BROKER_STOP: self._stop_broker,
             Fault.FARM_KILL: self._kill_farm,
@@ -109,6 +111,14 @@ class Hands:
             return ""
         self.frozen.append(worker)
         return f"worker {worker.pid} for ever"
+
+    def _kill_nursery(self, _strike: Strike) -> str:
+        nursery = self._watch.find("nursery")
+        return f"nursery {nursery.pid}" if nursery and _send(nursery.kill) else ""
+
+    def _stop_nursery(self, _strike: Strike) -> str:
+        nursery = self._watch.find("nursery")
+        return f"nursery {nursery.pid} for ever" if nursery and _send(nursery.suspend) else ""
 
     def _kill_broker(self, _strike: Strike) -> str:
         self._watch.look(is_urgent=True)  # so that the end of this life is known exactly

@@ -70,17 +70,18 @@ class Watch:
         if self.broker is not None:
             self.lives[-1] = replace(self.lives[-1], ended_after_s=self._seen_s, ended_by_s=now_s)
             self.stats = None
-        self.broker = self._find_broker()
+        self.broker = self.find("broker")
         if self.broker is not None:
             self.lives.append(Life(self.broker.pid, now_s))
             self._seen_s = now_s
 
-    def _find_broker(self) -> psutil.Process | None:
+    def find(self, role: str) -> psutil.Process | None:
+        """The living process of the farm that was started with this command."""
         try:
             children = psutil.Process(self._rig.pid).children()
         except psutil.Error:
             return None
-        return next((child for child in children if _is_broker(child)), None)
+        return next((child for child in children if _has_role(child, role)), None)
 
     def _ask(self) -> None:
         try:
@@ -103,8 +104,8 @@ def is_alive(process: psutil.Process) -> bool:
         return False
 
 
-def _is_broker(process: psutil.Process) -> bool:
+def _has_role(process: psutil.Process, role: str) -> bool:
     try:
-        return "broker" in process.cmdline() and is_alive(process)
+        return role in process.cmdline() and is_alive(process)
     except psutil.Error:
         return False

@@ -1,0 +1,43 @@
+"""What `farm start` does once everything is imported: lock, and supervise."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from farm import log
+from farm.cli.checked import where
+from farm.state_dir import lock
+from farm.supervisor.in_force import InForce
+from farm.supervisor.process import Supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from farm.config import Loaded
+    from farm.errors import ExitCode
+    from farm.supervisor.spawning import Cradle
+
+
+def run(loaded: Loaded, read: Callable[[], Loaded], early: Cradle | None) -> ExitCode:
+    """Run the farm until it is told to stop; returns the exit code.
+
+    Args:
+        loaded: the configuration.
+        read: reads it again.
+        early: a nursery that was started already, if any.
+
+    Raises:
+        FarmError: the farm can't be started, and nothing was.
+    """
+    config = loaded.config
+    log.set_up(level=config.log.level, style=config.log.format, process="supervisor")
+    for note in loaded.notes:
+        log.get().info("configuration_note", note=note)
+    directory, endpoints = where(config)
+    with lock(directory):
+        in_force = InForce(loaded, directory, read)
+        child_args = ["--state-dir", str(directory)]
+        if in_force.copy is not None:
+            child_args += ["--config", str(in_force.copy)]
+        supervisor = Supervisor(in_force, endpoints=endpoints, child_args=child_args, early=early)
+        return supervisor.run()

@@ -1,0 +1,203 @@
+"""The nursery: a process that has the model loaded and warm, and from which workers are forked.
+
+A fork shares all of that with its nursery until one of them writes to it, and is there in
+milliseconds. It must take nothing along that a fork breaks: the nursery has one thread, no socket
+but the one to its supervisor, and no GPU; where the model brings any of these it says so, and ends.
+
+It forks twice, the one in between ends at once: so a worker is the supervisor's child, which learns
+its exit code, and outlives the nursery.
+"""
+
+from __future__ import annotations
+
+import array
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from farm import log, wire
+from farm.config import Config
+from farm.errors import ExitCode
+from farm.supervisor.memory import offer_to_kernel
+from farm.supervisor.parent import die_with_parent
+from farm.worker.equipment import Equipment, equip
+from farm.worker.process import run as run_worker
+from farm.worker.process import say_unusable
+from farm.worker.thrift import grow_by_small_pages, settle
+from farm.worker.title import set_title
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAX_FORK_BYTES: Final = 4096  # of one request
+IDLE_S: Final = 1.0  # without a request: the farm is up, and there is time to tidy
+_TASKS: Final = Path("/proc/self/task")
+_OPEN: Final = Path("/proc/self/fd")
+_STANDARD: Final = range(3)  # whoever started the farm may have given it sockets as these
+
+
+class Newborn(NamedTuple):
+    """What a worker knows that was just forked."""
+
+    name: str
+    birth: socket.socket
+    nursery_pid: int  # of the one in between: until it has ended, the worker is its child
+
+
+def run(*, control: socket.socket, supervisor_pid: int) -> ExitCode:
+    """Load what is asked for, then fork on request until the supervisor is gone; or be a worker.
+
+    Args:
+        control: to the supervisor; a sequence of packets.
+        supervisor_pid: who is to be the parent of the workers.
+    """
+    frame = control.recv(wire.MAX_HEAD_BYTES)
+    if not frame:
+        return ExitCode.OK  # it was started before the configuration was known, which wants none
+    order = wire.decode([frame])
+    assert isinstance(order, wire.Load)
+    config = Config.model_validate(order.config)
+    log.set_up(level=config.log.level, style=config.log.format, process="nursery")
+    try:
+        equipment = equip(config)
+    # as in a worker: a model may fail in any way
+    except Exception as error:  # noqa: BLE001
+        say_unusable(error)
+        return ExitCode.MODEL
+    unfit = unfit_because(control)
+    version = str(equipment.model.version)
+    control.send(wire.encode(wire.NurseryReady(unfit, version, equipment.load_s)))
+    newborn = None if unfit else _serve(control)
+    if newborn is None:
+        return ExitCode.OK
+    control.close()
+    return _live(newborn, equipment, order.control_endpoint, supervisor_pid)
+
+
+def unfit_because(control: socket.socket) -> str:
+    """Why no worker can be forked from this process; "" where one can.
+
+    Args:
+        control: the one socket that it may have.
+    """
+    threads = [(task / "comm").read_text().strip() for task in _TASKS.iterdir()]
+    if len(threads) > 1:
+        others = ", ".join(sorted(threads)[:5])
+        return f"the model has started {len(threads) - 1} threads (of all: {others})"
+    for number, target in _descriptors():
+        if number in _STANDARD or number == control.fileno():
+            continue
+        if target.startswith("socket:"):
+            return "the model has opened a socket"
+        if target.startswith(("/dev/nvidia", "/dev/dri/", "/dev/kfd")):
+            return f"the model uses a GPU ({target})"
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        return "the model uses a GPU (CUDA)"
+    return ""
+
+
+def _descriptors() -> Iterator[tuple[int, str]]:
+    """Number and target of each open descriptor."""
+    for link in list(_OPEN.iterdir()):
+        try:
+            yield int(link.name), str(link.readlink())
+        except OSError:  # the one that the listing itself had
+            continue
+
+
+# ---- forking ------------------------------------------------------------------------------------
+
+
+def _serve(control: socket.socket) -> Newborn | None:
+    """Fork on request. Returns in each worker what it knows; None: the supervisor is gone."""
+    control.settimeout(IDLE_S)
+    while True:
+        try:
+            name, birth = _request(control)
+        except TimeoutError:
+            settle()
+            control.settimeout(None)  # once: nothing changes any more
+            continue
+        if birth is None:
+            return None
+        with birth:
+            between = _fork_twice()
+            if between:
+                # a copy, since this one is closed
+                return Newborn(name, birth.dup(), between)
+
+
+def _request(control: socket.socket) -> tuple[str, socket.socket | None]:
+    size = array.array("i").itemsize
+    frame, sent, _, _ = control.recvmsg(MAX_FORK_BYTES, socket.CMSG_SPACE(size))
+    if not frame:
+        return "", None
+    request = wire.decode([frame])
+    [(_, _, data)] = sent
+    [descriptor] = array.array("i", data)
+    assert isinstance(request, wire.Fork)
+    return request.name, socket.socket(fileno=descriptor)
+
+
+def _fork_twice() -> int:
+    """A child of a child, which ends.
+
+    Returns:
+        In the new process the pid of the one in between, 0 in this one. Where there is no room for
+        another process none comes, and the supervisor notices that its birth socket is closed.
+    """
+    sys.stdout.flush()
+    try:
+        between = os.fork()
+    except OSError as error:
+        log.get().error("fork_failed", reason=str(error))
+        return 0
+    if between:
+        os.waitpid(between, 0)
+        return 0
+    between = os.getpid()
+    try:
+        child = os.fork()
+    except OSError as error:
+        log.get().error("fork_failed", reason=str(error))
+        os._exit(1)
+    if child:
+        os._exit(0)
+    return between
+
+
+def _live(
+    newborn: Newborn, equipment: Equipment, control_endpoint: str, supervisor_pid: int
+) -> ExitCode:
+    """Be the worker that was forked, if the supervisor knows of it."""
+    while os.getppid() == newborn.nursery_pid:
+        os.sched_yield()  # it ends without doing anything else
+    if not die_with_parent(supervisor_pid):
+        return ExitCode.FAILURE
+    os.setpgid(0, 0)
+    with newborn.birth as birth:
+        birth.send(str(os.getpid()).encode())
+        # Nobody waits for it any more: the supervisor has ended, or has started another.
+        if birth.recv(len(wire.BEGIN)) != wire.BEGIN:
+            return ExitCode.OK
+    name = newborn.name
+    set_title(["farm", "worker", "--name", name], f"farm worker {name}")
+    told = equipment.config.log
+    log.set_up(level=told.level, style=told.format, process=f"worker {name}")
+    offer_to_kernel()
+    grow_by_small_pages()
+    _draw_anew()
+    return run_worker(
+        name=name, control_endpoint=control_endpoint, by_hand=False, inherited=equipment
+    )
+
+
+def _draw_anew() -> None:
+    """Ten forks must not draw the same random numbers; Python's own are drawn anew already."""
+    if random := sys.modules.get("numpy.random"):  # numpy itself imports it only when it is used
+        random.seed()
+    if torch := sys.modules.get("torch"):
+        torch.default_generator.seed()

@@ -1,0 +1,126 @@
+"""What a fork is made of: the equipment, the title, the memory, and what forbids a fork."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from farm.config import Config
+from farm.config.show import model_view, worker_view
+from farm.worker.equipment import equip
+from farm.worker.thrift import _mappings, nursery_environment
+
+RULE = {"model": "rule"}
+
+
+def run_alone(code: str, *arguments: str) -> str:
+    """Run it in a process of its own; returns what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_equipment_fits_what_the_broker_tells_however_many_workers_there_are() -> None:
+    # prevents: workers that load a model of their own after each `farm scale`
+    equipment = equip(Config.model_validate(RULE))
+    other = {**RULE, "mqtt": {"processing": {"workers": 7}}}
+    assert equipment.fits(Config.model_validate(worker_view(Config.model_validate(other))))
+    assert "workers" in worker_view(Config())["mqtt"]["processing"]
+    assert "workers" not in model_view(Config())["mqtt"]["processing"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"model_settings": {"a": 1}}, {"workers": {"threads": 2}}, {"limits": {"samples": 7}}],
+)
+def test_equipment_of_another_configuration_does_not_fit(change: dict[str, object]) -> None:
+    # prevents: answers of a model, or an adapter, that the operator has replaced
+    equipment = equip(Config.model_validate(RULE))
+    assert not equipment.fits(Config.model_validate({**RULE, **change}))
+
+
+def test_a_title_is_shown_as_a_command_line_and_ends_where_the_former_one_did() -> None:
+    # prevents: ten nurseries in `ps`, or a command line that runs on into the environment
+    code = """
+import psutil, os
+from farm.worker.title import set_title
+set_title(["farm", "worker", "--name", "3"], "farm worker 3")
+print(psutil.Process().name(), "|", " ".join(psutil.Process().cmdline()).strip())
+set_title(["x" * 100_000], "farm worker of a long name")
+words = psutil.Process().cmdline()
+print(psutil.Process().name(), len(words), set(words[0]), os.environ["HOME"])
+"""
+    first, second = run_alone(code, "a", "few", "arguments").splitlines()
+    assert first == "farm worker 3 | farm worker --name 3"
+    assert second == f"farm worker of  1 {{'x'}} {os.environ['HOME']}"
+
+
+@pytest.mark.parametrize(
+    ("does", "words"),
+    [
+        ("pass", ""),
+        ("threading.Thread(target=threading.Event().wait, daemon=True).start()", "1 threads"),
+        ("kept = socket.socket()", "opened a socket"),
+    ],
+)
+def test_what_a_fork_would_break_is_found(does: str, words: str) -> None:
+    # prevents: forked workers that share a connection, or wait for a thread that is not there
+    code = f"""
+import socket, threading
+from farm.worker.nursery import unfit_because
+control, other = socket.socketpair()
+other.close()
+{does}
+print(unfit_because(control))
+"""
+    told = run_alone(code)
+    assert words in told
+    assert bool(told) == bool(words)
+
+
+def test_standard_output_may_be_a_socket() -> None:
+    # prevents: a farm under a supervisor that gives it sockets to log to, and never forks
+    ours, theirs = socket.socketpair()
+    code = """
+import socket, sys
+from farm.worker.nursery import unfit_because
+control, other = socket.socketpair()
+other.close()
+sys.exit(unfit_because(control) or 0)
+"""
+    with ours, theirs:
+        done = subprocess.run(
+            [sys.executable, "-c", code], stdout=theirs, stderr=subprocess.PIPE, check=False
+        )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_nursery_keeps_what_the_operator_has_told_the_c_library() -> None:
+    assert nursery_environment({"A": "b"}) == {"A": "b", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+    told = nursery_environment({"GLIBC_TUNABLES": "glibc.malloc.arena_max=2"})
+    assert told["GLIBC_TUNABLES"] == "glibc.malloc.arena_max=2:glibc.malloc.hugetlb=1"
+
+
+def test_only_code_that_nobody_has_written_to_is_let_go() -> None:
+    # prevents: a crash by code or data that was thrown away and is in no file
+    code = """
+import ctypes, numpy
+from farm.worker.thrift import settle
+kept = numpy.arange(1000)
+text = "x" * 10_000
+settle()
+assert kept.sum() == 499_500 and len(set(text)) == 1
+assert (numpy.linalg.inv(numpy.eye(3)) == numpy.eye(3)).all()
+print("alive")
+"""
+    assert run_alone(code) == "alive"
+    mappings = list(_mappings())
+    assert any(m.path == "[heap]" and m.mode == "rw-p" and m.anonymous_kb for m in mappings)
+    assert any(m.mode == "r-xp" and ".so" in m.path for m in mappings)
+    assert all(m.start < m.end for m in mappings)

@@ -81,6 +81,7 @@ class Result(NamedTuple):
     model_hash: str
     read_s: float
     infer_s: float
+    demand: float = 0.0  # of a core, by its batch while it was not kept from one; 0: not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,7 +385,7 @@ def _layout(cls: type[Any]) -> tuple[tuple[str, Callable[[Any], bool]], ...]:
 
 _LAYOUTS = {cls: _layout(cls) for cls in _KINDS}
 # What every valid `Result` looks like, but for its value: looked at in one comparison.
-_RESULT_TYPES = (int, int, str, str, dict, str, str, float, float)
+_RESULT_TYPES = (int, int, str, str, dict, str, str, float, float, float)
 _RESULT_VALUE_AT = 3
 
 

@@ -1,8 +1,9 @@
 """The `Dispatcher`: which job goes out when, and what becomes of it among the workers.
 
 It strings together the ledger (where each job is), the roster (who lives and who is idle), the
-deadline, the batching, the breaker (whether the model is to blame) and the golden hole. How a hole
-ends it tells through two callbacks; answering is not its business.
+batching and the concurrency (how many jobs to how many workers), the deadline, the breaker (whether
+the model is to blame) and the golden hole. How a hole ends it tells through two callbacks; answering
+is not its business.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from farm import failpoints, log, wire
 from farm.adapter import Finished, Status
 from farm.broker.batching import Batching
 from farm.broker.breaker import Breaker
+from farm.broker.concurrency import Concurrency, stalled_after_s
 from farm.broker.deadline import Deadline
 from farm.broker.golden import Golden
 from farm.broker.ledger import Entry, Ledger
@@ -94,11 +96,14 @@ class Dispatcher:
             pause_s=dispatch.breaker_pause_s,
         )
         self.golden = Golden()
+        parallel = max(1, len(os.sched_getaffinity(0)) // config.workers.threads)
+        self.concurrency = Concurrency(parallel=parallel)
+        self._stalled = 0
         self.batching = Batching(
             most_jobs=dispatch.batch_jobs,
             most_bytes=dispatch.batch_bytes,
             objective_s=overload.objective_s,
-            parallel=max(1, len(os.sched_getaffinity(0)) // config.workers.threads),
+            parallel=parallel,
         )
         self.roster = Roster(
             heartbeat_timeout_s=config.workers.heartbeat_timeout_s, first_id=first_worker_id
@@ -127,7 +132,7 @@ class Dispatcher:
                 if batch:
                     entry = self.ledger.next_waiting(now_s)
                 else:
-                    entry = self.ledger.next_to_send(now_s, idle_workers=self.roster.idle)
+                    entry = self.ledger.next_to_send(now_s, idle_workers=self._credit)
                 if entry is None or (batch and (entry.is_alone or entry.payload_bytes > room)):
                     break
                 if entry.payloads is None and not self._fetch(entry, now_s):
@@ -140,6 +145,16 @@ class Dispatcher:
         except JournalBusyError as error:
             self._limited.warning("journal_busy", reason=str(error), next="trying again")
         return batch
+
+    @property
+    def _credit(self) -> int:
+        roster = self.roster
+        return self.concurrency.credit(
+            idle=roster.idle,
+            busy=roster.ready - roster.idle,
+            elsewhere=roster.elsewhere,
+            stalled=self._stalled,
+        )
 
     def _most_jobs(self, first: Entry) -> int:
         if first.is_alone or not self.breaker.is_blaming:
@@ -187,8 +202,10 @@ class Dispatcher:
                 queue.add(now_s - entry.queued_s)
 
     def reclaim(self, now_s: float) -> None:
-        """Take back the jobs that nobody claimed in time."""
+        """Take back the jobs that nobody claimed in time, and see who is stalled."""
         self._counts["reclaimed"] += self.ledger.reclaim_unclaimed(now_s)
+        after_s = stalled_after_s(self.batching.service_s)
+        self._stalled = self.roster.stalled(now_s, after_s) + self.ledger.stalled(now_s, after_s)
 
     # ---- workers ----------------------------------------------------------------------------
 
@@ -228,6 +245,8 @@ class Dispatcher:
         took_s = message.read_s + message.infer_s
         self.deadline.measured(took_s)
         self.batching.measured(took_s)
+        if worker is not None and worker.local:
+            self.concurrency.measured(message.demand)
         self.stages["reading"].add(message.read_s)
         self.stages["inference"].add(message.infer_s)
         done = _finished(entry.key, message)

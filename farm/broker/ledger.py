@@ -254,6 +254,16 @@ class Ledger:
             self.memory_bytes -= entry.payload_bytes
         return entry
 
+    def stalled(self, now_s: float, after_s: float) -> int:
+        """How many messages nobody has claimed for longer."""
+        found = set()
+        for job_id in self._sent:  # in the order in which they were sent
+            entry = self._entries[job_id]
+            if now_s - entry.sent_s <= after_s:
+                break
+            found.add(entry.parcel)
+        return len(found)
+
     def reclaim_unclaimed(self, now_s: float) -> int:
         """Take back what nobody claimed in time; returns how many. Call it now and then."""
         self._backlog.age(now_s)  # while no worker is idle, nobody else does

@@ -25,6 +25,7 @@ from farm.broker.flow import Flow
 from farm.broker.intake import Arrival, Intake, IntakeClock
 from farm.broker.mqtt import Down, Evicted, MqttLink, Up
 from farm.broker.slots import Slots
+from farm.broker.turns import Turns
 from farm.clock import WallClock
 from farm.config.reload import take_over
 from farm.config.show import worker_view
@@ -113,6 +114,7 @@ class BrokerProcess:
             scaler=Scaler.of(config),
         )
         self._unacknowledged: deque[tuple[int, Arrival]] = deque()  # after which position each
+        self._turns = Turns()
         self._is_paused = False
         self._mqtt_state: dict[str, Any] = {"state": "connecting", "reconnects": 0}
         self._connections = 0
@@ -146,6 +148,9 @@ class BrokerProcess:
         try:
             while not self._stop and not self._is_drained():
                 ready = dict(poller.poll(POLL_MS))
+                if pause_s := self._turns.pause_s(time.monotonic()):
+                    time.sleep(pause_s)
+                    ready = dict(poller.poll(0))
                 self._waker.clear()
                 if self._control in ready:
                     self._take_control()

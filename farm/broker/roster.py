@@ -54,6 +54,7 @@ class Roster:
         self._last_id = first_id - 1  # drawn anew for each broker: old ids must mean nobody
         self._idle = 0
         self._ready = 0  # idle or busy
+        self._elsewhere = 0  # of these
 
     @property
     def idle(self) -> int:
@@ -64,6 +65,11 @@ class Roster:
     def ready(self) -> int:
         """How many workers are ready, idle or busy."""
         return self._ready
+
+    @property
+    def elsewhere(self) -> int:
+        """How many of the ready workers are on other machines."""
+        return self._elsewhere
 
     def all(self) -> tuple[Worker, ...]:
         """Every worker, oldest first."""
@@ -94,7 +100,9 @@ class Roster:
     def become(self, worker: Worker, state: WorkerState) -> None:
         """Change a worker's state, keeping count."""
         self._idle += (state is WorkerState.IDLE) - (worker.state is WorkerState.IDLE)
-        self._ready += (state in READY) - (worker.state in READY)
+        becomes_ready = (state in READY) - (worker.state in READY)
+        self._ready += becomes_ready
+        self._elsewhere += 0 if worker.local else becomes_ready
         worker.state = state
 
     def take_up(self, worker: Worker, job_id: int, now_s: float, *, batch: int = 1) -> None:
@@ -116,6 +124,7 @@ class Roster:
         if worker is not None:
             self._idle -= worker.state is WorkerState.IDLE
             self._ready -= worker.state in READY
+            self._elsewhere -= worker.state in READY and not worker.local
         return worker
 
     def silent(self, now_s: float) -> tuple[Worker, ...]:
@@ -134,6 +143,13 @@ class Roster:
             for worker in self._workers.values()
             if worker.current is not None
             and now_s - worker.current_since_s > timeout_s * worker.batch
+        )
+
+    def stalled(self, now_s: float, after_s: float) -> int:
+        """How many have a job for longer than `after_s` for each of its batch."""
+        return sum(
+            worker.current is not None and now_s - worker.current_since_s > after_s * worker.batch
+            for worker in self._workers.values()
         )
 
     def over_memory(self, limit_bytes: int) -> tuple[Worker, ...]:

@@ -13,6 +13,7 @@ from farm.adapter import Status
 from farm.errors import ModelError, ReadError, WireError
 from farm.log import Limited
 from farm.models.model import Insufficient
+from farm.worker.core_time import CoreTime
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,6 +36,7 @@ class Computer:
     def __init__(self, model: Model, adapter: Adapter) -> None:
         self._model = model
         self._adapter = adapter
+        self._core_time: CoreTime | None = None
         self._log = Limited()
 
     def check(self, parts: Mapping[str, bytes]) -> dict[str, Any]:
@@ -55,7 +57,10 @@ class Computer:
         return {"status": result.status, "value": result.value, "reason": result.reason}
 
     def run(self, jobs: Sequence[wire.Job], worker_id: int) -> list[bytes]:
-        """The results of all jobs, encoded for the wire, in order."""
+        """The results of all jobs, encoded for the wire, in order. Call it from one thread."""
+        if self._core_time is None:
+            self._core_time = CoreTime()
+        begin = self._core_time.read()
         readable: list[wire.Job] = []
         inputs: list[Any] = []
         unreadable: dict[int, _End] = {}
@@ -74,9 +79,10 @@ class Computer:
         started_s = time.perf_counter()
         answers = iter(self._infer(readable, inputs))
         infer_s = (time.perf_counter() - started_s) / max(len(inputs), 1)
+        demand = self._core_time.demand_since(begin)
         ends = [unreadable.get(job.job_id) or next(answers) for job in jobs]
         return [
-            self._result(job, worker_id, end, reads_s[job.job_id], infer_s)
+            self._result(job, worker_id, end, (reads_s[job.job_id], infer_s, demand))
             for job, end in zip(jobs, ends, strict=True)
         ]
 
@@ -109,9 +115,10 @@ class Computer:
         return _End(Status.FAILED, reason=f"The {who} failed: {type(error).__name__}: {error}")
 
     def _result(
-        self, job: wire.Job, worker_id: int, end: _End, read_s: float, infer_s: float
+        self, job: wire.Job, worker_id: int, end: _End, took: tuple[float, float, float]
     ) -> bytes:
         """The result on the wire; what can't be sent is left out, and said."""
+        read_s, infer_s, demand = took
         result = wire.Result(
             worker_id=worker_id,
             job_id=job.job_id,
@@ -123,6 +130,7 @@ class Computer:
             model_hash=str(self._model.content_hash),
             read_s=read_s,
             infer_s=infer_s,
+            demand=demand,
         )
         try:
             return wire.encode(result)

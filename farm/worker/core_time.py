@@ -1,0 +1,55 @@
+"""The `CoreTime`: how much of a core a thread used, and how long it was kept from one.
+
+From the kernel's own accounts of one thread, /proc/thread-self/schedstat: nanoseconds on a core,
+nanoseconds in the queue for one (proc(5), Documentation/scheduler/sched-stats.rst).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import NamedTuple
+
+_MAX_BYTES = 100
+
+
+class Moment(NamedTuple):
+    """The accounts at one moment, in seconds."""
+
+    now_s: float
+    ran_s: float
+    queued_s: float
+
+
+class CoreTime:
+    """Of the thread that made it. Where the kernel keeps no such accounts, nothing is known."""
+
+    def __init__(self) -> None:
+        try:
+            self._descriptor = os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            self._descriptor = -1
+
+    def read(self) -> Moment | None:
+        """The accounts now."""
+        if self._descriptor < 0:
+            return None
+        try:
+            ran, queued, *_ = os.pread(self._descriptor, _MAX_BYTES, 0).split()
+        except (OSError, ValueError):
+            return None
+        return Moment(time.monotonic(), int(ran) / 1e9, int(queued) / 1e9)
+
+    def demand_since(self, begin: Moment | None) -> float:
+        """How much of a core the thread used while it was not kept from one, 0 to 1; 0: unknown.
+
+        1: it computed all the time. 0.1: nine tenths it waited for something that is no core.
+        """
+        end = self.read()
+        if begin is None or end is None:
+            return 0.0
+        ran_s = end.ran_s - begin.ran_s
+        wanted_s = (end.now_s - begin.now_s) - (end.queued_s - begin.queued_s)
+        if ran_s <= 0 or wanted_s <= 0:
+            return 0.0
+        return min(ran_s / wanted_s, 1.0)

@@ -25,11 +25,11 @@ from farm.broker.flow import Flow
 from farm.broker.intake import Arrival, Intake, IntakeClock
 from farm.broker.mqtt import Down, Evicted, MqttLink, Up
 from farm.broker.slots import Slots
-from farm.broker.turns import Turns
 from farm.clock import WallClock
 from farm.config.reload import take_over
 from farm.config.show import worker_view
 from farm.errors import ConfigError, ExitCode, JournalError, WireError
+from farm.gathering import Gathering
 from farm.journal.journal import Journal, NoJournal
 from farm.journal.records import Setting
 from farm.scaler import Scaler
@@ -50,6 +50,8 @@ RESULTS_PER_TURN = 500
 RECENT_S = 60.0  # latencies are shown over the last one to two of these
 STOP_TIMEOUT_S = 3.0
 MARK_EVERY_S = 1.0  # how much a start has to look through again, at most
+BUSY_HZ = 1200.0  # messages and results; five a hole
+GAP_S = 0.002  # then between two turns
 GC_THRESHOLD = 20_000  # new objects; about 200 holes
 JOURNAL_STOP_S = 3.0  # a disk that works writes what is left in milliseconds
 
@@ -114,7 +116,7 @@ class BrokerProcess:
             scaler=Scaler.of(config),
         )
         self._unacknowledged: deque[tuple[int, Arrival]] = deque()  # after which position each
-        self._turns = Turns()
+        self._gathering = Gathering(busy_hz=BUSY_HZ, gap_s=GAP_S)
         self._is_paused = False
         self._mqtt_state: dict[str, Any] = {"state": "connecting", "reconnects": 0}
         self._connections = 0
@@ -148,7 +150,7 @@ class BrokerProcess:
         try:
             while not self._stop and not self._is_drained():
                 ready = dict(poller.poll(POLL_MS))
-                if pause_s := self._turns.pause_s(time.monotonic()):
+                if pause_s := self._gathering.pause_s(time.monotonic()):
                     time.sleep(pause_s)
                     ready = dict(poller.poll(0))
                 self._waker.clear()
@@ -309,6 +311,7 @@ class BrokerProcess:
                 frames = self._results.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
+            self._gathering.came(1)
             for frame in frames:  # a batch of results is one message
                 try:
                     self._take_result(wire.decode([frame]), time.monotonic())
@@ -400,6 +403,7 @@ class BrokerProcess:
             if arrival is None:
                 return
             failpoints.reach(failpoints.RECEIVED)
+            self._gathering.came(1)
             now_s = time.monotonic()
             self._flow.arrived(
                 arrival.topic,

@@ -14,6 +14,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from farm import log
+from farm.gathering import Gathering
 from farm.journal.records import payload_bytes
 
 if TYPE_CHECKING:
@@ -22,9 +23,10 @@ if TYPE_CHECKING:
     from farm.journal.records import Record
     from farm.journal.store import Store
 
-# A commit costs about 0.2 ms, whatever is in it. Under load one follows the other, so the next one
-# waits a moment for company; at a few hundred holes a second nobody waits.
-MIN_GAP_S = 0.002
+# A commit writes some fifteen pages, whatever is in it. From about 250 holes/s on one follows the
+# other: then they are this far apart, and below nobody waits.
+BUSY_HZ = 1500.0  # records
+GAP_S = 0.006
 RETRY_S = 0.5  # after a failed write; a full disk does not empty itself faster
 LAST_RETRY_S = 0.05  # the same at a stop, which does not wait for long
 IDLE_S = 1.0  # how often housekeeping is looked at without any work
@@ -61,7 +63,7 @@ class Writer:
         self._changed = threading.Condition()
         self._queue: deque[Record] = deque()
         self._urgent_position = 0  # of the last record that somebody waits for; the loop's
-        self._last_commit_s = 0.0
+        self._gathering = Gathering(busy_hz=BUSY_HZ, gap_s=GAP_S)
         self._taken_position = 0  # of the last record in a group; the thread's
         self._is_stopping = False
         self._give_up_s: float | None = None
@@ -143,15 +145,16 @@ class Writer:
                 self._changed.wait(IDLE_S)
             if self._queue and not self._is_full_or_urgent():
                 self._changed.wait_for(self._is_full_or_urgent, self._commit_interval_s)
-            gap_s = self._last_commit_s + MIN_GAP_S - time.monotonic()
-            if gap_s > 0 and not self._is_stopping:  # what came meanwhile goes with it
-                self._changed.wait(gap_s)
+            gap_s = self._gathering.pause_s(time.monotonic())
+            if gap_s and not self._is_stopping:  # what comes meanwhile goes with it
+                self._changed.wait_for(lambda: self._is_stopping, gap_s)
             batch: list[Record] = []
             size = 0
             while self._queue and len(batch) < self._commit_records and size < self._commit_bytes:
                 batch.append(self._queue.popleft())
                 size += payload_bytes(batch[-1])
             self._taken_position += len(batch)
+            self._gathering.came(len(batch))
             self._taken_bytes += size
             return batch
 
@@ -172,7 +175,6 @@ class Writer:
                 self._pause()
                 continue
             break
-        self._last_commit_s = time.monotonic()
         self.durable += len(batch)
         self.commits += 1
         if self.failure:

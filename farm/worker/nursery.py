@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAX_FORK_BYTES: Final = 4096  # of one request
-IDLE_S: Final = 1.0  # without a request: the farm is up, and there is time to tidy
+IDLE_S: Final = 0.1  # without a request: all workers are there, and it is time to tidy
 _TASKS: Final = Path("/proc/self/task")
 _OPEN: Final = Path("/proc/self/fd")
 _STANDARD: Final = range(3)  # whoever started the farm may have given it sockets as these

@@ -156,7 +156,7 @@ def test_kill_9_of_the_supervisor_takes_its_children_along(
 ) -> None:
     # prevents: an orphaned broker that steals the sockets and the MQTT session of the next farm
     farm = start_farm(mosquitto.port, workers=3)
-    assert len(farm.processes()) == 5
+    assert len(farm.processes()) == 6  # the supervisor, the nursery, the broker, three workers
     farm.signal(signal.SIGKILL)
     farm.wait()
     assert_gone(farm.mark, timeout_s=1)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from farm import wire
 from farm.config import Config
@@ -192,19 +193,17 @@ def test_a_request_to_a_nursery_that_has_gone_fails_like_a_birth(played: Played)
     assert played.turn(3.1) == [(played.slot, 0)]
 
 
-def test_workers_start_by_themselves_where_nothing_can_be_forked(
-    played: Played, capsys: pytest.CaptureFixture[str]
-) -> None:
-    played.come_up(unfit="the model has opened a socket")
-    assert played.launcher.way(3.0) is Way.EXEC
-    assert played.launcher.exec(played.slot) == 300
+def test_workers_start_by_themselves_where_nothing_can_be_forked(played: Played) -> None:
+    with capture_logs() as told:
+        played.come_up(unfit="the model has opened a socket")
+        assert played.launcher.way(3.0) is Way.EXEC
+        assert played.launcher.exec(played.slot) == 300
+        assert played.launcher.ended(NURSERY_PID, 0, 3.1, is_out_of_memory=False)
     assert played.children.spawned == [["worker", "--name", "3", "--state-dir", "/s"]]
-    assert played.launcher.ended(NURSERY_PID, 0, 3.1, is_out_of_memory=False)
     assert played.launcher.way(100.0) is Way.EXEC
-    told = capsys.readouterr().out
-    assert told.count("workers_by_exec") == 1
-    assert "opened a socket" in told
-    assert "nursery_ended" not in told
+    [line] = told  # once, and not a word about its end, which was announced
+    assert line["event"] == "workers_by_exec"
+    assert "opened a socket" in line["cause"]
 
 
 def test_a_bad_model_is_refused_and_not_loaded_by_each_worker(played: Played) -> None:

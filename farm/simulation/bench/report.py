@@ -28,6 +28,7 @@ _STAGE_COLUMNS: Final = {"p50": "p50", "p99": "p99", "p999": "p99.9", "max": "ma
 WORDS: Final = {
     FARM: "farm",
     "pool": "pool, dicts",
+    "plain": "one process",
     "raw": "pool, bytes",
     BARE_MQTT: "bare MQTT",
     FORWARD: "model alone",

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 FARM: Final = "farm"
 BARE_MQTT: Final = "bare MQTT"
-AGAINST: Final = ("pool", "raw")
+AGAINST: Final = ("pool", "raw", "plain")
 POOL_HOLES: Final = 24  # different holes of a simulated load
 NULL_MODEL: Final = "farm.models.null:NullModel"
 FORWARD_S: Final = 5.0  # at most: it settles at once

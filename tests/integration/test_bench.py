@@ -55,14 +55,16 @@ def test_a_closed_loop_beside_the_pool_and_bare_mqtt(tmp_path):
     work.mkdir()
     options = ("--model", "null", "--workers", 2, "--in-flight", 8, "--tools", 3)
     times = ("--duration", 1, "--warm-up", 0.5)
-    process = start(work, *options, *times, "--against", "pool", "--plot", plot, "--json")
+    process = start(
+        work, *options, *times, "--against", "pool", "--against", "plain", "--plot", plot, "--json"
+    )
     code, out, err = finish(process)
     assert code == 0, out + err
     assert "\x1b[" not in err  # plain lines off a terminal
     found = json.loads(out)
     assert found["good"] is True
     farm, beside = found["farm"], found["beside"]
-    assert set(beside) == {"pool", "bare MQTT"}
+    assert set(beside) == {"pool", "plain", "bare MQTT"}
     for one in (farm, *beside.values()):
         assert one["holes"] == one["answered"] > 8
         assert (one["unanswered"], one["repeated"], one["strangers"]) == (0, 0, 0)

@@ -14,10 +14,6 @@ WEIGHT = 0.04
 # What is computed as one batch is answered as one: that may cost no more than this share of the
 # objective, or the first of the batch would pay for the company it is in.
 OBJECTIVE_SHARE = 0.1
-# Ten workers on two cores compute no sooner what is dealt to all ten than what is dealt to two. So
-# the share is that of a core, as long as company costs a hole no more than this: whether a model
-# computes or waits for something else can't be known here.
-COMPANY_S = 0.005
 
 
 class Batching:
@@ -27,15 +23,11 @@ class Batching:
         most_jobs: of one batch.
         most_bytes: of the payloads of one batch; a single job may have more.
         objective_s: within which holes should be answered.
-        parallel: how many workers can compute at the same time, by this machine's cores.
     """
 
-    def __init__(
-        self, *, most_jobs: int, most_bytes: int, objective_s: float, parallel: int
-    ) -> None:
+    def __init__(self, *, most_jobs: int, most_bytes: int, objective_s: float) -> None:
         self._most_jobs = most_jobs
         self.most_bytes = most_bytes
-        self._parallel = parallel
         self._most_s = OBJECTIVE_SHARE * objective_s
         self.service_s: float | None = None  # of one job, about; None: nothing is known yet
 
@@ -44,20 +36,15 @@ class Batching:
         before_s = self.service_s
         self.service_s = seconds if before_s is None else before_s + WEIGHT * (seconds - before_s)
 
-    def size(self, *, waiting: int, ready_workers: int) -> int:
+    def size(self, *, waiting: int, workers: int) -> int:
         """How many jobs the next message may carry, at least 1.
 
         Args:
             waiting: jobs in the backlog.
-            ready_workers: among whom they will be shared.
+            workers: among whom they will be shared: as many as compute at the same time.
         """
         if self.service_s is None:  # the first ones tell what a job takes
             return 1
-        share = math.ceil(waiting / max(ready_workers, 1))
-        at_once = math.ceil(waiting / max(min(ready_workers, self._parallel), 1))
-        share = max(share, min(at_once, self._jobs_in(COMPANY_S)))
-        return max(1, min(share, self._most_jobs, self._jobs_in(self._most_s)))
-
-    def _jobs_in(self, seconds: float) -> int:
-        assert self.service_s is not None
-        return int(min(seconds / max(self.service_s, 1e-9), self._most_jobs))
+        share = math.ceil(waiting / max(workers, 1))
+        in_time = min(self._most_s / max(self.service_s, 1e-9), self._most_jobs)
+        return max(1, min(share, int(in_time)))

@@ -95,14 +95,14 @@ class Dispatcher:
             pause_s=dispatch.breaker_pause_s,
         )
         self.golden = Golden()
-        parallel = max(1, len(os.sched_getaffinity(0)) // config.workers.threads)
-        self.concurrency = Concurrency(parallel=parallel)
+        self.concurrency = Concurrency(
+            parallel=max(1, len(os.sched_getaffinity(0)) // config.workers.threads)
+        )
         self._stalled = 0
         self.batching = Batching(
             most_jobs=dispatch.batch_jobs,
             most_bytes=dispatch.batch_bytes,
             objective_s=overload.objective_s,
-            parallel=parallel,
         )
         self.roster = Roster(
             heartbeat_timeout_s=config.workers.heartbeat_timeout_s, first_id=first_worker_id
@@ -158,7 +158,9 @@ class Dispatcher:
     def _most_jobs(self, first: Entry) -> int:
         if first.is_alone or not self.breaker.is_blaming:
             return 1
-        return self.batching.size(waiting=self.ledger.waiting, ready_workers=self.roster.ready)
+        roster, most = self.roster, self.concurrency.most
+        at_once = roster.ready if most is None else min(roster.ready, most + roster.elsewhere)
+        return self.batching.size(waiting=self.ledger.waiting, workers=at_once)
 
     def _fetch(self, entry: Entry, now_s: float) -> bool:
         """Bring a job's payloads back from disk; False: they are lost, and so is the hole.

@@ -9,6 +9,7 @@ from fakes import make_flow, payload
 
 from farm import wire
 from farm.broker.batching import Batching
+from farm.broker.concurrency import Concurrency
 from farm.broker.dispatcher import pack
 from farm.config import Config
 
@@ -24,7 +25,6 @@ def made(service_s: float | None = SERVICE_S, **changes: Any) -> Batching:
         "most_jobs": 16,
         "most_bytes": 1_000_000,
         "objective_s": 1.0,
-        "parallel": 99,
     } | changes
     batching = Batching(**limits)
     if service_s is not None:
@@ -33,7 +33,7 @@ def made(service_s: float | None = SERVICE_S, **changes: Any) -> Batching:
 
 
 @pytest.mark.parametrize(
-    ("waiting", "ready_workers", "size"),
+    ("waiting", "workers", "size"),
     [
         (1, 10, 1),  # no backlog: alone
         (10, 10, 1),  # each worker gets one
@@ -44,9 +44,9 @@ def made(service_s: float | None = SERVICE_S, **changes: Any) -> Batching:
         (3, 1, 3),
     ],
 )
-def test_a_batch_is_a_share_of_what_waits(waiting: int, ready_workers: int, size: int) -> None:
+def test_a_batch_is_a_share_of_what_waits(waiting: int, workers: int, size: int) -> None:
     """One worker that takes all while the others idle, or holes that wait for company."""
-    assert made().size(waiting=waiting, ready_workers=ready_workers) == size
+    assert made().size(waiting=waiting, workers=workers) == size
 
 
 @pytest.mark.parametrize(
@@ -54,41 +54,22 @@ def test_a_batch_is_a_share_of_what_waits(waiting: int, ready_workers: int, size
 )
 def test_a_batch_costs_no_more_than_a_share_of_the_objective(service_s: float, size: int) -> None:
     """With a slow model the first hole of a batch paying for fifteen others."""
-    assert made(service_s).size(waiting=1000, ready_workers=1) == size
-
-
-@pytest.mark.parametrize(
-    ("service_s", "waiting", "size"),
-    [
-        (0.0001, 1, 1),
-        (0.0001, 5, 3),  # two cores: ten workers would be no faster
-        (0.0001, 64, 16),
-        (0.001, 64, 7),  # company for 5 ms at the most; a share of the ten is more
-        (0.001, 20, 5),
-        (0.05, 5, 1),  # a model that may only wait: idle workers could do it meanwhile
-    ],
-)
-def test_a_fast_model_s_holes_are_shared_by_the_cores(
-    service_s: float, waiting: int, size: int
-) -> None:
-    """Ten messages where two do as well; or holes that wait for others beside idle workers."""
-    batching = made(service_s, parallel=2)
-    assert batching.size(waiting=waiting, ready_workers=10) == size
+    assert made(service_s).size(waiting=1000, workers=1) == size
 
 
 def test_as_long_as_nothing_is_known_jobs_travel_alone() -> None:
     """Sixteen holes of a model that takes seconds in the first message."""
-    assert made(None).size(waiting=1000, ready_workers=1) == 1
+    assert made(None).size(waiting=1000, workers=1) == 1
 
 
 def test_the_measure_follows_a_change_and_not_a_single_outlier() -> None:
     """One slow hole ending all batches, or a model that became slow still getting large ones."""
     batching = made(0.001)
     batching.measured(0.1)
-    assert batching.size(waiting=1000, ready_workers=1) == 16
+    assert batching.size(waiting=1000, workers=1) == 16
     for _ in range(200):
         batching.measured(0.1)
-    assert batching.size(waiting=1000, ready_workers=1) == 1
+    assert batching.size(waiting=1000, workers=1) == 1
 
 
 # ---- in the flow ---------------------------------------------------------------------------------
@@ -160,6 +141,17 @@ def test_a_backlog_travels_in_batches_within_the_credit() -> None:
     assert not house.batch()
     assert (house.flow.ledger.parcels, house.flow.ledger.on_wire) == (2, 28)
     assert first + second == sorted(first + second)
+
+
+def test_holes_are_shared_among_those_who_compute_at_once() -> None:
+    """Ten small batches for two cores: ten workers that wait for each other."""
+    house = House()
+    for _ in range(9):
+        house.hire()
+    house.flow.dispatcher.concurrency = Concurrency(parallel=2)
+    house.flow.dispatcher.concurrency.measured(1.0)
+    house.holes(30)
+    assert [len(house.offer()) for _ in range(4)] == [10, 7, 5, 0]  # a third of what waits, each
 
 
 def test_a_claimed_batch_is_one_busy_worker_until_its_results_are_there() -> None:

@@ -39,6 +39,13 @@ def schema() -> dict[str, Any]:
     return made
 
 
+# What neither a model nor an adapter has anything to do with.
+_OF_THE_FARM_ALONE = (
+    *("intake", "dispatch", "journal", "overload", "dead_letters", "supervisor", "throughput"),
+    *("correlation", "log"),
+)
+
+
 def worker_view(config: Config) -> dict[str, Any]:
     """What a worker is told of the configuration, fit for JSON: no MQTT access, no local folders.
 
@@ -54,7 +61,10 @@ def worker_view(config: Config) -> dict[str, Any]:
 def model_view(config: Config) -> dict[str, Any]:
     """Of that what an adapter or a model may depend on: not how many workers there are."""
     view = worker_view(config)
+    for section in _OF_THE_FARM_ALONE:
+        view.pop(section, None)
     del view["mqtt"]["processing"]["workers"]
+    view["workers"] = {"threads": config.workers.threads}
     return view
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -65,7 +66,8 @@ class Children:
         """Send a signal to each."""
         for pid in pids:
             if pid in self._alive:  # until it was waited for nobody else can have its pid
-                os.kill(pid, signum)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signum)
 
     def wait(self, pid: int, timeout_s: float) -> None:
         """Until it has ended, or the time is over."""
@@ -81,7 +83,11 @@ class Children:
         """End all of them at once."""
         self.signal(self._alive, signal.SIGKILL)
         for pid in list(self._alive):
-            _, status = os.waitpid(pid, 0)
+            try:
+                _, status = os.waitpid(pid, 0)
+            except ChildProcessError:  # the others must end nevertheless
+                del self._alive[pid]
+                continue
             self._forget(pid, os.waitstatus_to_exitcode(status))
 
     def _forget(self, pid: int, returncode: int) -> None:

@@ -50,6 +50,11 @@ class _Home:
     nursery: Nursery
     control: socket.socket | None = None
 
+    @property
+    def is_deaf(self) -> bool:
+        """Whether its process has closed the socket, by its end."""
+        return self.control is None and self.nursery.pid != 0
+
     def close(self) -> None:
         if self.control is not None:
             self.control.close()
@@ -84,6 +89,9 @@ class Launcher:
         self._make_policy = make_policy
         self._control_endpoint = control_endpoint
         self._early = early
+        self._early_end: int | None = None  # its return code, where it has ended already
+        if early is not None:  # before anything is reaped: its end must not be a stranger's
+            children.take(early.process)
         self._homes: list[_Home] = []
         self._births: list[_Birth] = []
         self._by_exec = ""  # why, as it was said last
@@ -96,6 +104,8 @@ class Launcher:
         home = self._wanted()
         if home is None:
             return Way.EXEC
+        if home.is_deaf:
+            return Way.WAIT  # its process has ended, and is about to be reaped
         way = home.nursery.way(now_s)
         if way is Way.FORK:
             self._by_exec = ""
@@ -187,6 +197,9 @@ class Launcher:
 
     def ended(self, pid: int, returncode: int, now_s: float, *, is_out_of_memory: bool) -> bool:
         """A process has ended: whether it was a nursery's."""
+        if self._early is not None and self._early.process.pid == pid:
+            self._early_end = returncode  # told when it is looked at first
+            return True
         home = next((home for home in self._homes if home.nursery.pid == pid), None)
         if home is None:
             return False
@@ -233,15 +246,21 @@ class Launcher:
         config = self._config()
         if self._early is not None and not self._early.is_told(config):
             self._let_early_go()
-        try:
-            cradle, self._early = self._early or spawn_nursery(), None
-        except OSError as error:
-            home.nursery.not_started(now_s)
-            self._log.error("spawn_failed", child="nursery", reason=str(error))
-            return
+        cradle, self._early = self._early, None
+        end, self._early_end = self._early_end, None
+        if cradle is None:
+            try:
+                cradle = spawn_nursery()
+            except OSError as error:
+                home.nursery.not_started(now_s)
+                self._log.error("spawn_failed", child="nursery", reason=str(error))
+                return
+            self._children.take(cradle.process)
         home.control = cradle.control
-        home.nursery.started(self._children.take(cradle.process), now_s)
-        if not cradle.is_told(config):
+        home.nursery.started(cradle.process.pid, now_s)
+        if end is not None:
+            self.ended(cradle.process.pid, end, now_s, is_out_of_memory=False)
+        elif not cradle.is_told(config):
             cradle.tell(config, self._control_endpoint)
 
     def _hear(self, home: _Home, now_s: float) -> None:
@@ -249,7 +268,10 @@ class Launcher:
             return
         try:
             frame = home.control.recv(MAX_PACKET_BYTES)
-            told = wire.decode([frame]) if frame else None
+            if not frame:
+                home.close()  # its process has ended: to poll on would end each poll at once
+                return
+            told = wire.decode([frame])
         except BlockingIOError:
             return
         except (OSError, WireError) as error:
@@ -280,9 +302,8 @@ class Launcher:
 
     def _let_early_go(self) -> None:
         if self._early is not None:
-            self._children.take(self._early.process)
             self._early.control.close()
-            self._early = None
+            self._early = self._early_end = None
 
     def _say_by_exec(self, cause: str) -> None:
         if cause == self._by_exec:

@@ -16,7 +16,9 @@ _OWN_GROUP: Final = Path("/proc/self/cgroup")
 _SYSTEM: Final = Path("/proc/vmstat")
 _KEY: Final = "oom_kill"
 _OWN_SCORE: Final = Path("/proc/self/oom_score_adj")
-_WORKER_SCORE: Final = "300"  # counts like 30 % of the machine's memory; anyone may raise his own
+# Added to its own: counts like 30 % of the machine's memory. Anyone may raise his own.
+_WORKER_SCORE: Final = 300
+_MOST_SCORE: Final = 1000
 
 
 def offer_to_kernel() -> None:
@@ -25,8 +27,11 @@ def offer_to_kernel() -> None:
     Its memory is what grows with the holes, and its end costs nothing but a replacement. The
     nursery's is shared with all workers: its end would free next to none.
     """
-    with contextlib.suppress(OSError):  # a container may forbid it: then the kernel chooses
-        _OWN_SCORE.write_text(_WORKER_SCORE)
+    with contextlib.suppress(
+        OSError, ValueError
+    ):  # a container may forbid it: then the kernel chooses
+        own = int(_OWN_SCORE.read_text())
+        _OWN_SCORE.write_text(str(min(own + _WORKER_SCORE, _MOST_SCORE)))
 
 
 class OutOfMemoryKills:

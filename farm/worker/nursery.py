@@ -11,6 +11,7 @@ its exit code, and outlives the nursery.
 from __future__ import annotations
 
 import array
+import contextlib
 import os
 import socket
 import sys
@@ -25,16 +26,17 @@ from farm.supervisor.parent import die_with_parent
 from farm.worker.equipment import Equipment, equip
 from farm.worker.process import run as run_worker
 from farm.worker.process import say_unusable
-from farm.worker.thrift import grow_by_small_pages, settle
+from farm.worker.thrift import forget_the_end, grow_by_small_pages, settle
 from farm.worker.title import set_title
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 MAX_FORK_BYTES: Final = 4096  # of one request
 IDLE_S: Final = 0.1  # without a request: all workers are there, and it is time to tidy
 _TASKS: Final = Path("/proc/self/task")
 _OPEN: Final = Path("/proc/self/fd")
+_SHAREABLE: Final = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
 _STANDARD: Final = range(3)  # whoever started the farm may have given it sockets as these
 
 
@@ -43,7 +45,7 @@ class Newborn(NamedTuple):
 
     name: str
     birth: socket.socket
-    nursery_pid: int  # of the one in between: until it has ended, the worker is its child
+    between_pid: int  # of the one in between: until it has ended, the worker is its child
 
 
 def run(*, control: socket.socket, supervisor_pid: int) -> ExitCode:
@@ -60,13 +62,14 @@ def run(*, control: socket.socket, supervisor_pid: int) -> ExitCode:
     assert isinstance(order, wire.Load)
     config = Config.model_validate(order.config)
     log.set_up(level=config.log.level, style=config.log.format, process="nursery")
+    before = dict(_descriptors())
     try:
         equipment = equip(config)
     # as in a worker: a model may fail in any way
     except Exception as error:  # noqa: BLE001
         say_unusable(error)
         return ExitCode.MODEL
-    unfit = unfit_because(control)
+    unfit = unfit_because(control, before)
     version = str(equipment.model.version)
     control.send(wire.encode(wire.NurseryReady(unfit, version, equipment.load_s)))
     newborn = None if unfit else _serve(control)
@@ -76,11 +79,12 @@ def run(*, control: socket.socket, supervisor_pid: int) -> ExitCode:
     return _live(newborn, equipment, order.control_endpoint, supervisor_pid)
 
 
-def unfit_because(control: socket.socket) -> str:
+def unfit_because(control: socket.socket, before: Mapping[int, str]) -> str:
     """Why no worker can be forked from this process; "" where one can.
 
     Args:
         control: the one socket that it may have.
+        before: number and target of each descriptor that was open before the model was loaded.
     """
     threads = [(task / "comm").read_text().strip() for task in _TASKS.iterdir()]
     if len(threads) > 1:
@@ -93,6 +97,9 @@ def unfit_because(control: socket.socket) -> str:
             return "the model has opened a socket"
         if target.startswith(("/dev/nvidia", "/dev/dri/", "/dev/kfd")):
             return f"the model uses a GPU ({target})"
+        if before.get(number) != target and target not in _SHAREABLE:
+            # forks share the place in a file: each would read, or write, what another one should
+            return f"the model keeps a file open ({target})"
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         return "the model uses a GPU (CUDA)"
@@ -173,7 +180,7 @@ def _live(
     newborn: Newborn, equipment: Equipment, control_endpoint: str, supervisor_pid: int
 ) -> ExitCode:
     """Be the worker that was forked, if the supervisor knows of it."""
-    while os.getppid() == newborn.nursery_pid:
+    while os.getppid() == newborn.between_pid:
         os.sched_yield()  # it ends without doing anything else
     if not die_with_parent(supervisor_pid):
         return ExitCode.FAILURE
@@ -184,11 +191,13 @@ def _live(
         if birth.recv(len(wire.BEGIN)) != wire.BEGIN:
             return ExitCode.OK
     name = newborn.name
-    set_title(["farm", "worker", "--name", name], f"farm worker {name}")
+    with contextlib.suppress(OSError, ValueError):  # a help for people: a worker without works, too
+        set_title(["farm", "worker", "--name", name], f"farm worker {name}")
     told = equipment.config.log
     log.set_up(level=told.level, style=told.format, process=f"worker {name}")
     offer_to_kernel()
     grow_by_small_pages()
+    forget_the_end()
     _draw_anew()
     return run_worker(
         name=name, control_endpoint=control_endpoint, by_hand=False, inherited=equipment

@@ -9,9 +9,11 @@ hint: where the kernel or the C library does not know it, forks take some millis
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
 import os
 import sys
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
@@ -39,6 +41,8 @@ def nursery_environment(environ: Mapping[str, str]) -> dict[str, str]:
     Besides cheaper forks that saves page faults: loading takes a fifteenth less.
     """
     tunables = [environ[_TUNABLES]] if environ.get(_TUNABLES) else []
+    if "glibc.malloc.hugetlb" in environ.get(_TUNABLES, ""):
+        return dict(environ)  # whoever set it has a reason
     return {**environ, _TUNABLES: ":".join([*tunables, _HUGE_HEAP])}
 
 
@@ -48,6 +52,11 @@ def settle() -> None:
     That is most of a library's. It is in the file as it was in memory, and what a worker runs is
     mapped again, once for all of them.
     """
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # see above: a hint
+        _drop_code()
+
+
+def _drop_code() -> None:
     madvise = ctypes.CDLL(None).madvise
     madvise.argtypes = (ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int)
     for mapping in list(_mappings()):
@@ -58,7 +67,19 @@ def settle() -> None:
 
 def grow_by_small_pages() -> None:
     """For a newborn: what it needs beyond its nursery's memory is little."""
-    ctypes.CDLL(None).prctl(_PR_SET_THP_DISABLE, 1, 0, 0, 0)
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_THP_DISABLE, 1, 0, 0, 0)
+
+
+def forget_the_end() -> None:
+    """For a newborn: what the nursery is to do at its end is not this process's to do.
+
+    A temporary folder that a model has made while it was loaded would be removed by the first
+    worker that leaves, under all others.
+    """
+    atexit._clear()  # noqa: SLF001 - the only way
+    finalizers = weakref.finalize._registry  # type: ignore[attr-defined] # noqa: SLF001
+    finalizers.clear()
 
 
 def leave(code: int) -> NoReturn:

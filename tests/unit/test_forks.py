@@ -67,17 +67,20 @@ print(psutil.Process().name(), len(words), set(words[0]), os.environ["HOME"])
         ("pass", ""),
         ("threading.Thread(target=threading.Event().wait, daemon=True).start()", "1 threads"),
         ("kept = socket.socket()", "opened a socket"),
+        ("kept = open(sys.executable, 'rb')", "keeps a file open"),
+        ("kept = open('/dev/urandom', 'rb')", ""),
     ],
 )
 def test_what_a_fork_would_break_is_found(does: str, words: str) -> None:
     # prevents: forked workers that share a connection, or wait for a thread that is not there
     code = f"""
-import socket, threading
-from farm.worker.nursery import unfit_because
+import socket, sys, threading
+from farm.worker.nursery import _descriptors, unfit_because
 control, other = socket.socketpair()
 other.close()
+before = dict(_descriptors())
 {does}
-print(unfit_because(control))
+print(unfit_because(control, before))
 """
     told = run_alone(code)
     assert words in told
@@ -92,7 +95,7 @@ import socket, sys
 from farm.worker.nursery import unfit_because
 control, other = socket.socketpair()
 other.close()
-sys.exit(unfit_because(control) or 0)
+sys.exit(unfit_because(control, {}) or 0)
 """
     with ours, theirs:
         done = subprocess.run(
@@ -105,6 +108,24 @@ def test_a_nursery_keeps_what_the_operator_has_told_the_c_library() -> None:
     assert nursery_environment({"A": "b"}) == {"A": "b", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
     told = nursery_environment({"GLIBC_TUNABLES": "glibc.malloc.arena_max=2"})
     assert told["GLIBC_TUNABLES"] == "glibc.malloc.arena_max=2:glibc.malloc.hugetlb=1"
+    refused = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"}
+    assert nursery_environment(refused) == refused
+
+
+def test_a_newborn_does_not_undo_what_was_loaded(tmp_path) -> None:
+    # prevents: a temporary folder of the model removed by the first worker that leaves
+    code = f"""
+import os, tempfile
+from farm.worker.thrift import forget_the_end, leave
+folder = tempfile.TemporaryDirectory(dir={str(tmp_path)!r})
+child = os.fork()
+if not child:
+    forget_the_end()
+    leave(0)
+os.waitpid(child, 0)
+print(os.path.isdir(folder.name))
+"""
+    assert run_alone(code) == "True"
 
 
 def test_only_code_that_nobody_has_written_to_is_let_go() -> None:

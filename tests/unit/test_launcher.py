@@ -279,3 +279,26 @@ def test_what_was_begun_early_for_another_configuration_is_not_used(
     played.request()  # it was told
     assert played.control.recv(16) == b""  # and let go
     theirs.close()
+
+
+def test_a_nursery_that_ended_before_the_first_turn_is_noticed() -> None:
+    """Workers that wait a minute for it, and a stranger killed who has its number by then."""
+    played = Played()
+    assert played.children.taken == [NURSERY_PID]  # whoever reaps knows it from the start
+    played.control.close()
+    assert played.launcher.ended(NURSERY_PID, -9, 0.0, is_out_of_memory=False)
+    played.turn(0.1)
+    assert played.launcher.descriptors() == []
+    assert played.launcher.way(0.1) is Way.EXEC  # until its successor's back-off is over
+
+
+def test_a_nursery_that_has_closed_its_socket_is_not_polled_for_ever() -> None:
+    """A core used up by polls that return at once, until its end is reaped."""
+    played = Played()
+    played.come_up()
+    played.control.close()
+    played.turn(4.0)
+    assert played.launcher.descriptors() == []
+    assert played.launcher.way(4.0) is Way.WAIT
+    assert played.launcher.ended(NURSERY_PID, -9, 4.1, is_out_of_memory=False)
+    assert played.launcher.way(4.1) is not Way.FORK

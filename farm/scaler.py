@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Load:
     Attributes:
         arrival_rate: holes per second.
         backlog: holes that wait for a worker.
-        service_s: mean seconds for which a worker is busy with a hole; None: not measured yet.
+        service_s: mean seconds for which a worker is busy with a hole; None: none was lately.
         ready: local workers that are READY.
         elsewhere: workers of other machines that are READY; they take their part.
     """
@@ -115,6 +115,7 @@ class Scaler:
         self._latest: deque[int] = deque(maxlen=STEADY_LOOKS)
         self._looked_s = -math.inf
         self._began_s: float | None = None
+        self._service_s: float | None = None  # the last that was known
         self._added_s = self._removed_s = -math.inf
 
     @property
@@ -137,6 +138,15 @@ class Scaler:
         self.reason = "released by an operator" if self.is_on else "fixed"
         self.wanted = self.settled = self._within(self.wanted)
 
+    def configure(self, workers: int) -> None:
+        """So many are configured from now on, where none scales by itself: a pin outlasts it."""
+        if self.is_on:
+            return
+        self.bounds = Bounds(workers, workers)
+        if not self.pinned:
+            self.wanted = self.settled = workers
+            self.reason = "fixed"
+
     def look(self, load: Load, now_s: float) -> bool:
         """Take the load into account; returns whether `wanted` changed.
 
@@ -147,8 +157,11 @@ class Scaler:
         if not self.is_on or self.pinned or now_s - self._looked_s < LOOK_EVERY_S:
             return False
         self._looked_s = now_s
+        if load.service_s is None:  # none was computed of late: they take as long as they did
+            load = replace(load, service_s=self._service_s)
         if load.service_s is None:  # no hole was ever computed: nothing is known
             return False
+        self._service_s = load.service_s
         self._began_s = now_s if self._began_s is None else self._began_s
         before, need = self.wanted, load.need
         self._note(need, now_s)

@@ -12,7 +12,8 @@ Which socket carries what::
     control  DEALER ▶ ROUTER  Hello Ready Heartbeat           worker ▶ broker, and the reply
                               StatsRequest StoryRequest       command line ▶ broker, and the reply
                               Drain Pause Resume Scale Retry Drop
-                              SupervisorReport Reload         supervisor ▶ broker, and the reply
+                              SupervisorReport Reload Configured
+                                                              supervisor ▶ broker, and the reply
     a pair of sockets         Load Fork, NurseryReady         supervisor ▶ nursery, and its reply
 """
 
@@ -208,6 +209,14 @@ class Scale:
 
 
 @dataclass(frozen=True, slots=True)
+class Configured:
+    """The configured number of workers is another from now on: what `Scale.AUTO` goes back to."""
+
+    KIND: ClassVar[int] = 51
+    workers: int
+
+
+@dataclass(frozen=True, slots=True)
 class Retry:
     """Compute these dead letters again, under new hole ids."""
 
@@ -325,6 +334,7 @@ Message = (
     | Pause
     | Resume
     | Scale
+    | Configured
     | Retry
     | Drop
     | Handled

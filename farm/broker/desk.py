@@ -139,6 +139,9 @@ class Desk:
                 self._house.pause(is_paused=isinstance(request, wire.Pause))
             case wire.Scale(workers):
                 self._scale(workers)
+            case wire.Configured(workers):
+                self.scaler.configure(workers)
+                self._is_told = True
             case wire.Reload():
                 self._introduction = self._house.reload()
             case _:
@@ -169,7 +172,7 @@ class Desk:
             backlog=self._flow.ledger.waiting + self._flow.ledger.on_wire,
             service_s=busy_s / inference.count if inference.count else None,
             ready=local,
-            elsewhere=max(0, roster.ready - local),
+            elsewhere=roster.elsewhere,
         )
         before = self.scaler.wanted
         if self.scaler.look(load, now_s):

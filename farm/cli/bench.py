@@ -34,6 +34,7 @@ from farm.simulation.bench.report import as_json, problems, render, title
 from farm.simulation.bench.rounds import AGAINST, NULL_MODEL, Orders, Rounds, cores
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
 
     from farm.simulation.bench.rounds import Round
@@ -237,14 +238,32 @@ def command(
     )
     done: list[Round] = []
     is_stopped = False
+    failure: FarmError | None = None
     try:
         with _Display() as display, Rounds(orders, display.tell, done) as rounds:
             rounds.run()
     except KeyboardInterrupt:
         is_stopped = True
+    except FarmError as error:
+        if not done:
+            raise
+        failure = error  # the rounds before it took minutes, and stand
     if not done:
         click.echo("stopped before a round was at its end", err=True)
         sys.exit(SIGINT_STATUS)
+    complaints = _show(done, orders, in_json=in_json, plot=plot)
+    if is_stopped:
+        click.echo(f"stopped after {len(done)} of {repeat} rounds", err=True)
+        sys.exit(SIGINT_STATUS)
+    if failure is not None:
+        click.echo(f"failed after {len(done)} of {repeat} rounds", err=True)
+        raise failure
+    if complaints:
+        sys.exit(ExitCode.FAILURE)
+
+
+def _show(done: Sequence[Round], orders: Orders, *, in_json: bool, plot: Path | None) -> list[str]:
+    """Print what the rounds say; returns the complaints."""
     found = summarise(done, is_null=orders.is_null)
     if in_json:
         click.echo(json.dumps(as_json(found, orders, done, cores())))
@@ -256,11 +275,7 @@ def command(
     complaints = list(problems(found))
     for line in complaints:
         click.echo(line, err=True)
-    if is_stopped:
-        click.echo(f"stopped after {len(done)} of {repeat} rounds", err=True)
-        sys.exit(SIGINT_STATUS)
-    if complaints:
-        sys.exit(ExitCode.FAILURE)
+    return complaints
 
 
 def _check_plot(plot: Path | None) -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import math
 import os
 import platform
+import stat
 import subprocess
 import sys
 import time
@@ -30,7 +32,7 @@ from farm.models.package import INT8, ONNX, Package
 from farm.models.runtime import EXACT, THREAD_VARIABLES, threads
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
 REVISION: Final = 1
 """Of how it is measured, and of the file: what an older one kept is measured anew."""
@@ -143,19 +145,29 @@ def remembered(package: Package, *, anew: bool = False) -> tuple[Findings, bool]
         anew: measure whatever is known.
 
     Raises:
-        OSError: there is no folder that can keep it.
+        OSError: there is no folder that can keep it. Where only the file can't be written, the log
+            says so.
     """
     key = machine_key(package)
+    names = candidates(package)
     folder = cache_folder()
     path = folder / f"runtime-{_digest(key)}.json"
-    if not anew and (findings := _read(path, key)):
+    if not anew and (findings := _read(path, key, names)):
         return findings, False
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _locked(folder / _LOCK_NAME):
-        if not anew and (findings := _read(path, key)):
+        if not anew and (findings := _read(path, key, names)):
             return findings, False
         findings = measured(package, key)
-        _write(path, findings)
+        try:
+            _write(path, findings)
+        except OSError as error:
+            log.get().warning(
+                "runtime_not_remembered",
+                cause=f"{path} can't be written: {error}",
+                effect="every process that needs it measures again",
+                cure="make room there, or pin model_settings.runtime",
+            )
     return findings, True
 
 
@@ -172,7 +184,10 @@ def measured(package: Package, key: Mapping[str, str]) -> Findings:
 
 
 def _try(package: Package, names: list[str]) -> tuple[Trial, ...]:
-    command = [sys.executable, "-P", "-m", _TRIAL, str(package.folder.absolute()), *names]
+    # It ends with us, and by itself a little after we gave it up.
+    bounds = [str(os.getpid()), str(math.ceil(_TRIAL_TIMEOUT_S) + 1)]
+    folder = str(package.folder.absolute())
+    command = [sys.executable, "-P", "-m", _TRIAL, *bounds, folder, *names]
     environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads()))
     try:
         done = subprocess.run(
@@ -256,14 +271,20 @@ def cache_folder() -> Path:
     return Path(home) / ".cache" / "farm"
 
 
-def _read(path: Path, key: Mapping[str, str]) -> Findings | None:
-    """What a file keeps; None where there is none, or it is damaged, of another key, or worn."""
+def _read(path: Path, key: Mapping[str, str], names: Collection[str]) -> Findings | None:
+    """What a file keeps; None where there is none, or it is damaged, not ours, of another key, of
+    runtimes that are not among the names, or worn.
+    """
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a pipe keeps nobody here
     try:
-        with path.open("rb") as file:
+        with os.fdopen(os.open(path, flags), "rb") as file:
+            told = os.fstat(file.fileno())
+            if not stat.S_ISREG(told.st_mode) or told.st_uid != os.geteuid():
+                return None
             findings = _FINDINGS.validate_json(file.read(_MAX_BYTES))
     except (OSError, ValidationError):
         return None
-    if findings.key != key:
+    if findings.key != key or not {trial.name for trial in findings.trials} <= set(names):
         return None
     is_worn = not 0 <= time.time() - findings.made_s < _RETRY_S
     return None if findings.problem and is_worn else findings

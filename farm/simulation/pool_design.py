@@ -17,8 +17,9 @@ import os
 import re
 import signal
 import socket
+import time
 from collections import defaultdict
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, wait
 from enum import Enum
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
@@ -31,6 +32,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from farm.adapter import load_adapter
 from farm.config import Config
 from farm.drilling.hole import Hole, Step
+from farm.errors import FarmError
 from farm.models.model import Insufficient
 from farm.models.registry import load_model
 from farm.simulation.bench.child import Parent, as_child
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
     from farm.models.model import Model
 
 QOS: Final = 1
+READY_TIMEOUT_S: Final = 240.0  # less than the bench waits for all of it
+WARM_S: Final = 0.02
 TOPICS: Final = AnswerTopics()
 _ID: Final = re.compile(
     rb'(?:\.ResultMetaData\.ResultId|PositionTrace\.StepResultId|\.LifeTimeCycleCounter)"\s*:\s*'
@@ -97,7 +101,8 @@ def hold(settings: Mapping[str, Any]) -> None:
 
 
 def warm() -> int:
-    """Does nothing, in a worker that has started."""
+    """Keep a worker that has started for a moment, so that the others get the next ones."""
+    time.sleep(WARM_S)
     return os.getpid()
 
 
@@ -258,9 +263,27 @@ def _pool(mode: Mode, workers: int, settings: Mapping[str, Any]) -> Executor:
         hold(settings)
         return Inline()
     pool = ProcessPoolExecutor(workers, initializer=load, initargs=(settings, os.getpid()))
-    for future in [pool.submit(warm) for _ in range(workers)]:
-        future.result()
+    await_all(pool, workers)
     return pool
+
+
+def await_all(pool: Executor, workers: int, timeout_s: float = READY_TIMEOUT_S) -> None:
+    """Wait until every worker has the model: the first would do all that is asked for by itself.
+
+    Raises:
+        FarmError: they did not all come up in time.
+    """
+    ends_s = time.monotonic() + timeout_s
+    pids: set[int] = set()
+    while len(pids) < workers:
+        asked = [pool.submit(warm) for _ in range(workers)]
+        left_s = max(0.0, ends_s - time.monotonic())
+        done, waiting = wait(asked, left_s)
+        pids.update(future.result() for future in done)
+        if len(pids) < workers and (waiting or time.monotonic() >= ends_s):
+            raise FarmError(
+                f"{len(pids)} of {workers} workers of the pool were up in {timeout_s:g} s"
+            )
 
 
 def serve(parent: Parent) -> None:

@@ -17,7 +17,6 @@ import zmq
 from farm import log, wire
 from farm.control import ControlClient
 from farm.errors import ExitCode, WireError
-from farm.scaler import Scaler
 from farm.supervisor.children import Children
 from farm.supervisor.launcher import Launcher
 from farm.supervisor.memory import OutOfMemoryKills
@@ -25,6 +24,7 @@ from farm.supervisor.nursery import Way
 from farm.supervisor.pool import Pool, Slot, SlotState
 from farm.supervisor.reloading import Reloading
 from farm.supervisor.restart import RestartPolicy
+from farm.supervisor.staffing import Staffing
 from farm.waker import Waker
 
 if TYPE_CHECKING:
@@ -84,10 +84,8 @@ class Supervisor:
         self._child_args = list(child_args)
         self._log = log.get()
         config = in_force.config
-        self._configured_workers = config.mqtt.processing.workers
-        self._wanted_workers = Scaler.of(config).wanted
-        self._is_pinned = False  # by an operator: a new broker must be told
-        names = [str(n) for n in range(1, self._wanted_workers + 1)]
+        self._staffing = Staffing(config)
+        names = [str(n) for n in range(1, self._staffing.wanted + 1)]
         self._workers = Pool(
             names,
             self._make_policy,
@@ -100,7 +98,6 @@ class Supervisor:
         self._reloading = Reloading(in_force, self._workers)
         self._out_of_memory = OutOfMemoryKills()
         self._asked: wire.Message | None = None  # the request that is outstanding
-        self._scale: wire.Scale | None = None  # that the broker must be told
         self._children = Children()
         self._launcher = Launcher(
             self._children,
@@ -194,19 +191,14 @@ class Supervisor:
         self._control.timeout_s = self._config.supervisor.broker_timeout_s
         for slot in self._broker.slots:
             slot.policy = self._make_policy()
-        workers = self._config.mqtt.processing.workers
-        if workers != self._configured_workers:
-            self._configured_workers = workers
-            if self._config.workers.min or self._config.workers.max:
-                return  # then it is the number to start with, and the load has the say
-            self._scale = wire.Scale(workers)
-            self._next_report_s = 0.0
+        self._staffing.reconfigured(self._config)
+        self._next_report_s = 0.0
 
     def _asked_to_scale(self, workers: int) -> None:
-        if workers == self._wanted_workers:
+        if workers == self._staffing.wanted:
             return
-        self._log.info("scaled", workers=workers, before=self._wanted_workers)
-        self._wanted_workers = workers
+        self._log.info("scaled", workers=workers, before=self._staffing.wanted)
+        self._staffing.wanted = workers
         self._tell_to_leave(self._workers.scale(workers, time.monotonic()))
 
     def _tell_to_leave(self, pids: Sequence[int]) -> None:
@@ -244,8 +236,6 @@ class Supervisor:
             for slot in self._broker.due(now_s):
                 self._started(self._broker, slot, self._spawn_broker)
                 self._last_reply_s = now_s
-                if self._is_pinned:
-                    self._scale = wire.Scale(self._wanted_workers)
         self._take_births(now_s)
         for slot in self._workers.due(now_s):
             if not self._launcher.is_asked(slot):
@@ -277,8 +267,7 @@ class Supervisor:
         self._started(self._workers, slot, lambda: self._launcher.exec(slot))
 
     def _spawn_broker(self) -> int:
-        # what an operator scaled to outlives the broker that was told
-        workers = ["--workers", str(self._wanted_workers)]
+        workers = ["--workers", str(self._staffing.broker_starts())]
         return self._children.spawn(["broker", *workers, *self._child_args])
 
     def _started(self, pool: Pool, slot: Slot, spawn: Callable[[], int]) -> None:
@@ -371,7 +360,9 @@ class Supervisor:
     def _next_request(self) -> wire.Message:
         if self._phase is Phase.DRAINING and not self._drain_told and not self._unreported:
             return wire.Drain()
-        if self._phase is Phase.RUNNING and (request := self._reloading.request or self._scale):
+        if self._phase is Phase.RUNNING and (
+            request := self._reloading.request or self._staffing.request
+        ):
             return request
         self._in_report = len(self._unreported)
         return wire.SupervisorReport(list(self._unreported), self._workers.failed)
@@ -384,8 +375,8 @@ class Supervisor:
             case wire.Reload(), _:
                 self._reloading.answered(reply)
                 self._next_report_s = 0.0
-            case wire.Scale(), wire.Done():
-                self._scale = None
+            case wire.Scale() | wire.Configured(), wire.Done():
+                self._staffing.told(asked)
                 self._next_report_s = 0.0  # the orders that come with the next report will say so
             case wire.SupervisorReport(), wire.SupervisorOrders():
                 del self._unreported[: self._in_report]
@@ -397,7 +388,7 @@ class Supervisor:
                 self._kill_unknown(now_s)
                 for pid, why in reply.kill:
                     self._kill(pid, why)
-                self._is_pinned = reply.pinned
+                self._staffing.is_pinned = reply.pinned
                 if reply.workers >= 0 and self._phase is Phase.RUNNING:
                     self._asked_to_scale(reply.workers)
             case _:

@@ -1,13 +1,15 @@
 """A short trial of the depth network's runtimes on this machine: pace, and loss of accuracy.
 
-Run as ``python -m farm.training.trial FOLDER RUNTIME…`` by `farm.models.machine`, in a process of
-its own, so that the memory of PyTorch ends with it; its last line of output is JSON. The rounds
-alternate between the runtimes, so that a busy moment hits all alike.
+Run as ``python -m farm.training.trial PARENT_PID LIMIT_S FOLDER RUNTIME…`` by
+`farm.models.machine`, in a process of its own, so that the memory of PyTorch ends with it; its last
+line of output is JSON. The rounds alternate between the runtimes, so that a busy moment hits all
+alike.
 """
 
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
 from dataclasses import asdict
@@ -22,6 +24,7 @@ from farm.models.calibration import REFERENCE, Trial
 from farm.models.grid import Grids, resample
 from farm.models.package import Package, open_package
 from farm.models.runtime import Runtime, load_runtime, threads
+from farm.supervisor.parent import die_with_parent
 from farm.training.programs import PROGRAMS
 from farm.training.simulator import simulate_batch
 
@@ -131,10 +134,19 @@ def _first(grids: Grids, b: int) -> Grids:
     )  # fmt: skip
 
 
+def bind(parent_pid: int, limit_s: int) -> None:
+    """Have the kernel end this process with its parent, and after a time in any case."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(limit_s)
+    if not die_with_parent(parent_pid):
+        sys.exit(1)
+
+
 def main(folder: str, *names: str) -> list[dict[str, object]]:
     """The trials as plain data."""
     return [asdict(trial) for trial in measure(open_package(Path(folder)), names)]
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(*sys.argv[1:])))  # noqa: T201 - its parent reads it
+    bind(int(sys.argv[1]), int(sys.argv[2]))
+    print(json.dumps(main(*sys.argv[3:])))  # noqa: T201 - its parent reads it

@@ -62,3 +62,19 @@ def test_a_fixed_number_stays_fixed_and_says_nothing(
     shown = run_farm("stats", "--once", "--state-dir", str(farm.state_dir)).stdout
     assert "wanted" not in shown
     assert run_farm("scale", "many", "--state-dir", str(farm.state_dir)).returncode == 2
+
+
+def test_auto_goes_back_to_what_is_configured_behind_a_new_broker(
+    mosquitto: Mosquitto, start_farm: Callable[..., Farm]
+) -> None:
+    # prevents: a pin that `farm scale auto` can't undo, since the new broker was started with it
+    farm = start_farm(mosquitto.port, workers=3, model="rule")
+    place = ("--state-dir", str(farm.state_dir))
+    assert run_farm("scale", "1", *place).returncode == 0
+    eventually(lambda: len(farm.worker_pids()) == 1, 30, farm.last_lines)
+    os.kill(farm.broker_pid(), signal.SIGKILL)
+    eventually(lambda: (farm.stats().get("scaling") or {}).get("pinned"), 30, farm.last_lines)
+    assert run_farm("scale", "auto", *place).returncode == 0
+    farm.wait_ready(3)
+    scaling = farm.stats()["scaling"]
+    assert (scaling["wanted"], scaling["pinned"], scaling["reason"]) == (3, False, "fixed")

@@ -147,6 +147,41 @@ def test_a_hole_lost_or_answered_twice_in_any_round_is_told(change, words):
     assert not as_json(found, ORDERS, rounds, 2)["good"]
 
 
+ODD = {"model refused": 1000}
+
+
+def test_errors_that_the_model_alone_does_not_make_are_told():
+    # prevents: a farm that answers every hole with an error, and is called fast and good
+    def bench(forward: Forward | None, *, pool: dict[str, int], farm: dict[str, int]):
+        both = {
+            name: measured(name, 9, replace(DRIVEN, errors=errors))
+            for name, errors in (("farm", farm), ("pool", pool))
+        }
+        rounds = [Round(both, forward)]
+        found = summarise(rounds, is_null=False)
+        return list(problems(found)), as_json(found, ORDERS, rounds, 2)["good"]
+
+    alone = Forward(9.0, batch=8, cpu_ms_per_hole=2.0, processes=2, refused=0.0)
+    [line], good = bench(alone, pool={}, farm=ODD)
+    assert line.startswith("farm: 100.0% of the answers are errors where 0.0% are expected: 1000: ")
+    assert not good
+    assert not bench(None, pool={}, farm={"late": 100})[1], "beside the pool"
+    assert bench(None, pool={"model refused": 250}, farm={"model refused": 260}) == ([], True)
+    refusing = replace(alone, refused=0.25)
+    assert bench(refusing, pool={"x": 240}, farm={"x": 260}) == ([], True)
+    assert len(bench(refusing, pool={}, farm={"x": 260})[0]) == 1, "of the pool as well"
+    assert len(bench(replace(alone, refused=1.0), pool=ODD, farm=ODD)[0]) == 0
+
+
+def test_nothing_but_errors_is_told_where_nothing_is_known():
+    lone = [Round({"farm": measured("farm", 9, replace(DRIVEN, errors=ODD))})]
+    [line] = problems(summarise(lone, is_null=False))
+    assert line == "farm: 100.0% of the answers are errors: 1000: 1000 x model refused"
+    few = [Round({"farm": measured("farm", 9, replace(DRIVEN, errors={"x": 900}))})]
+    assert not list(problems(summarise(few, is_null=False)))
+    assert list(problems(summarise(few, is_null=True))), "a model that does nothing refuses nothing"
+
+
 def test_a_bench_in_which_nothing_was_published_is_no_good_one():
     nothing = replace(DRIVEN, holes=0, answered=0, done=0, delays_ms=[])
     found = summarise([Round({"farm": measured("farm", 0, nothing)})], is_null=False)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from click.testing import CliRunner
+from test_bench_figures import measured
 
+from farm.cli import bench
 from farm.cli.bench import _settings, command
-from farm.errors import ConfigError, FarmError
+from farm.errors import ConfigError, FarmError, ModelError
+from farm.simulation.bench.rounds import Round
 
 
 @pytest.mark.parametrize(
@@ -45,3 +50,37 @@ def test_settings_come_by_section_and_the_last_word_is_the_assignment_s():
         "dispatch": {"max_attempts": 2},
     }
     assert _settings("", "int8", "off", {})["model_settings"] == {"runtime": "int8"}
+
+
+class TwoOfThree:
+    """Rounds of which the third fails."""
+
+    rounds = 2
+
+    def __init__(self, _orders, _tell, done):
+        self._done = done
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_details):
+        pass
+
+    def run(self):
+        for _ in range(self.rounds):
+            self._done.append(Round({"farm": measured("farm", 100)}))
+        raise ModelError("the worker of round 3 can't load its model")
+
+
+def test_a_round_that_fails_leaves_those_before_it(monkeypatch):
+    # prevents: an hour of rounds that is lost with the last of them
+    monkeypatch.setattr(bench.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(bench, "Rounds", TwoOfThree)
+    done = CliRunner().invoke(command, ["--repeat", "3", "--json", "--no-limits"])
+    assert [one["farm"] for one in json.loads(done.stdout)["rounds"]] == [100, 100]
+    assert "failed after 2 of 3 rounds" in done.stderr
+    assert isinstance(done.exception, ModelError), "it becomes the exit code"
+    monkeypatch.setattr(TwoOfThree, "rounds", 0)
+    done = CliRunner().invoke(command, ["--repeat", "3", "--json", "--no-limits"])
+    assert isinstance(done.exception, ModelError)
+    assert done.stdout == ""

@@ -13,7 +13,7 @@ from farm.broker.desk import ORDER_LIFE_S, Desk, Introduction
 from farm.broker.roster import WorkerState
 from farm.config import Config
 from farm.errors import ConfigError
-from farm.scaler import Bounds, Scaler
+from farm.scaler import Bounds, Load, Scaler
 
 if TYPE_CHECKING:
     from farm.broker.roster import Worker
@@ -221,6 +221,15 @@ def test_the_supervisor_hears_how_many_workers_to_keep_once_somebody_said_so() -
     assert bench.report() == wire.SupervisorOrders([], [], 2, pinned=False)
 
 
+def test_a_reload_of_the_number_is_no_operators_pin() -> None:
+    # prevents: `farm scale auto` that goes back to what was configured before the reload
+    bench = Bench(10)
+    assert bench.desk.answer(wire.Configured(4), 0.0) == wire.Done()
+    assert bench.report() == wire.SupervisorOrders([], [], 4, pinned=False)
+    bench.desk.answer(wire.Scale(wire.Scale.AUTO), 0.0)
+    assert bench.report().workers == 4
+
+
 def test_the_supervisor_hears_of_more_workers_when_more_arrives_than_they_can_do() -> None:
     # prevents: a scaler that decides well and is never asked, or is asked with wrong figures
     bench = Bench(scaler=Scaler(Bounds(1, 8), start=1))
@@ -251,6 +260,23 @@ def test_the_supervisor_hears_of_more_workers_when_more_arrives_than_they_can_do
             bench.flow.monitor.arrived(float(second))
         orders = bench.desk.answer(wire.SupervisorReport([], []), float(second))
     assert orders.workers == 3, "no worker helps while the model is suspected"
+
+
+def test_a_local_worker_that_leaves_hides_none_of_another_machine() -> None:
+    # prevents: one local worker more for each that is about to leave
+    seen: list[Load] = []
+
+    class Watched(Scaler):
+        def look(self, load: Load, now_s: float) -> bool:
+            seen.append(load)
+            return super().look(load, now_s)
+
+    bench = Bench(scaler=Watched(Bounds(1, 8), start=1))
+    bench.ready(1, host="far")
+    leaving = bench.ready(2)
+    bench.desk.answer(wire.Heartbeat(leaving, WorkerState.DRAINING.value, 0), 0.0)
+    bench.report()
+    assert seen[-1].elsewhere == 1
 
 
 def test_a_configuration_that_was_read_again_is_for_those_who_join_later() -> None:

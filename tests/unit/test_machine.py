@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
+import os
+import select
+import signal
 import stat
 import subprocess
 import sys
@@ -11,7 +15,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
+from farm.errors import ModelError
 from farm.models import machine
 from farm.models.answer import COLUMNS, EXISTS, QUALITY, TORQUE
 from farm.models.calibration import CANDIDATES, Trial
@@ -160,6 +166,98 @@ def test_without_a_folder_the_safest_is_taken_unmeasured(tmp_path, package, trie
     assert not tries
 
 
+def test_what_can_not_be_written_is_used_all_the_same(folder, package, tries, monkeypatch):
+    # Prevents seconds of measuring for nothing on a full disk, and a log that blames the folder.
+    def full(_path, _findings):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(machine, "_write", full)
+    with capture_logs() as told:
+        assert machine.runtime_here(package, "cpu") == "int8"
+    assert [line["event"] for line in told] == ["runtime_not_remembered", "runtime_chosen"]
+    assert "No space left" in told[0]["cause"]
+
+
+def _into_link(path):
+    path.rename(path.with_suffix(".elsewhere"))
+    path.symlink_to(path.with_suffix(".elsewhere"))
+
+
+def _into_pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def _into_unknown(path):
+    path.write_text(path.read_text().replace('"int8"', '"warp"'))
+
+
+@pytest.mark.parametrize("turn", [_into_link, _into_pipe, _into_unknown])
+def test_only_a_file_of_ours_with_known_runtimes_is_believed(folder, package, tries, turn):
+    # Prevents a worker that hangs on a pipe, or is told by a stranger's file what to run.
+    machine.remembered(package)
+    turn(kept(folder))
+    assert machine.runtime_here(package, "auto") == "int8"
+    assert len(tries) == 2
+
+
+def test_a_file_of_another_user_is_not_believed(folder, package, tries, monkeypatch):
+    # Prevents a choice by whoever may write into a shared folder.
+    machine.remembered(package)
+    monkeypatch.setattr(machine.os, "geteuid", lambda: os.getuid() + 1)
+    assert machine.remembered(package)[1]
+
+
+def test_a_trial_is_told_whose_it_is_and_for_how_long(package, monkeypatch):
+    # Prevents a trial that goes on for a worker that was killed.
+    asked = []
+
+    def run(command, **_):
+        asked.extend(command)
+        raise OSError("not now")
+
+    monkeypatch.setattr(machine.subprocess, "run", run)
+    with pytest.raises(ModelError, match="not now"):
+        machine._try(package, ["onnx"])
+    assert asked[4:] == [str(os.getpid()), "46", str(package.folder.absolute()), "onnx"]
+
+
+def test_a_trial_ends_with_who_started_it():
+    # Prevents orphans that keep cores busy with PyTorch after a kill -9.
+    code = (
+        "import os, signal, sys\n"
+        "from farm.training.trial import bind\n"
+        "parent = os.getpid()\n"
+        "if os.fork() == 0:\n"
+        "    bind(parent, 600)\n"
+        "    print('bound', flush=True)\n"
+        "signal.pause()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as starter:
+        assert starter.stdout is not None
+        assert starter.stdout.readline() == b"bound\n"
+        starter.kill()
+        assert select.select([starter.stdout], [], [], 60)[0], "it lives"
+        assert starter.stdout.read() == b""
+
+
+@pytest.mark.parametrize(
+    ("parent", "status"),
+    [("os.getppid()", -signal.SIGALRM), ("1", 1)],
+    ids=["it takes too long", "its parent is gone already"],
+)
+def test_a_trial_ends_by_itself(parent, status):
+    # Prevents a trial that hangs for ever where nobody waits for it any more.
+    code = (
+        "import os, signal\n"
+        "from farm.training.trial import bind\n"
+        f"bind({parent}, 1)\n"
+        "signal.pause()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, timeout=60)
+    assert done.returncode == status
+
+
 def test_systemds_folder_comes_first(folder, tmp_path, package, tries, monkeypatch):
     # Prevents a service without a home from never remembering anything.
     monkeypatch.setenv("CACHE_DIRECTORY", f"{tmp_path / 'given'}:/elsewhere")
@@ -207,12 +305,13 @@ def test_the_answers_of_a_runtime_are_compared_where_there_is_something():
 
 @pytest.mark.usefixtures("one_thread")
 def test_the_shipped_runtimes_are_safe_here(package):
-    # Prevents a default that is refused on every machine, and int8 that is off on this one.
+    # Prevents a default that is refused on every machine, and one that is broken.
     found = {trial.name: trial for trial in measure(package, CANDIDATES)}
     assert list(found) == list(CANDIDATES)
     assert found["frozen"].off_mm == 0
+    # How far int8 is off depends on the processor's instructions; that is what trials are for.
+    assert all(trial.is_finite and not trial.reason for trial in found.values())
     assert found["onnx"].off_mm < 1e-3
-    assert 0 < found["int8"].off_mm < 0.1
     assert all(ms > 0 for trial in found.values() for ms in trial.hole_ms.values())
 
 
@@ -238,7 +337,7 @@ def test_what_is_remembered_needs_no_torch(folder, package, tries):
         "print(model.runtime, len(os.listdir('/proc/self/task')))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False,
-                          env={**machine.os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
+                          env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["int8", "1"]
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import Executor, Future
 
 import numpy as np
 import pytest
 
 from farm.adapter import load_adapter
 from farm.config import Config
+from farm.errors import FarmError
 from farm.simulation.drilled import SAMPLE_RECIPES, drill
 from farm.simulation.gateway import HEADS, RESULT, TRACE
-from farm.simulation.pool_design import _ID, _ID_PATHS, fields_of, hole_of
+from farm.simulation.pool_design import _ID, _ID_PATHS, await_all, fields_of, hole_of, warm
 
 
 @pytest.mark.parametrize("recipe", SAMPLE_RECIPES, ids=lambda recipe: recipe.label)
@@ -28,6 +30,29 @@ def test_a_hole_from_dicts_is_the_one_that_the_farm_reads(recipe):
     np.testing.assert_equal(
         [step.duration_s for step in found.steps], [step.duration_s for step in expected.steps]
     )
+
+
+class Unfair(Executor):
+    """A pool of which the first worker takes all tasks until the others are up."""
+
+    def __init__(self, pids):
+        self._pids = iter(pids)
+
+    def submit(self, function, /, *_args, **_kwargs):
+        assert function is warm
+        future = Future()
+        future.set_result(next(self._pids))
+        return future
+
+
+def test_a_pool_is_ready_once_all_of_its_workers_are():
+    # prevents: a pool that is measured while half of it still loads the model
+    pids = [1, 1, 1, 1, 1, 2, 1, 3, 3, 99, 99, 99]
+    pool = Unfair(pids)
+    await_all(pool, 3)
+    assert next(pool._pids) == 99
+    with pytest.raises(FarmError, match="1 of 2 workers"):
+        await_all(Unfair([1] * 4), 2, timeout_s=0.0)
 
 
 @pytest.mark.parametrize("style", ["2024-12", "2025-03", "2025-06"])

@@ -202,6 +202,18 @@ def test_nothing_known_changes_nothing():
     assert scaler.wanted == 6
 
 
+def test_a_farm_without_holes_scales_down():
+    # Prevents workers that stay for a weekend: without holes no service time is measured any more.
+    site = Site(start=8)
+    site.run(60, 50)
+    site.service_s = None
+    before = site.scaler.wanted
+    assert before > 1
+    for second in range(300):
+        site.scaler.look(Load(0.0, 0, None, before), site.now_s + second)
+    assert site.scaler.wanted == 1
+
+
 def test_an_operators_number_stands_until_it_is_let_go_of():
     # Prevents a farm that argues with its operator.
     scaler = Scaler(Bounds(1, 8), start=2)
@@ -218,6 +230,23 @@ def test_an_operators_number_stands_until_it_is_let_go_of():
     for second in range(360, 600):
         scaler.look(Load(1.0, 0, SERVICE_S, 8), float(second))
     assert scaler.wanted == 1
+
+
+def test_a_newly_configured_number_is_no_pin_and_what_auto_goes_to():
+    # Prevents a reload from 10 to 4 that `farm scale auto` undoes, and one that undoes a pin.
+    scaler = Scaler(Bounds(10, 10), start=10)
+    scaler.configure(4)
+    assert (scaler.wanted, scaler.settled, scaler.pinned, scaler.reason) == (4, 4, False, "fixed")
+    scaler.release()
+    assert scaler.wanted == 4
+    scaler.pin(7)
+    scaler.configure(5)
+    assert (scaler.wanted, scaler.pinned) == (7, True)
+    scaler.release()
+    assert scaler.wanted == 5
+    by_load = Scaler(Bounds(1, 8), start=2)
+    by_load.configure(5)
+    assert (by_load.wanted, by_load.bounds) == (2, Bounds(1, 8))
 
 
 @pytest.mark.parametrize(

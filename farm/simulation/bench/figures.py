@@ -5,20 +5,25 @@ Pure arithmetic on `Round`s.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
 from farm.simulation.bench.meter import GENERATOR
-from farm.simulation.bench.rounds import FARM
+from farm.simulation.bench.rounds import AGAINST, FARM
 from farm.simulation.mqttd import Engine
 from farm.simulation.report import percentile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from farm.simulation.bench.forward import Forward
     from farm.simulation.bench.meter import Measured
     from farm.simulation.bench.rounds import Round
+
+ERRORS_OFF: Final = 0.02
+"""How far a share of errors may be from what is expected, beyond chance."""
 
 QUANTILES: Final = {"p50": 0.5, "p99": 0.99, "p999": 0.999, "max": 1.0}
 FORWARD: Final = "forward"  # the model alone, among the ratios
@@ -52,6 +57,8 @@ class Figures:
         bytes_per_hole: on average.
         replaced_ms: of each killed worker.
         foreign_cores: how many cores were busy with something else, at worst.
+        expected_errors: share of the holes for which there should be a reason and no depths; None
+            where nothing tells.
     """
 
     name: str
@@ -75,12 +82,33 @@ class Figures:
     bytes_per_hole: int
     replaced_ms: list[float]
     foreign_cores: float
+    expected_errors: float | None = None
 
     @property
-    def good(self) -> bool:
+    def complete(self) -> bool:
         """Every hole was answered, and once."""
         bad = self.unanswered or self.repeated or self.unacknowledged
         return self.holes > 0 and not bad
+
+    @property
+    def good(self) -> bool:
+        """It is complete, with as many errors as there should be."""
+        return self.complete and not self.errs_oddly
+
+    @property
+    def error_share(self) -> float:
+        """Of the answered holes, those with a reason for an answer."""
+        return sum(self.errors.values()) / max(self.answered, 1)
+
+    @property
+    def errs_oddly(self) -> bool:
+        """As many errors as chance does not explain; all of them, where nothing else is known."""
+        expected = self.expected_errors
+        if expected is None:
+            return self.error_share >= 1.0
+        count = max(self.answered, 1)
+        chance = 3 * math.sqrt(expected * (1 - expected) / count) + 1 / count
+        return abs(self.error_share - expected) > ERRORS_OFF + chance
 
     @property
     def own_cpu_ms(self) -> float:
@@ -136,6 +164,9 @@ def summarise(rounds: Sequence[Round], *, is_null: bool) -> Summary:
     names = rounds[0].measured
     figures = {name: _figures([one.measured[name] for one in rounds]) for name in names}
     forwards = [one.forward for one in rounds if one.forward is not None]
+    expected = _expected_errors(figures, forwards, is_null=is_null)
+    for name, share in expected.items():
+        figures[name] = replace(figures[name], expected_errors=share)
     forward_ms = median(one.cpu_ms_per_hole for one in forwards) if forwards else None
     known_ms = 0.0 if is_null else forward_ms
     return Summary(
@@ -148,6 +179,17 @@ def summarise(rounds: Sequence[Round], *, is_null: bool) -> Summary:
         trials_hz=forwards[-1].trials_hz if forwards else {},
         outside_ms=None if known_ms is None else figures[FARM].own_cpu_ms - known_ms,
     )
+
+
+def _expected_errors(
+    figures: dict[str, Figures], forwards: Sequence[Forward], *, is_null: bool
+) -> dict[str, float]:
+    """By contender with the model: what it alone refuses, else what the others refuse."""
+    others = [name for name in figures if name in AGAINST]
+    known = [one.refused for one in forwards if one.refused is not None]
+    if known or is_null:
+        return dict.fromkeys([FARM, *others], known[-1] if known else 0.0)
+    return {FARM: median(figures[name].error_share for name in others)} if others else {}
 
 
 def _rates_hz(one: Round) -> dict[str, float]:

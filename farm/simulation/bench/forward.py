@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from farm.config import Config
+from farm.models.model import Insufficient
 from farm.simulation.archive import read_archive
 from farm.simulation.bench.child import Child, Parent, as_child
 from farm.worker.equipment import equip
@@ -39,6 +40,7 @@ class Forward:
         cpu_ms_per_hole: CPU time of a hole.
         processes: how many there were.
         trials_hz: holes per second in short trials of each of `BATCHES`.
+        refused: share of the holes for which the model has a reason and no answer.
     """
 
     rate_hz: float
@@ -46,6 +48,7 @@ class Forward:
     cpu_ms_per_hole: float
     processes: int
     trials_hz: dict[int, float] = field(default_factory=dict)
+    refused: float | None = None
 
 
 def measure_forward(
@@ -68,13 +71,14 @@ def measure_forward(
             stack.enter_context(Child("farm.simulation.bench.forward", orders))
             for _ in range(processes)
         ]
-        for child in children:
-            child.wait("ready", READY_TIMEOUT_S)
+        refused = [float(child.wait("ready", READY_TIMEOUT_S)) for child in children]
         trials = [_together(children, batch, TRIAL_S) for batch in BATCHES]
         # by CPU time, which does not change when something else keeps a core busy
         best = min(trials, key=lambda trial: trial.cpu_ms_per_hole)
         found = _together(children, best.batch, duration_s)
-        return replace(found, trials_hz={trial.batch: trial.rate_hz for trial in trials})
+        return replace(
+            found, trials_hz={trial.batch: trial.rate_hz for trial in trials}, refused=refused[0]
+        )
 
 
 def _together(children: Sequence[Child], batch: int, duration_s: float) -> Forward:
@@ -98,7 +102,8 @@ def serve(parent: Parent) -> None:
         adapter.read({"result": hole.messages.result, "trace": hole.messages.trace})
         for hole in read_archive(Path(parent.orders["holes_dir"]))
     ]
-    parent.say("ready")
+    refused = sum(isinstance(model.infer([hole])[0], Insufficient) for hole in holes)
+    parent.say("ready", refused / len(holes))
     while word := parent.word():
         batch, duration_s = word.split()
         parent.say("done", _infer(model, holes, int(batch), float(duration_s)))

@@ -107,15 +107,25 @@ def as_json(found: Summary, orders: Orders, rounds: Sequence[Round], cores: int)
 
 
 def problems(found: Summary) -> Iterator[str]:
-    """Sentences about every contender that did not answer each hole once."""
+    """Sentences about every contender that did not answer each hole once, or errs oddly."""
     for figures in found.figures.values():
-        if figures.good:
+        if figures.errs_oddly:
+            yield f"{WORDS[figures.name]}: {_odd_errors(figures)}"
+        if figures.complete:
             continue
         shown = ", ".join(figures.examples[:EXAMPLES_SHOWN])
         lost = f"{figures.unanswered} of {figures.holes} holes without an answer"
         twice = f"{figures.repeated} answered twice"
         untaken = f"{figures.unacknowledged} messages that the MQTT broker did not take"
         yield f"{WORDS[figures.name]}: {lost}, {twice}, {untaken}" + (f": {shown}" if shown else "")
+
+
+def _odd_errors(figures: Figures) -> str:
+    """More or fewer errors than there should be, or nothing else: its other figures say little."""
+    told = f"{figures.error_share:.1%} of the answers are errors"
+    if figures.expected_errors is not None:
+        told += f" where {figures.expected_errors:.1%} are expected"
+    return f"{told}: {_errors(figures)}"
 
 
 def _figures_json(figures: Figures) -> dict[str, Any]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 FARM: Final = "farm"
 BARE_MQTT: Final = "bare MQTT"
+MODEL_ALONE: Final = "model alone"
 AGAINST: Final = ("pool", "raw", "plain")
 POOL_HOLES: Final = 24  # different holes of a simulated load
 NULL_MODEL: Final = "farm.models.null:NullModel"
@@ -43,7 +44,8 @@ class Orders:
         load: `holes_dir` is empty for simulated holes.
         trace_kb: of these.
         workers: of the farm, and of the pool beside it.
-        settings: of the farm, by section.
+        settings: of the farm, by section. All others get them as well, so that each has the same
+            model, read by the same adapter; what is the farm's alone means nothing to them.
         engine: of the MQTT broker.
         durable_mqtt: see `EmbeddedBroker`.
         repeat: rounds.
@@ -135,16 +137,25 @@ class Rounds:
         def tell(line: str) -> None:
             self._tell(mark + line)
 
-        measured = {FARM: self._farm(tell)}
-        for mode in orders.against:
-            measured[mode] = measure(self._pool(mode), self._load, tell)
-        if not orders.limits:
-            return Round(measured)
-        measured[BARE_MQTT] = measure(self._bare_mqtt(), self._load, tell)
-        if orders.is_null:
-            return Round(measured)
-        tell("the model alone")
-        return Round(measured, self._forward())
+        names = [FARM, *orders.against]
+        if orders.limits:
+            names += [BARE_MQTT] if orders.is_null else [BARE_MQTT, MODEL_ALONE]
+        measured: dict[str, Measured] = {}
+        forward = None
+        first = (number - 1) % len(names)  # nobody always comes first, or behind the same one
+        for name in names[first:] + names[:first]:
+            if name == MODEL_ALONE:
+                tell("the model alone")
+                forward = self._forward()
+            else:
+                measured[name] = self._measured(name, tell)
+        return Round({name: measured[name] for name in names if name in measured}, forward)
+
+    def _measured(self, name: str, tell: Callable[[str], None]) -> Measured:
+        if name == FARM:
+            return self._farm(tell)
+        contender = self._bare_mqtt() if name == BARE_MQTT else self._pool(name)
+        return measure(contender, self._load, tell)
 
     def _farm(self, tell: Callable[[str], None]) -> Measured:
         orders = self._orders
@@ -166,7 +177,7 @@ class Rounds:
         orders = {
             "mode": mode,
             "workers": self._orders.workers,
-            "settings": self._model_settings(),
+            "settings": dict(self._orders.settings),
             "heads": self._load.heads and self._all_have_heads(),
         }
         return self._plain(mode, "farm.simulation.pool_design", orders)
@@ -190,16 +201,11 @@ class Rounds:
 
     def _forward(self) -> Forward:
         return measure_forward(
-            self._model_settings(),
+            self._orders.settings,
             self._load.holes_dir,
             processes=cores(),
             duration_s=min(self._load.duration_s, FORWARD_S),
         )
-
-    def _model_settings(self) -> dict[str, Any]:
-        """Of the farm's settings, those that choose the model and how it is run."""
-        chosen = ("model", "model_settings")
-        return {key: self._orders.settings[key] for key in chosen if key in self._orders.settings}
 
 
 def cores() -> int:

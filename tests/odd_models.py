@@ -83,7 +83,7 @@ class EatsMemoryOnMarked(GradientRule):
     def infer(self, inputs: Sequence[Hole]) -> Answers:
         eaten = []
         while any(is_marked(hole) for hole in inputs) and len(eaten) < 100:
-            eaten.append(bytes(20_000_000).replace(b"\0", b"x"))
+            eaten.append(b"x" * 20_000_000)
             time.sleep(0.02)
         return super().infer(inputs)
 

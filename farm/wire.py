@@ -397,6 +397,7 @@ _LAYOUTS = {cls: _layout(cls) for cls in _KINDS}
 # What every valid `Result` looks like, but for its value: looked at in one comparison.
 _RESULT_TYPES = (int, int, str, str, dict, str, str, float, float, float)
 _RESULT_VALUE_AT = 3
+_MOST_SECONDS = 1e9  # of a time in a result; NaN is no time either
 
 
 def kind_of(cls: type[Any]) -> int:
@@ -439,13 +440,22 @@ def decode(frames: Sequence[bytes | memoryview]) -> Message:
         types = [*map(type, values)]
         del types[_RESULT_VALUE_AT]  # a value may be anything
         if tuple(types) == _RESULT_TYPES:
+            _check_times(values)
             return Result(*values)
     for index, (name, check) in enumerate(layout):
         if not check(values[index]):
             raise WireError(f"{cls.__name__}.{name} can't be this {type(values[index]).__name__}")
         if check is _are_notes:
             values[index] = [tuple(note) for note in values[index]]
+    if cls is Result:
+        _check_times(values)
     return typing.cast("Message", cls(*values))
+
+
+def _check_times(result: list[Any]) -> None:
+    """Whether the last fields of a Result, its times, are such: decisions are made of them."""
+    if not all(0 <= number < _MOST_SECONDS for number in result[-3:]):
+        raise WireError(f"Result with times that are none: {result[-3:]!r:.100}")
 
 
 _JOB_HEAD = (_is(int), _is(str), _is(str), _is(int), _all(_is(str)))  # as encode_jobs writes it

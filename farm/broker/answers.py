@@ -157,7 +157,7 @@ class Answers:
         if letter.terminal is not None:
             self._monitor.arrived(now_s)
             self._counts["holes"] += 1
-        self._open += 1
+            self._open += 1
         if count:
             self._outbox.add_found(letter, count)
         else:

@@ -17,6 +17,10 @@ LEAST_DEMAND = 0.001
 # claimed for so long went to one that is. Neither of them uses a core.
 STALLED_FACTOR = 20.0
 STALLED_LEAST_S = 0.05
+# Of a slow model the factor would be long: while they are not known to be stalled, as many hung
+# workers as there are cores hold up all others.
+STALLED_MOST_S = 1.0
+STALLED_MOST_FACTOR = 3.0
 
 
 class Concurrency:
@@ -33,8 +37,8 @@ class Concurrency:
     def measured(self, demand: float) -> None:
         """A worker used so much of a core while it had a job; 0: it could not measure it."""
         if demand <= 0:
-            self._demand = None
-        elif self._demand is None:
+            return
+        if self._demand is None:
             self._demand = demand
         else:
             self._demand += WEIGHT * (demand - self._demand)
@@ -63,4 +67,6 @@ class Concurrency:
 
 def stalled_after_s(service_s: float | None) -> float:
     """After how long a worker that should need `service_s` for a job is called stalled."""
-    return max(STALLED_LEAST_S, STALLED_FACTOR * (service_s or 0.0))
+    known_s = service_s or 0.0
+    most_s = max(STALLED_MOST_S, STALLED_MOST_FACTOR * known_s)
+    return max(STALLED_LEAST_S, min(STALLED_FACTOR * known_s, most_s))

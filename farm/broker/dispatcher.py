@@ -268,8 +268,9 @@ class Dispatcher:
             who=worker.name,
             cause=cause,
         )
+        if loss.blamed:  # one death, however many were in the batch
+            self.breaker.killed(loss.blamed[0].job_id, now_s)
         for entry in loss.blamed:
-            self.breaker.killed(entry.job_id, now_s)
             self._journal.append(Hurt(entry.job_id, entry.deaths, entry.story.told()))
         for entry in loss.exhausted:
             self.ledger.end(entry.job_id)

@@ -161,6 +161,7 @@ class Exchange:
         with self._lock:
             self._v5 = v5
             self._lane = lane
+            lane.is_welcome = True
             self._wake_connection = wake_connection
             for mid, publication in self._unconfirmed.items():
                 self._send(self._packed(mid, publication, is_dup=True))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import socket
 
 READ_BYTES = 1 << 19  # one read takes what lies ready: a full one is about two of the largest holes
+_TRAFFIC = (packets.PUBLISH, packets.PUBACK)
 LAST_WRITE_S = 0.5  # for what is still to be sent when the connection is closed
 
 
@@ -50,6 +51,7 @@ class Lane:
         self._unsent: list[bytes] = []
         self._half_sent = memoryview(b"")
         self._is_at_end = False
+        self.is_welcome = False  # CONNACK was read: from then on messages are taken
         self.is_open = True
 
     # ---- what paho takes for a socket ---------------------------------------------------------
@@ -110,7 +112,7 @@ class Lane:
             OSError: the connection is lost.
             PacketError: what came is no MQTT.
         """
-        while True:
+        while self._filled < len(self._buffer):  # else the client must read first, see `cut`
             space = memoryview(self._buffer)[self._filled :]
             try:
                 count = self._sock.recv_into(space)
@@ -122,15 +124,20 @@ class Lane:
                 self._is_at_end = True
                 return
             self._filled += count
-            self._cut()
+            self.cut()
             # A poll tells of a socket that has more; what TLS has deciphered already it can't see.
             if not (isinstance(self._sock, ssl.SSLSocket) and self._sock.pending()):
                 return
 
-    def _cut(self) -> None:
+    def cut(self) -> None:
+        """Cut what was read into packets. Call it again once the client has read its own.
+
+        Messages may come in one read with CONNACK. They wait until the client has looked at that:
+        before, nobody knows whether the session goes on, and no acknowledgement could be sent.
+        """
         end, at, needed = self._filled, 0, 0
         with memoryview(self._buffer) as view:
-            while at < end:
+            while at < end and (self.is_welcome or view[at] & packets.TYPE_MASK not in _TRAFFIC):
                 span = packets.frame(view, at, end)
                 if span is None:
                     break

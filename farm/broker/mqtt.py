@@ -27,7 +27,7 @@ from paho.mqtt.enums import MQTTErrorCode
 
 from farm import log
 from farm.broker.exchange import FIRST_FAILURE, Exchange
-from farm.broker.lane import LanePoll
+from farm.broker.lane import Lane, LanePoll
 from farm.broker.mqtt_client import CONNECT_TIMEOUT_S, MqttClient
 from farm.broker.tenancy import Tenancy
 from farm.waker import Waker
@@ -159,7 +159,7 @@ class MqttLink:
             self._lose(reason)
             if self._stopping.is_set() or self._evicted:
                 return
-            if time.monotonic() - started_s > KEPT_CONNECTION_S:
+            if self._reconnects_itself or time.monotonic() - started_s > KEPT_CONNECTION_S:
                 delay_s = self._settings.reconnect_min_s
             self._stopping.wait(delay_s * random.uniform(0.5, 1.0))
             delay_s = min(delay_s * 2, self._settings.reconnect_max_s)
@@ -192,12 +192,7 @@ class MqttLink:
         while not self._stopping.is_set() and not self._is_to_reconnect:
             is_readable = poll.wait(LOOP_TIMEOUT_S)
             self._waker.clear()
-            if is_readable:
-                lane.fill()
-                self.exchange.tell()
-            code = MQTTErrorCode.MQTT_ERR_SUCCESS
-            while lane.has_packets_for_client and not code:
-                code = client.loop_read()
+            code = self._read(client, lane, is_readable=is_readable)
             if client.want_write() and not code:
                 code = client.loop_write()
             now_s = time.monotonic()
@@ -218,7 +213,20 @@ class MqttLink:
             self._say_goodbye(client)
             self._reconnects_itself = True
             return "arrivals outran the intake queue: taking them again"
+        if client.want_write():
+            client.loop_write()  # DISCONNECT, after which our last will is not published
         return "stopped"
+
+    def _read(self, client: MqttClient, lane: Lane, *, is_readable: bool) -> MQTTErrorCode:
+        """Take what has come; returns paho's verdict on its part of it."""
+        if is_readable:
+            lane.fill()
+        code = MQTTErrorCode.MQTT_ERR_SUCCESS
+        while lane.has_packets_for_client and not code:
+            code = client.loop_read()
+            lane.cut()  # what came behind CONNACK
+        self.exchange.tell()
+        return code
 
     @staticmethod
     def _say_goodbye(client: MqttClient) -> None:
@@ -319,10 +327,12 @@ class MqttLink:
         self,
         _client: paho.Client,
         _userdata: Any,
-        _flags: Any,
+        flags: paho.DisconnectFlags,
         reason: ReasonCode,
         _properties: Any,
     ) -> None:
+        if flags.is_disconnect_packet_from_server:
+            self._refusal = f"ended by the MQTT broker: {reason}"
         if reason.value == SESSION_TAKEN_OVER:
             self._note_eviction()
 

@@ -117,6 +117,7 @@ class BrokerProcess:
         )
         self._unacknowledged: deque[tuple[int, Arrival]] = deque()  # after which position each
         self._gathering = Gathering(busy_hz=BUSY_HZ, gap_s=GAP_S)
+        self._leaving: list[str] = []  # failpoints of what leaves with the next flush
         self._is_paused = False
         self._mqtt_state: dict[str, Any] = {"state": "connecting", "reconnects": 0}
         self._connections = 0
@@ -163,7 +164,7 @@ class BrokerProcess:
                 self._let_time_pass()
                 self._dispatch()
                 self._publish()
-                self._link.exchange.flush()
+                self._flush()
         finally:
             self._end(context)
         return self._exit_code
@@ -368,7 +369,7 @@ class BrokerProcess:
         if taken:
             failpoints.reach(failpoints.JOURNALED)
             self._link.exchange.acknowledge(taken)
-            failpoints.reach(failpoints.ACKNOWLEDGED)
+            self._leaving.append(failpoints.ACKNOWLEDGED)
         self._flow.release(time.monotonic())
 
     def _note_up(self, event: Up) -> None:
@@ -484,7 +485,14 @@ class BrokerProcess:
             return  # what is published now could not be confirmed any more
         while (publication := self._flow.publication(time.monotonic())) is not None:
             self._flow.outbox.sent(self._link.exchange.publish(publication))
-            failpoints.reach(failpoints.PUBLISHED)
+            self._leaving.append(failpoints.PUBLISHED)
+
+    def _flush(self) -> None:
+        """Send what this turn has acknowledged and published."""
+        self._link.exchange.flush()
+        for name in self._leaving:
+            failpoints.reach(name)
+        self._leaving.clear()
 
     # ---- what it tells ------------------------------------------------------------------------
 

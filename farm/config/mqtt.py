@@ -85,7 +85,7 @@ class BrokerConfig(Section):
         " keep 2 s of a busy site on the way.",
     )
     max_inflight: int = Field(
-        200, ge=1, le=65_535, description="Answers of ours on the way to the MQTT broker at once."
+        200, ge=1, le=60_000, description="Answers of ours on the way to the MQTT broker at once."
     )
     reconnect_min_s: float = Field(
         0.5, gt=0, le=3600, description="Seconds before the first new attempt to connect."

@@ -1,7 +1,7 @@
 """The `CoreTime`: how much of a core a thread used, and how long it was kept from one.
 
-From the kernel's own accounts of one thread, /proc/thread-self/schedstat: nanoseconds on a core,
-nanoseconds in the queue for one (proc(5), Documentation/scheduler/sched-stats.rst).
+From the thread's own clock, and from the kernel's account of its time in the queue for a core:
+/proc/thread-self/schedstat (proc(5), Documentation/scheduler/sched-stats.rst).
 """
 
 from __future__ import annotations
@@ -35,10 +35,11 @@ class CoreTime:
         if self._descriptor < 0:
             return None
         try:
-            ran, queued, *_ = os.pread(self._descriptor, _MAX_BYTES, 0).split()
+            _, queued, *_ = os.pread(self._descriptor, _MAX_BYTES, 0).split()
         except (OSError, ValueError):
             return None
-        return Moment(time.monotonic(), int(ran) / 1e9, int(queued) / 1e9)
+        # Not the first of them: the kernel adds to it only at its ticks, milliseconds apart.
+        return Moment(time.monotonic(), time.thread_time(), int(queued) / 1e9)
 
     def demand_since(self, begin: Moment | None) -> float:
         """How much of a core the thread used while it was not kept from one, 0 to 1; 0: unknown.

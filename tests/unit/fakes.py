@@ -9,7 +9,7 @@ from farm.adapter import Answer, Finished, Need, Publication, Route, Status, Ter
 from farm.broker.flow import Flow
 from farm.clock import WallClock
 from farm.errors import JournalError, ReadError
-from farm.journal.records import Answered, Message
+from farm.journal.records import Answered, Message, Rejected
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -148,6 +148,9 @@ class FakeJournal:
         for answered in self.of(Answered):
             if answered.hole_id == letter_id:
                 return answered.publications
+        for rejected in self.of(Rejected):
+            if rejected.rejection_id == letter_id:
+                return rejected.publications
         raise JournalError(f"letter {letter_id} is damaged")
 
 

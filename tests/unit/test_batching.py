@@ -202,6 +202,19 @@ def test_what_has_cost_a_worker_travels_alone() -> None:
     assert len(house.offer()) == 1
 
 
+def test_one_death_with_a_batch_is_one_death() -> None:
+    """The model suspected, and dispatch paused, for one worker that ended with sixteen holes."""
+    house = House(breaker_kills=3)
+    worker = house.flow.roster.all()[0]
+    house.holes(8)
+    ids = house.offer()
+    assert len(ids) == 8
+    house.claim(worker, *ids)
+    house.flow.dispatcher.worker_gone(worker, "killed", house.now_s)
+    house.hire()
+    assert house.batch(), house.flow.dispatcher.breaker.reason
+
+
 def test_a_batch_may_take_the_time_of_all_its_jobs() -> None:
     """Sixteen healthy holes fenced together since each waited for the others."""
     house = House(job_timeout_s=10.0, claim_timeout_s=1.0)

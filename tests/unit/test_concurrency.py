@@ -65,7 +65,9 @@ def test_whoever_takes_far_too_long_is_stalled() -> None:
     """Healthy workers of a slow model called stopped, so that all of them get work."""
     assert stalled_after_s(None) == STALLED_LEAST_S
     assert stalled_after_s(0.0001) == STALLED_LEAST_S
-    assert stalled_after_s(2.0) == 40.0
+    assert stalled_after_s(0.01) == 0.2
+    assert stalled_after_s(0.2) == 1.0  # not twenty times: meanwhile the others would have nothing
+    assert stalled_after_s(2.0) == 6.0
 
 
 # ---- in the worker -------------------------------------------------------------------------------
@@ -90,6 +92,21 @@ def compute() -> None:
 def test_a_thread_that_computes_demands_a_core_also_where_it_has_to_share_it() -> None:
     """A busy machine taken for a model that waits: then every worker would get work."""
     assert demand_of(compute) > 0.7
+
+
+def test_short_jobs_are_measured_as_well() -> None:
+    """An account that is brought up to date every few milliseconds: short jobs are not in it."""
+    core_time = CoreTime()
+    if core_time.read() is None:
+        pytest.skip("this kernel keeps no accounts of threads")
+    told = []
+    for _ in range(50):
+        begin = core_time.read()
+        end_s = time.thread_time() + 0.001
+        while time.thread_time() < end_s:
+            pass
+        told.append(core_time.demand_since(begin))
+    assert min(told) > 0
 
 
 def test_a_thread_that_waits_demands_little() -> None:

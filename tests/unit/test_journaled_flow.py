@@ -247,6 +247,18 @@ def test_what_a_former_life_had_given_up_costs_no_worker(rig: Rig, journal: Fake
     assert second.startswith("8 failed Gave up: 3 workers")
 
 
+def test_an_unconfirmed_rejection_is_no_hole(rig: Rig, journal: FakeJournal) -> None:
+    # prevents: a farm that waits for ever, at each stop, for a hole that never was
+    rig.flow.arrived(f"{TOOL}/trace", b"no id", arrived_s=0.0, intake_s=0.0, now_s=0.0)
+    [rejected] = journal.of(Rejected)
+    later = Rig(journal=journal)
+    letter = FoundLetter(rejected.rejection_id, TOOL, "", None, 1, 0.0, 0.0, 0.0)
+    later.flow.resume(Found(letters=[letter]), 0.0)
+    assert later.flow.unanswered == 0
+    assert len(later.publish()) == 1
+    assert later.flow.unanswered == 0
+
+
 def test_an_unconfirmed_answer_goes_out_again_with_the_same_bytes_and_counts_once(
     rig: Rig, journal: FakeJournal
 ) -> None:

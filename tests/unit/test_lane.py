@@ -20,6 +20,12 @@ PINGRESP = b"\xd0\x00"
 FOREIGN_MID = 3
 
 
+def welcome_lane(near: socket.socket, heard: Heard) -> Lane:
+    lane = Lane(near, heard, v5=True)
+    lane.is_welcome = True
+    return lane
+
+
 class Heard:
     """A receiver that keeps what it is told."""
 
@@ -66,7 +72,7 @@ def test_packets_are_whole_however_the_stream_is_cut(seed, pair) -> None:
     """A message lost, doubled or mixed with its neighbour because TCP cut it in two."""
     near, far = pair
     heard, rng = Heard(), random.Random(seed)
-    lane = Lane(near, heard, v5=True)
+    lane = welcome_lane(near, heard)
     stream, sizes, acks, rest = b"", [], 0, b""
     for number in range(60):
         size = rng.choice((0, 1, 100, 130, 5_000, 20_000, 60_000))
@@ -90,7 +96,7 @@ def test_a_packet_larger_than_the_buffer_arrives(pair) -> None:
     """The largest message stuck for ever, and all behind it; and its room kept for good."""
     near, far = pair
     heard = Heard()
-    lane = Lane(near, heard, v5=True)
+    lane = welcome_lane(near, heard)
     stream = publish(0, 10) + publish(1, 3 * READ_BYTES) + publish(2, 10)
     feed(lane, far, stream, iter(lambda: 60_000, None))
     assert [len(p.payload) - 4 for p in heard.publishes] == [10, 3 * READ_BYTES, 10]
@@ -101,7 +107,7 @@ def test_the_client_finds_only_what_is_its_own(pair) -> None:
     """A message that the intake holds acknowledged by paho; a PUBACK of its own lost."""
     near, far = pair
     heard = Heard()
-    lane = Lane(near, heard, v5=True)
+    lane = welcome_lane(near, heard)
     own = packets.puback(FOREIGN_MID)
     far.sendall(publish(0, 10) + own + packets.puback(5000) + PINGRESP)
     lane.fill()
@@ -115,7 +121,7 @@ def test_the_client_finds_only_what_is_its_own(pair) -> None:
 def test_the_end_of_the_connection_reaches_the_client(pair) -> None:
     """A link that never notices that its broker is gone."""
     near, far = pair
-    lane = Lane(near, Heard(), v5=True)
+    lane = welcome_lane(near, Heard())
     far.sendall(PINGRESP)
     far.close()
     lane.fill()
@@ -129,7 +135,7 @@ def test_what_the_socket_does_not_take_is_sent_later_and_in_order(pair) -> None:
     """Half a packet sent, then another one: the MQTT broker closes such a connection."""
     near, far = pair
     near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-    lane = Lane(near, Heard(), v5=True)
+    lane = welcome_lane(near, Heard())
     sent = b""
     for number in range(40):
         packet = publish(number, 20_000)
@@ -152,7 +158,7 @@ def test_what_the_socket_does_not_take_is_sent_later_and_in_order(pair) -> None:
 def test_closing_sends_what_is_left(pair) -> None:
     """A DISCONNECT that never leaves: the MQTT broker would publish our last will."""
     near, far = pair
-    lane = Lane(near, Heard(), v5=True)
+    lane = welcome_lane(near, Heard())
     lane.send(b"\xe0\x00")
     lane.close()
     assert far.recv(10) == b"\xe0\x00"
@@ -177,3 +183,38 @@ def test_paho_takes_a_lane_for_its_socket() -> None:
             lane.flush()
             assert accepted.recv(1) == b"\x10"  # CONNECT
         lane.close()
+
+
+def test_what_comes_in_one_read_with_connack_waits_for_it(pair) -> None:
+    """Messages taken before the session is known: dropped with old ones, or never acknowledged."""
+    near, far = pair
+    heard = Heard()
+    lane = Lane(near, heard, v5=True)
+    connack = b"\x20\x03\x01\x00\x00"
+    far.sendall(connack + publish(0, 10) + publish(1, 10))
+    lane.fill()
+    assert heard.publishes == []
+    assert lane.recv(100) == connack
+    lane.cut()
+    assert heard.publishes == []  # the client has not said what it makes of it
+    lane.is_welcome = True
+    lane.cut()
+    assert [p.mid for p in heard.publishes] == [1, 2]
+
+
+def test_a_full_buffer_before_connack_is_not_the_end(pair) -> None:
+    """A read of nothing, since there is no room, taken for the end of the connection."""
+    near, far = pair
+    heard = Heard()
+    lane = Lane(near, heard, v5=True)
+    connack = b"\x20\x03\x01\x00\x00"
+    stream = connack + b"".join(publish(n, 60_000) for n in range(12))
+    feed(lane, far, stream[: READ_BYTES + 100_000], iter(lambda: 50_000, None))
+    assert lane.recv(100) == connack
+    with pytest.raises(BlockingIOError):
+        lane.recv(1)
+    lane.is_welcome = True
+    lane.cut()
+    feed(lane, far, stream[READ_BYTES + 100_000 :], iter(lambda: 50_000, None))
+    lane.fill()
+    assert len(heard.publishes) == 12

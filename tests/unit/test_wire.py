@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import typing
 from typing import Any
 
@@ -21,7 +22,7 @@ VALUES = st.recursive(
 )
 OF_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     int: INTS,
-    float: st.floats(allow_nan=False),
+    float: st.floats(0, 1e6),  # all are durations and shares
     str: st.text(),
     bool: st.booleans(),
     Any: VALUES,
@@ -313,3 +314,12 @@ def jobs_frames(*heads: Any, parts: int = 0) -> list[bytes]:
 def test_malformed_jobs_are_refused(frames: list[bytes]) -> None:
     with pytest.raises(WireError):
         wire.decode_jobs(frames)
+
+
+@pytest.mark.parametrize("odd", [math.nan, math.inf, -0.001, 1e12])
+@pytest.mark.parametrize("field", ["read_s", "infer_s", "demand"])
+def test_times_that_are_none_are_refused(field: str, odd: float) -> None:
+    """A worker's NaN from which the broker computes how many jobs to send, and ends."""
+    sent = frame(wire.kind_of(wire.Result), *RESULT._replace(**{field: odd}))
+    with pytest.raises(WireError, match="times that are none"):
+        wire.decode([sent])

@@ -49,6 +49,7 @@ class _Home:
 
     nursery: Nursery
     control: socket.socket | None = None
+    is_at_end: bool = False  # its process has closed the socket: nothing more comes
 
     def close(self) -> None:
         if self.control is not None:
@@ -84,6 +85,10 @@ class Launcher:
         self._make_policy = make_policy
         self._control_endpoint = control_endpoint
         self._early = early
+        # How it ended, where it did before it was taken over.
+        self._early_end: tuple[int, bool] | None = None
+        if early is not None:
+            children.take(early.process)  # now: its end must not be reaped as that of a stranger
         self._homes: list[_Home] = []
         self._births: list[_Birth] = []
         self._by_exec = ""  # why, as it was said last
@@ -134,7 +139,11 @@ class Launcher:
 
     def descriptors(self) -> list[int]:
         """What to poll for reading."""
-        homes = [home.control.fileno() for home in self._homes if home.control is not None]
+        homes = [
+            home.control.fileno()
+            for home in self._homes
+            if home.control is not None and not home.is_at_end  # else the loop would spin
+        ]
         return [*homes, *(birth.socket.fileno() for birth in self._births)]
 
     def keep_nursery(self, now_s: float, *, is_needed: bool, keeps_former: bool) -> None:
@@ -189,7 +198,10 @@ class Launcher:
         """A process has ended: whether it was a nursery's."""
         home = next((home for home in self._homes if home.nursery.pid == pid), None)
         if home is None:
-            return False
+            if self._early is None or self._early.process.pid != pid:
+                return False
+            self._early_end = returncode, is_out_of_memory
+            return True
         self._hear(home, now_s)  # its last words
         home.close()
         nursery, by_us = home.nursery, home.nursery.is_condemned
@@ -233,24 +245,36 @@ class Launcher:
         config = self._config()
         if self._early is not None and not self._early.is_told(config):
             self._let_early_go()
+        is_early = self._early is not None
         try:
             cradle, self._early = self._early or spawn_nursery(), None
         except OSError as error:
             home.nursery.not_started(now_s)
             self._log.error("spawn_failed", child="nursery", reason=str(error))
             return
-        home.control = cradle.control
-        home.nursery.started(self._children.take(cradle.process), now_s)
+        home.control, home.is_at_end = cradle.control, False
+        pid = cradle.process.pid if is_early else self._children.take(cradle.process)
+        home.nursery.started(pid, now_s)
+        if self._early_end is not None:
+            (returncode, is_out_of_memory), self._early_end = self._early_end, None
+            self.ended(pid, returncode, now_s, is_out_of_memory=is_out_of_memory)
+            return
         if not cradle.is_told(config):
             cradle.tell(config, self._control_endpoint)
 
     def _hear(self, home: _Home, now_s: float) -> None:
-        if home.control is None:
+        if home.control is None or home.is_at_end:
             return
         try:
             frame = home.control.recv(MAX_PACKET_BYTES)
-            told = wire.decode([frame]) if frame else None
+            if not frame:  # it ends: whoever reaps it will say how
+                home.is_at_end = True
+                return
+            told = wire.decode([frame])
         except BlockingIOError:
+            return
+        except ConnectionResetError:  # it ended before it had read all
+            home.is_at_end = True
             return
         except (OSError, WireError) as error:
             self._end(home, f"it can't be understood: {error}")
@@ -280,9 +304,8 @@ class Launcher:
 
     def _let_early_go(self) -> None:
         if self._early is not None:
-            self._children.take(self._early.process)
             self._early.control.close()
-            self._early = None
+            self._early = self._early_end = None
 
     def _say_by_exec(self, cause: str) -> None:
         if cause == self._by_exec:

@@ -279,3 +279,25 @@ def test_what_was_begun_early_for_another_configuration_is_not_used(
     played.request()  # it was told
     assert played.control.recv(16) == b""  # and let go
     theirs.close()
+
+
+def test_an_early_nursery_that_ends_before_the_first_turn_is_not_taken_over_as_alive(
+    played: Played,
+) -> None:
+    # prevents: workers that wait a minute for a process that is gone, and a loop that spins
+    assert played.children.taken == [NURSERY_PID]  # before anything is reaped
+    played.control.close()
+    assert played.launcher.ended(NURSERY_PID, -signal.SIGKILL, 0.0, is_out_of_memory=False)
+    played.launcher.keep_nursery(0.0, is_needed=True, keeps_former=False)
+    assert played.launcher.descriptors() == []
+    assert played.launcher.way(0.0) is Way.EXEC  # until the next one, after a back-off
+    assert played.children.told == []
+
+
+def test_a_socket_at_its_end_is_polled_no_more(played: Played) -> None:
+    # prevents: a loop that spins until the process of the nursery was waited for
+    played.come_up()
+    assert len(played.launcher.descriptors()) == 1
+    played.control.close()
+    played.turn(4.0)
+    assert played.launcher.descriptors() == []

@@ -17,6 +17,17 @@ from farm.config.tree import Config
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# What neither an adapter nor a model can depend on: how processes are launched, watched and counted.
+_NOT_FOR_MODELS = (
+    "supervisor",
+    "journal",
+    "log",
+    "overload",
+    "dispatch",
+    "dead_letters",
+    "throughput",
+    "intake",
+)
 _COMMENT_COLUMN = 48  # where the origins start, unless a value is longer
 
 
@@ -52,9 +63,12 @@ def worker_view(config: Config) -> dict[str, Any]:
 
 
 def model_view(config: Config) -> dict[str, Any]:
-    """Of that what an adapter or a model may depend on: not how many workers there are."""
+    """Of that what an adapter or a model may depend on: not how workers are kept."""
     view = worker_view(config)
     del view["mqtt"]["processing"]["workers"]
+    for section in _NOT_FOR_MODELS:
+        del view[section]
+    view["workers"] = {"threads": view["workers"]["threads"]}
     return view
 
 

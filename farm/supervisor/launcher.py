@@ -236,6 +236,7 @@ class Launcher:
         view = model_view(config)
         for home in self._homes:
             if home.nursery.view == view:
+                home.nursery.ready_timeout_s = config.workers.ready_timeout_s
                 return home
         nursery = Nursery(self._make_policy(), view, ready_timeout_s=config.workers.ready_timeout_s)
         self._homes.append(_Home(nursery))

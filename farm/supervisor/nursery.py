@@ -66,6 +66,7 @@ class Nursery:
         ready_timeout_s: how long it may load.
 
     Attributes:
+        ready_timeout_s: how long it may load.
         pid: of its process; 0 while there is none.
         start_at_s: when the next one is to be started, where it is to.
         started_s: when the process was started.
@@ -77,7 +78,7 @@ class Nursery:
     ) -> None:
         self._policy = policy
         self.view = view
-        self._ready_timeout_s = ready_timeout_s
+        self.ready_timeout_s = ready_timeout_s
         self.state = State.ABSENT
         self.pid = 0
         self.start_at_s = 0.0
@@ -103,7 +104,7 @@ class Nursery:
         """Whether it loads for too long: then end it."""
         loads_s = now_s - self.started_s
         is_loading = self.state is State.LOADING and not self.is_condemned
-        return is_loading and loads_s > self._ready_timeout_s
+        return is_loading and loads_s > self.ready_timeout_s
 
     def condemn(self) -> bool:
         """Its process is to be killed. True: by the caller, now; False: there is none to kill."""

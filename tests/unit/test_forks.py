@@ -36,6 +36,20 @@ def test_equipment_fits_what_the_broker_tells_however_many_workers_there_are() -
 
 
 @pytest.mark.parametrize(
+    "other",
+    [
+        {"workers": {"launch": "exec", "max": 3, "ready_timeout_s": 9.0}},
+        {"supervisor": {"drain_timeout_s": 1.0}},
+        {"log": {"level": "DEBUG"}},
+    ],
+)
+def test_equipment_fits_however_the_farm_is_run(other: dict[str, object]) -> None:
+    # prevents: `--launch nursery` over a file that says exec, and ten models in memory all the same
+    equipment = equip(Config.model_validate(RULE))
+    assert equipment.fits(Config.model_validate({**RULE, **other}))
+
+
+@pytest.mark.parametrize(
     "change",
     [{"model_settings": {"a": 1}}, {"workers": {"threads": 2}}, {"limits": {"samples": 7}}],
 )

@@ -25,16 +25,17 @@ from farm.supervisor.parent import die_with_parent
 from farm.worker.equipment import Equipment, equip
 from farm.worker.process import run as run_worker
 from farm.worker.process import say_unusable
-from farm.worker.thrift import grow_by_small_pages, settle
+from farm.worker.thrift import forget_exit_hooks, grow_by_small_pages, settle
 from farm.worker.title import set_title
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
 MAX_FORK_BYTES: Final = 4096  # of one request
 IDLE_S: Final = 0.1  # without a request: all workers are there, and it is time to tidy
 _TASKS: Final = Path("/proc/self/task")
 _OPEN: Final = Path("/proc/self/fd")
+_HARMLESS: Final = ("/dev/null", "/dev/urandom", "/dev/random")  # have no offset to share
 _STANDARD: Final = range(3)  # whoever started the farm may have given it sockets as these
 
 
@@ -43,7 +44,7 @@ class Newborn(NamedTuple):
 
     name: str
     birth: socket.socket
-    nursery_pid: int  # of the one in between: until it has ended, the worker is its child
+    between_pid: int  # of the one in between: until it has ended, the worker is its child
 
 
 def run(*, control: socket.socket, supervisor_pid: int) -> ExitCode:
@@ -60,13 +61,14 @@ def run(*, control: socket.socket, supervisor_pid: int) -> ExitCode:
     assert isinstance(order, wire.Load)
     config = Config.model_validate(order.config)
     log.set_up(level=config.log.level, style=config.log.format, process="nursery")
+    before = frozenset(descriptors())
     try:
         equipment = equip(config)
     # as in a worker: a model may fail in any way
     except Exception as error:  # noqa: BLE001
         say_unusable(error)
         return ExitCode.MODEL
-    unfit = unfit_because(control)
+    unfit = unfit_because(control, before)
     version = str(equipment.model.version)
     control.send(wire.encode(wire.NurseryReady(unfit, version, equipment.load_s)))
     newborn = None if unfit else _serve(control)
@@ -76,30 +78,33 @@ def run(*, control: socket.socket, supervisor_pid: int) -> ExitCode:
     return _live(newborn, equipment, order.control_endpoint, supervisor_pid)
 
 
-def unfit_because(control: socket.socket) -> str:
+def unfit_because(control: socket.socket, before: Collection[tuple[int, str]]) -> str:
     """Why no worker can be forked from this process; "" where one can.
 
     Args:
         control: the one socket that it may have.
+        before: the `descriptors` that were open before the model was loaded.
     """
     threads = [(task / "comm").read_text().strip() for task in _TASKS.iterdir()]
     if len(threads) > 1:
         others = ", ".join(sorted(threads)[:5])
         return f"the model has started {len(threads) - 1} threads (of all: {others})"
-    for number, target in _descriptors():
+    for number, target in sorted(descriptors()):
         if number in _STANDARD or number == control.fileno():
             continue
         if target.startswith("socket:"):
             return "the model has opened a socket"
         if target.startswith(("/dev/nvidia", "/dev/dri/", "/dev/kfd")):
             return f"the model uses a GPU ({target})"
+        if (number, target) not in before and target not in _HARMLESS:
+            return f"the model or the adapter keeps {target} open"  # all would share its offset
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         return "the model uses a GPU (CUDA)"
     return ""
 
 
-def _descriptors() -> Iterator[tuple[int, str]]:
+def descriptors() -> Iterator[tuple[int, str]]:
     """Number and target of each open descriptor."""
     for link in list(_OPEN.iterdir()):
         try:
@@ -173,7 +178,7 @@ def _live(
     newborn: Newborn, equipment: Equipment, control_endpoint: str, supervisor_pid: int
 ) -> ExitCode:
     """Be the worker that was forked, if the supervisor knows of it."""
-    while os.getppid() == newborn.nursery_pid:
+    while os.getppid() == newborn.between_pid:
         os.sched_yield()  # it ends without doing anything else
     if not die_with_parent(supervisor_pid):
         return ExitCode.FAILURE
@@ -188,6 +193,7 @@ def _live(
     told = equipment.config.log
     log.set_up(level=told.level, style=told.format, process=f"worker {name}")
     offer_to_kernel()
+    forget_exit_hooks()
     grow_by_small_pages()
     _draw_anew()
     return run_worker(

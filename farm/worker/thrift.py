@@ -12,8 +12,9 @@ import atexit
 import ctypes
 import os
 import sys
+import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -38,6 +39,8 @@ def nursery_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
     Besides cheaper forks that saves page faults: loading takes a fifteenth less.
     """
+    if _HUGE_HEAP.partition("=")[0] in environ.get(_TUNABLES, ""):  # the operator has the say
+        return dict(environ)
     tunables = [environ[_TUNABLES]] if environ.get(_TUNABLES) else []
     return {**environ, _TUNABLES: ":".join([*tunables, _HUGE_HEAP])}
 
@@ -59,6 +62,19 @@ def settle() -> None:
 def grow_by_small_pages() -> None:
     """For a newborn: what it needs beyond its nursery's memory is little."""
     ctypes.CDLL(None).prctl(_PR_SET_THP_DISABLE, 1, 0, 0, 0)
+
+
+def forget_exit_hooks() -> None:
+    """For a newborn: what was to be done at the end of its nursery is not its own to do.
+
+    A temporary folder that the model unpacked itself to is that of all: the first worker that
+    leaves would remove it. What the worker itself asks for from now on is done at its end.
+    """
+    atexit._clear()  # noqa: SLF001 - there is no public way to forget hooks one does not know
+    finalize: Any = weakref.finalize
+    for finalizer in list(finalize._registry):  # noqa: SLF001
+        finalizer.detach()
+    finalize._registered_with_atexit = False  # noqa: SLF001 - else new ones would never run
 
 
 def leave(code: int) -> NoReturn:

@@ -81,17 +81,22 @@ print(psutil.Process().name(), len(words), set(words[0]), os.environ["HOME"])
         ("pass", ""),
         ("threading.Thread(target=threading.Event().wait, daemon=True).start()", "1 threads"),
         ("kept = socket.socket()", "opened a socket"),
+        ("kept = open('/proc/self/maps')", "maps open"),
+        ("kept = os.pipe()", "pipe:"),
+        ("kept = select.epoll()", "[eventpoll] open"),
+        ("kept = open('/dev/urandom', 'rb')", ""),
     ],
 )
 def test_what_a_fork_would_break_is_found(does: str, words: str) -> None:
     # prevents: forked workers that share a connection, or wait for a thread that is not there
     code = f"""
-import socket, threading
-from farm.worker.nursery import unfit_because
+import os, select, socket, threading
+from farm.worker.nursery import descriptors, unfit_because
 control, other = socket.socketpair()
 other.close()
+before = set(descriptors())
 {does}
-print(unfit_because(control))
+print(unfit_because(control, before))
 """
     told = run_alone(code)
     assert words in told
@@ -103,10 +108,10 @@ def test_standard_output_may_be_a_socket() -> None:
     ours, theirs = socket.socketpair()
     code = """
 import socket, sys
-from farm.worker.nursery import unfit_because
+from farm.worker.nursery import descriptors, unfit_because
 control, other = socket.socketpair()
 other.close()
-sys.exit(unfit_because(control) or 0)
+sys.exit(unfit_because(control, set(descriptors())) or 0)
 """
     with ours, theirs:
         done = subprocess.run(
@@ -119,6 +124,27 @@ def test_a_nursery_keeps_what_the_operator_has_told_the_c_library() -> None:
     assert nursery_environment({"A": "b"}) == {"A": "b", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
     told = nursery_environment({"GLIBC_TUNABLES": "glibc.malloc.arena_max=2"})
     assert told["GLIBC_TUNABLES"] == "glibc.malloc.arena_max=2:glibc.malloc.hugetlb=1"
+
+
+def test_an_operator_who_forbids_huge_pages_has_the_say() -> None:
+    told = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"}
+    assert nursery_environment(told) == told
+
+
+def test_a_worker_does_at_its_end_only_what_it_asked_for_itself() -> None:
+    # prevents: a folder of all workers that the first one scaled away removes
+    code = """
+import atexit, tempfile, weakref
+from pathlib import Path
+from farm.worker.thrift import forget_exit_hooks, leave
+kept = tempfile.TemporaryDirectory()
+atexit.register(print, "inherited")
+forget_exit_hooks()
+atexit.register(lambda: print(Path(kept.name).is_dir(), Path(kept.name).rmdir()))
+own = weakref.finalize(leave, print, "own")
+leave(0)
+"""
+    assert run_alone(code).splitlines() == ["own", "True None"]
 
 
 def test_only_code_that_nobody_has_written_to_is_let_go() -> None:

@@ -167,7 +167,7 @@ class Launcher:
         for home in self._homes:
             self._hear(home, now_s)
         if wanted.nursery.is_late(now_s):
-            self._end(wanted, "not READY in time: raise workers.ready_timeout_s")
+            self._end(wanted, "not READY in time: raise workers.ready_timeout_s", now_s)
 
     def born(self, now_s: float) -> Iterator[tuple[Slot, int]]:
         """Workers that were asked for: the slot, and the pid or 0 where none came.
@@ -181,7 +181,7 @@ class Launcher:
                 if now_s - birth.asked_s <= FORK_TIMEOUT_S:
                     continue
                 told = b""
-                self._end_stuck()
+                self._end_stuck(now_s)
             except OSError:
                 told = b""
             self._births.remove(birth)
@@ -215,6 +215,14 @@ class Launcher:
         if is_given_up:
             self._say_by_exec("the nursery ended again and again: see its log lines")
         return True
+
+    def reloaded(self) -> None:
+        """An operator asks for a reload: what was wrong with a nursery may have been mended."""
+        for home in list(self._homes):
+            if home.nursery.state in (State.UNFIT, State.FAILED):
+                home.close()
+                self._homes.remove(home)
+        self._by_exec = ""
 
     def close(self) -> None:
         """The farm ends: no worker is started any more."""
@@ -278,7 +286,7 @@ class Launcher:
             home.is_at_end = True
             return
         except (OSError, WireError) as error:
-            self._end(home, f"it can't be understood: {error}")
+            self._end(home, f"it can't be understood: {error}", now_s)
             return
         if isinstance(told, wire.NurseryReady) and home.nursery.state is State.LOADING:
             home.nursery.ready(told.unfit, now_s)
@@ -293,15 +301,15 @@ class Launcher:
                 after_s=round(now_s - home.nursery.started_s, 2),
             )
 
-    def _end(self, home: _Home, why: str) -> None:
-        if home.nursery.condemn():
+    def _end(self, home: _Home, why: str, now_s: float) -> None:
+        if home.nursery.condemn(now_s):
             self._log.warning("killing", pid=home.nursery.pid, why=f"nursery: {why}")
             self._children.signal([home.nursery.pid], signal.SIGKILL)
 
-    def _end_stuck(self) -> None:
+    def _end_stuck(self, now_s: float) -> None:
         for home in self._homes:
             if home.nursery.state is State.READY:
-                self._end(home, f"it forked no worker in {FORK_TIMEOUT_S:g} s")
+                self._end(home, f"it forked no worker in {FORK_TIMEOUT_S:g} s", now_s)
 
     def _let_early_go(self) -> None:
         if self._early is not None:

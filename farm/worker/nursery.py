@@ -14,6 +14,7 @@ import array
 import os
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -123,7 +124,8 @@ def _serve(control: socket.socket) -> Newborn | None:
         try:
             name, birth = _request(control)
         except TimeoutError:
-            settle()
+            with suppress(OSError, ValueError):  # a hint
+                settle()
             control.settimeout(None)  # once: nothing changes any more
             continue
         if birth is None:
@@ -189,12 +191,14 @@ def _live(
         if birth.recv(len(wire.BEGIN)) != wire.BEGIN:
             return ExitCode.OK
     name = newborn.name
-    set_title(["farm", "worker", "--name", name], f"farm worker {name}")
+    with suppress(OSError, ValueError):  # it only looks like its nursery
+        set_title(["farm", "worker", "--name", name], f"farm worker {name}")
     told = equipment.config.log
     log.set_up(level=told.level, style=told.format, process=f"worker {name}")
     offer_to_kernel()
     forget_exit_hooks()
-    grow_by_small_pages()
+    with suppress(OSError, ValueError):  # a hint
+        grow_by_small_pages()
     _draw_anew()
     return run_worker(
         name=name, control_endpoint=control_endpoint, by_hand=False, inherited=equipment

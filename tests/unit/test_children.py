@@ -21,7 +21,5 @@ children.signal([gone.pid], signal.SIGTERM)
 children.kill_all()
 print(alive.returncode)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.stderr) == ("-9", "")

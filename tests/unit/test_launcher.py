@@ -301,3 +301,11 @@ def test_a_socket_at_its_end_is_polled_no_more(played: Played) -> None:
     played.control.close()
     played.turn(4.0)
     assert played.launcher.descriptors() == []
+
+
+def test_a_reload_gives_a_nursery_that_was_unfit_another_chance(played: Played) -> None:
+    # prevents: a farm that must be restarted though the cause was mended
+    played.come_up(unfit="the model has opened a socket")
+    assert played.launcher.way(3.0) is Way.EXEC
+    played.launcher.reloaded()
+    assert played.launcher.way(3.1) is Way.WAIT

@@ -17,7 +17,7 @@ from farm.config.tree import Config
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# What neither an adapter nor a model can depend on: how processes are launched, watched and counted.
+# What neither adapter nor model can depend on: how processes are launched, watched and counted.
 _NOT_FOR_MODELS = (
     "supervisor",
     "journal",

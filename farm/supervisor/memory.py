@@ -16,7 +16,8 @@ _OWN_GROUP: Final = Path("/proc/self/cgroup")
 _SYSTEM: Final = Path("/proc/vmstat")
 _KEY: Final = "oom_kill"
 _OWN_SCORE: Final = Path("/proc/self/oom_score_adj")
-_WORKER_SCORE: Final = 300  # beyond that of its parent; counts like 30 % of the machine's memory; anyone may raise his own
+# Beyond that of its parent; counts like 30 % of the machine's memory. Anyone may raise his own.
+_WORKER_SCORE: Final = 300
 _MAX_SCORE: Final = 1000
 
 

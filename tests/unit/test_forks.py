@@ -11,6 +11,7 @@ import pytest
 
 from farm.config import Config
 from farm.config.show import model_view, worker_view
+from farm.worker import nursery as nursery_process
 from farm.worker.equipment import equip
 from farm.worker.thrift import _mappings, nursery_environment
 
@@ -164,3 +165,15 @@ print("alive")
     assert any(m.path == "[heap]" and m.mode == "rw-p" and m.anonymous_kb for m in mappings)
     assert any(m.mode == "r-xp" and ".so" in m.path for m in mappings)
     assert all(m.start < m.end for m in mappings)
+
+
+def test_a_hint_that_fails_ends_no_nursery(monkeypatch: pytest.MonkeyPatch) -> None:
+    # prevents: a nursery that ends, again and again, where /proc does not tell of its memory
+    def fail() -> None:
+        supervisor.close()  # so that it ends after this
+        raise OSError
+
+    supervisor, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    monkeypatch.setattr(nursery_process, "settle", fail)
+    with control:
+        assert nursery_process._serve(control) is None

@@ -17,6 +17,17 @@ from farm.config.tree import Config
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# What neither adapter nor model can depend on: how processes are launched, watched and counted.
+_NOT_FOR_MODELS = (
+    "supervisor",
+    "journal",
+    "log",
+    "overload",
+    "dispatch",
+    "dead_letters",
+    "throughput",
+    "intake",
+)
 _COMMENT_COLUMN = 48  # where the origins start, unless a value is longer
 
 
@@ -39,13 +50,6 @@ def schema() -> dict[str, Any]:
     return made
 
 
-# What neither a model nor an adapter has anything to do with.
-_OF_THE_FARM_ALONE = (
-    *("intake", "dispatch", "journal", "overload", "dead_letters", "supervisor", "throughput"),
-    *("correlation", "log"),
-)
-
-
 def worker_view(config: Config) -> dict[str, Any]:
     """What a worker is told of the configuration, fit for JSON: no MQTT access, no local folders.
 
@@ -59,12 +63,12 @@ def worker_view(config: Config) -> dict[str, Any]:
 
 
 def model_view(config: Config) -> dict[str, Any]:
-    """Of that what an adapter or a model may depend on: not how many workers there are."""
+    """Of that what an adapter or a model may depend on: not how workers are kept."""
     view = worker_view(config)
-    for section in _OF_THE_FARM_ALONE:
-        view.pop(section, None)
     del view["mqtt"]["processing"]["workers"]
-    view["workers"] = {"threads": config.workers.threads}
+    for section in _NOT_FOR_MODELS:
+        del view[section]
+    view["workers"] = {"threads": view["workers"]["threads"]}
     return view
 
 

@@ -66,7 +66,7 @@ class Children:
         """Send a signal to each."""
         for pid in pids:
             if pid in self._alive:  # until it was waited for nobody else can have its pid
-                with contextlib.suppress(ProcessLookupError):
+                with contextlib.suppress(ProcessLookupError):  # another has waited for it
                     os.kill(pid, signum)
 
     def wait(self, pid: int, timeout_s: float) -> None:
@@ -83,12 +83,10 @@ class Children:
         """End all of them at once."""
         self.signal(self._alive, signal.SIGKILL)
         for pid in list(self._alive):
-            try:
-                _, status = os.waitpid(pid, 0)
-            except ChildProcessError:  # the others must end nevertheless
-                del self._alive[pid]
-                continue
-            self._forget(pid, os.waitstatus_to_exitcode(status))
+            returncode = -signal.SIGKILL
+            with contextlib.suppress(ChildProcessError):  # another has waited for it
+                returncode = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            self._forget(pid, returncode)
 
     def _forget(self, pid: int, returncode: int) -> None:
         child = self._alive.pop(pid)

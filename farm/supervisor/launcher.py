@@ -49,11 +49,7 @@ class _Home:
 
     nursery: Nursery
     control: socket.socket | None = None
-
-    @property
-    def is_deaf(self) -> bool:
-        """Whether its process has closed the socket, by its end."""
-        return self.control is None and self.nursery.pid != 0
+    is_at_end: bool = False  # its process has closed the socket: nothing more comes
 
     def close(self) -> None:
         if self.control is not None:
@@ -89,9 +85,10 @@ class Launcher:
         self._make_policy = make_policy
         self._control_endpoint = control_endpoint
         self._early = early
-        self._early_end: int | None = None  # its return code, where it has ended already
-        if early is not None:  # before anything is reaped: its end must not be a stranger's
-            children.take(early.process)
+        # How it ended, where it did before it was taken over.
+        self._early_end: tuple[int, bool] | None = None
+        if early is not None:
+            children.take(early.process)  # now: its end must not be reaped as that of a stranger
         self._homes: list[_Home] = []
         self._births: list[_Birth] = []
         self._by_exec = ""  # why, as it was said last
@@ -104,8 +101,6 @@ class Launcher:
         home = self._wanted()
         if home is None:
             return Way.EXEC
-        if home.is_deaf:
-            return Way.WAIT  # its process has ended, and is about to be reaped
         way = home.nursery.way(now_s)
         if way is Way.FORK:
             self._by_exec = ""
@@ -144,7 +139,11 @@ class Launcher:
 
     def descriptors(self) -> list[int]:
         """What to poll for reading."""
-        homes = [home.control.fileno() for home in self._homes if home.control is not None]
+        homes = [
+            home.control.fileno()
+            for home in self._homes
+            if home.control is not None and not home.is_at_end  # else the loop would spin
+        ]
         return [*homes, *(birth.socket.fileno() for birth in self._births)]
 
     def keep_nursery(self, now_s: float, *, is_needed: bool, keeps_former: bool) -> None:
@@ -168,7 +167,7 @@ class Launcher:
         for home in self._homes:
             self._hear(home, now_s)
         if wanted.nursery.is_late(now_s):
-            self._end(wanted, "not READY in time: raise workers.ready_timeout_s")
+            self._end(wanted, "not READY in time: raise workers.ready_timeout_s", now_s)
 
     def born(self, now_s: float) -> Iterator[tuple[Slot, int]]:
         """Workers that were asked for: the slot, and the pid or 0 where none came.
@@ -182,7 +181,7 @@ class Launcher:
                 if now_s - birth.asked_s <= FORK_TIMEOUT_S:
                     continue
                 told = b""
-                self._end_stuck()
+                self._end_stuck(now_s)
             except OSError:
                 told = b""
             self._births.remove(birth)
@@ -197,12 +196,12 @@ class Launcher:
 
     def ended(self, pid: int, returncode: int, now_s: float, *, is_out_of_memory: bool) -> bool:
         """A process has ended: whether it was a nursery's."""
-        if self._early is not None and self._early.process.pid == pid:
-            self._early_end = returncode  # told when it is looked at first
-            return True
         home = next((home for home in self._homes if home.nursery.pid == pid), None)
         if home is None:
-            return False
+            if self._early is None or self._early.process.pid != pid:
+                return False
+            self._early_end = returncode, is_out_of_memory
+            return True
         self._hear(home, now_s)  # its last words
         home.close()
         nursery, by_us = home.nursery, home.nursery.is_condemned
@@ -216,6 +215,14 @@ class Launcher:
         if is_given_up:
             self._say_by_exec("the nursery ended again and again: see its log lines")
         return True
+
+    def reloaded(self) -> None:
+        """An operator asks for a reload: what was wrong with a nursery may have been mended."""
+        for home in list(self._homes):
+            if home.nursery.state in (State.UNFIT, State.FAILED):
+                home.close()
+                self._homes.remove(home)
+        self._by_exec = ""
 
     def close(self) -> None:
         """The farm ends: no worker is started any more."""
@@ -237,6 +244,7 @@ class Launcher:
         view = model_view(config)
         for home in self._homes:
             if home.nursery.view == view:
+                home.nursery.ready_timeout_s = config.workers.ready_timeout_s
                 return home
         nursery = Nursery(self._make_policy(), view, ready_timeout_s=config.workers.ready_timeout_s)
         self._homes.append(_Home(nursery))
@@ -246,36 +254,39 @@ class Launcher:
         config = self._config()
         if self._early is not None and not self._early.is_told(config):
             self._let_early_go()
-        cradle, self._early = self._early, None
-        end, self._early_end = self._early_end, None
-        if cradle is None:
-            try:
-                cradle = spawn_nursery()
-            except OSError as error:
-                home.nursery.not_started(now_s)
-                self._log.error("spawn_failed", child="nursery", reason=str(error))
-                return
-            self._children.take(cradle.process)
-        home.control = cradle.control
-        home.nursery.started(cradle.process.pid, now_s)
-        if end is not None:
-            self.ended(cradle.process.pid, end, now_s, is_out_of_memory=False)
-        elif not cradle.is_told(config):
+        is_early = self._early is not None
+        try:
+            cradle, self._early = self._early or spawn_nursery(), None
+        except OSError as error:
+            home.nursery.not_started(now_s)
+            self._log.error("spawn_failed", child="nursery", reason=str(error))
+            return
+        home.control, home.is_at_end = cradle.control, False
+        pid = cradle.process.pid if is_early else self._children.take(cradle.process)
+        home.nursery.started(pid, now_s)
+        if self._early_end is not None:
+            (returncode, is_out_of_memory), self._early_end = self._early_end, None
+            self.ended(pid, returncode, now_s, is_out_of_memory=is_out_of_memory)
+            return
+        if not cradle.is_told(config):
             cradle.tell(config, self._control_endpoint)
 
     def _hear(self, home: _Home, now_s: float) -> None:
-        if home.control is None:
+        if home.control is None or home.is_at_end:
             return
         try:
             frame = home.control.recv(MAX_PACKET_BYTES)
-            if not frame:
-                home.close()  # its process has ended: to poll on would end each poll at once
+            if not frame:  # it ends: whoever reaps it will say how
+                home.is_at_end = True
                 return
             told = wire.decode([frame])
         except BlockingIOError:
             return
+        except ConnectionResetError:  # it ended before it had read all
+            home.is_at_end = True
+            return
         except (OSError, WireError) as error:
-            self._end(home, f"it can't be understood: {error}")
+            self._end(home, f"it can't be understood: {error}", now_s)
             return
         if isinstance(told, wire.NurseryReady) and home.nursery.state is State.LOADING:
             home.nursery.ready(told.unfit, now_s)
@@ -290,15 +301,15 @@ class Launcher:
                 after_s=round(now_s - home.nursery.started_s, 2),
             )
 
-    def _end(self, home: _Home, why: str) -> None:
-        if home.nursery.condemn():
+    def _end(self, home: _Home, why: str, now_s: float) -> None:
+        if home.nursery.condemn(now_s):
             self._log.warning("killing", pid=home.nursery.pid, why=f"nursery: {why}")
             self._children.signal([home.nursery.pid], signal.SIGKILL)
 
-    def _end_stuck(self) -> None:
+    def _end_stuck(self, now_s: float) -> None:
         for home in self._homes:
             if home.nursery.state is State.READY:
-                self._end(home, f"it forked no worker in {FORK_TIMEOUT_S:g} s")
+                self._end(home, f"it forked no worker in {FORK_TIMEOUT_S:g} s", now_s)
 
     def _let_early_go(self) -> None:
         if self._early is not None:

@@ -16,22 +16,20 @@ _OWN_GROUP: Final = Path("/proc/self/cgroup")
 _SYSTEM: Final = Path("/proc/vmstat")
 _KEY: Final = "oom_kill"
 _OWN_SCORE: Final = Path("/proc/self/oom_score_adj")
-# Added to its own: counts like 30 % of the machine's memory. Anyone may raise his own.
+# Beyond that of its parent; counts like 30 % of the machine's memory. Anyone may raise his own.
 _WORKER_SCORE: Final = 300
-_MOST_SCORE: Final = 1000
+_MAX_SCORE: Final = 1000
 
 
-def offer_to_kernel() -> None:
+def offer_to_kernel(own_score: Path = _OWN_SCORE) -> None:
     """This process is a worker: where memory runs out the kernel is to end it, and nothing else.
 
     Its memory is what grows with the holes, and its end costs nothing but a replacement. The
     nursery's is shared with all workers: its end would free next to none.
     """
-    with contextlib.suppress(
-        OSError, ValueError
-    ):  # a container may forbid it: then the kernel chooses
-        own = int(_OWN_SCORE.read_text())
-        _OWN_SCORE.write_text(str(min(own + _WORKER_SCORE, _MOST_SCORE)))
+    # a container may forbid it: then the kernel chooses
+    with contextlib.suppress(OSError, ValueError):
+        own_score.write_text(str(min(int(own_score.read_text()) + _WORKER_SCORE, _MAX_SCORE)))
 
 
 class OutOfMemoryKills:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 FORK_TIMEOUT_S: Final = 3.0  # of one fork, which takes milliseconds: then the nursery is stuck
 
+DEATH_TIMEOUT_S: Final = 3.0  # one that waits for a disk (state D) does not even die
+
 
 class Way(Enum):
     """How a worker that is due is started."""
@@ -66,6 +68,7 @@ class Nursery:
         ready_timeout_s: how long it may load.
 
     Attributes:
+        ready_timeout_s: how long it may load.
         pid: of its process; 0 while there is none.
         start_at_s: when the next one is to be started, where it is to.
         started_s: when the process was started.
@@ -77,20 +80,21 @@ class Nursery:
     ) -> None:
         self._policy = policy
         self.view = view
-        self._ready_timeout_s = ready_timeout_s
+        self.ready_timeout_s = ready_timeout_s
         self.state = State.ABSENT
         self.pid = 0
         self.start_at_s = 0.0
         self.started_s = 0.0
         self.is_condemned = False
         self._ready_s = 0.0
+        self._condemned_s = 0.0
 
     def way(self, now_s: float) -> Way:
         """How a worker is to be started that is due now."""
         if self.state is State.ABSENT:
             return Way.WAIT if self.is_due(now_s) else Way.EXEC
         if self.is_condemned:  # it has a moment to live, and its successor follows
-            return Way.WAIT
+            return Way.WAIT if now_s - self._condemned_s <= DEATH_TIMEOUT_S else Way.EXEC
         return _WAYS[self.state]
 
     def is_due(self, now_s: float) -> bool:
@@ -103,13 +107,13 @@ class Nursery:
         """Whether it loads for too long: then end it."""
         loads_s = now_s - self.started_s
         is_loading = self.state is State.LOADING and not self.is_condemned
-        return is_loading and loads_s > self._ready_timeout_s
+        return is_loading and loads_s > self.ready_timeout_s
 
-    def condemn(self) -> bool:
+    def condemn(self, now_s: float) -> bool:
         """Its process is to be killed. True: by the caller, now; False: there is none to kill."""
         if not self.pid or self.is_condemned:
             return False
-        self.is_condemned = True
+        self.is_condemned, self._condemned_s = True, now_s
         return True
 
     def started(self, pid: int, now_s: float) -> None:

@@ -178,6 +178,7 @@ class Supervisor:
             self._log.warning("reload_refused", reason="the farm is stopping")
             return
         if self._reloading.begin():
+            self._launcher.reloaded()
             self._next_report_s = 0.0
 
     def _reload_step(self, now_s: float) -> None:

@@ -11,10 +11,10 @@ its exit code, and outlives the nursery.
 from __future__ import annotations
 
 import array
-import contextlib
 import os
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -26,17 +26,17 @@ from farm.supervisor.parent import die_with_parent
 from farm.worker.equipment import Equipment, equip
 from farm.worker.process import run as run_worker
 from farm.worker.process import say_unusable
-from farm.worker.thrift import forget_the_end, grow_by_small_pages, settle
+from farm.worker.thrift import forget_exit_hooks, grow_by_small_pages, settle
 from farm.worker.title import set_title
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator
 
 MAX_FORK_BYTES: Final = 4096  # of one request
 IDLE_S: Final = 0.1  # without a request: all workers are there, and it is time to tidy
 _TASKS: Final = Path("/proc/self/task")
 _OPEN: Final = Path("/proc/self/fd")
-_SHAREABLE: Final = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
+_HARMLESS: Final = ("/dev/null", "/dev/urandom", "/dev/random")  # have no offset to share
 _STANDARD: Final = range(3)  # whoever started the farm may have given it sockets as these
 
 
@@ -62,7 +62,7 @@ def run(*, control: socket.socket, supervisor_pid: int) -> ExitCode:
     assert isinstance(order, wire.Load)
     config = Config.model_validate(order.config)
     log.set_up(level=config.log.level, style=config.log.format, process="nursery")
-    before = dict(_descriptors())
+    before = frozenset(descriptors())
     try:
         equipment = equip(config)
     # as in a worker: a model may fail in any way
@@ -79,34 +79,33 @@ def run(*, control: socket.socket, supervisor_pid: int) -> ExitCode:
     return _live(newborn, equipment, order.control_endpoint, supervisor_pid)
 
 
-def unfit_because(control: socket.socket, before: Mapping[int, str]) -> str:
+def unfit_because(control: socket.socket, before: Collection[tuple[int, str]]) -> str:
     """Why no worker can be forked from this process; "" where one can.
 
     Args:
         control: the one socket that it may have.
-        before: number and target of each descriptor that was open before the model was loaded.
+        before: the `descriptors` that were open before the model was loaded.
     """
     threads = [(task / "comm").read_text().strip() for task in _TASKS.iterdir()]
     if len(threads) > 1:
         others = ", ".join(sorted(threads)[:5])
         return f"the model has started {len(threads) - 1} threads (of all: {others})"
-    for number, target in _descriptors():
+    for number, target in sorted(descriptors()):
         if number in _STANDARD or number == control.fileno():
             continue
         if target.startswith("socket:"):
             return "the model has opened a socket"
         if target.startswith(("/dev/nvidia", "/dev/dri/", "/dev/kfd")):
             return f"the model uses a GPU ({target})"
-        if before.get(number) != target and target not in _SHAREABLE:
-            # forks share the place in a file: each would read, or write, what another one should
-            return f"the model keeps a file open ({target})"
+        if (number, target) not in before and target not in _HARMLESS:
+            return f"the model or the adapter keeps {target} open"  # all would share its offset
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         return "the model uses a GPU (CUDA)"
     return ""
 
 
-def _descriptors() -> Iterator[tuple[int, str]]:
+def descriptors() -> Iterator[tuple[int, str]]:
     """Number and target of each open descriptor."""
     for link in list(_OPEN.iterdir()):
         try:
@@ -125,7 +124,8 @@ def _serve(control: socket.socket) -> Newborn | None:
         try:
             name, birth = _request(control)
         except TimeoutError:
-            settle()
+            with suppress(OSError, ValueError):  # a hint
+                settle()
             control.settimeout(None)  # once: nothing changes any more
             continue
         if birth is None:
@@ -191,13 +191,14 @@ def _live(
         if birth.recv(len(wire.BEGIN)) != wire.BEGIN:
             return ExitCode.OK
     name = newborn.name
-    with contextlib.suppress(OSError, ValueError):  # a help for people: a worker without works, too
+    with suppress(OSError, ValueError):  # it only looks like its nursery
         set_title(["farm", "worker", "--name", name], f"farm worker {name}")
     told = equipment.config.log
     log.set_up(level=told.level, style=told.format, process=f"worker {name}")
     offer_to_kernel()
-    grow_by_small_pages()
-    forget_the_end()
+    forget_exit_hooks()
+    with suppress(OSError, ValueError):  # a hint
+        grow_by_small_pages()
     _draw_anew()
     return run_worker(
         name=name, control_endpoint=control_endpoint, by_hand=False, inherited=equipment

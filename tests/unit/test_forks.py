@@ -11,6 +11,7 @@ import pytest
 
 from farm.config import Config
 from farm.config.show import model_view, worker_view
+from farm.worker import nursery as nursery_process
 from farm.worker.equipment import equip
 from farm.worker.thrift import _mappings, nursery_environment
 
@@ -33,6 +34,20 @@ def test_equipment_fits_what_the_broker_tells_however_many_workers_there_are() -
     assert equipment.fits(Config.model_validate(worker_view(Config.model_validate(other))))
     assert "workers" in worker_view(Config())["mqtt"]["processing"]
     assert "workers" not in model_view(Config())["mqtt"]["processing"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"workers": {"launch": "exec", "max": 3, "ready_timeout_s": 9.0}},
+        {"supervisor": {"drain_timeout_s": 1.0}},
+        {"log": {"level": "DEBUG"}},
+    ],
+)
+def test_equipment_fits_however_the_farm_is_run(other: dict[str, object]) -> None:
+    # prevents: `--launch nursery` over a file that says exec, and ten models in memory all the same
+    equipment = equip(Config.model_validate(RULE))
+    assert equipment.fits(Config.model_validate({**RULE, **other}))
 
 
 @pytest.mark.parametrize(
@@ -67,18 +82,20 @@ print(psutil.Process().name(), len(words), set(words[0]), os.environ["HOME"])
         ("pass", ""),
         ("threading.Thread(target=threading.Event().wait, daemon=True).start()", "1 threads"),
         ("kept = socket.socket()", "opened a socket"),
-        ("kept = open(sys.executable, 'rb')", "keeps a file open"),
+        ("kept = open('/proc/self/maps')", "maps open"),
+        ("kept = os.pipe()", "pipe:"),
+        ("kept = select.epoll()", "[eventpoll] open"),
         ("kept = open('/dev/urandom', 'rb')", ""),
     ],
 )
 def test_what_a_fork_would_break_is_found(does: str, words: str) -> None:
     # prevents: forked workers that share a connection, or wait for a thread that is not there
     code = f"""
-import socket, sys, threading
-from farm.worker.nursery import _descriptors, unfit_because
+import os, select, socket, threading
+from farm.worker.nursery import descriptors, unfit_because
 control, other = socket.socketpair()
 other.close()
-before = dict(_descriptors())
+before = set(descriptors())
 {does}
 print(unfit_because(control, before))
 """
@@ -92,10 +109,10 @@ def test_standard_output_may_be_a_socket() -> None:
     ours, theirs = socket.socketpair()
     code = """
 import socket, sys
-from farm.worker.nursery import unfit_because
+from farm.worker.nursery import descriptors, unfit_because
 control, other = socket.socketpair()
 other.close()
-sys.exit(unfit_because(control, {}) or 0)
+sys.exit(unfit_because(control, set(descriptors())) or 0)
 """
     with ours, theirs:
         done = subprocess.run(
@@ -108,24 +125,27 @@ def test_a_nursery_keeps_what_the_operator_has_told_the_c_library() -> None:
     assert nursery_environment({"A": "b"}) == {"A": "b", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
     told = nursery_environment({"GLIBC_TUNABLES": "glibc.malloc.arena_max=2"})
     assert told["GLIBC_TUNABLES"] == "glibc.malloc.arena_max=2:glibc.malloc.hugetlb=1"
-    refused = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"}
-    assert nursery_environment(refused) == refused
 
 
-def test_a_newborn_does_not_undo_what_was_loaded(tmp_path) -> None:
-    # prevents: a temporary folder of the model removed by the first worker that leaves
-    code = f"""
-import os, tempfile
-from farm.worker.thrift import forget_the_end, leave
-folder = tempfile.TemporaryDirectory(dir={str(tmp_path)!r})
-child = os.fork()
-if not child:
-    forget_the_end()
-    leave(0)
-os.waitpid(child, 0)
-print(os.path.isdir(folder.name))
+def test_an_operator_who_forbids_huge_pages_has_the_say() -> None:
+    told = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"}
+    assert nursery_environment(told) == told
+
+
+def test_a_worker_does_at_its_end_only_what_it_asked_for_itself() -> None:
+    # prevents: a folder of all workers that the first one scaled away removes
+    code = """
+import atexit, tempfile, weakref
+from pathlib import Path
+from farm.worker.thrift import forget_exit_hooks, leave
+kept = tempfile.TemporaryDirectory()
+atexit.register(print, "inherited")
+forget_exit_hooks()
+atexit.register(lambda: print(Path(kept.name).is_dir(), Path(kept.name).rmdir()))
+own = weakref.finalize(leave, print, "own")
+leave(0)
 """
-    assert run_alone(code) == "True"
+    assert run_alone(code).splitlines() == ["own", "True None"]
 
 
 def test_only_code_that_nobody_has_written_to_is_let_go() -> None:
@@ -145,3 +165,15 @@ print("alive")
     assert any(m.path == "[heap]" and m.mode == "rw-p" and m.anonymous_kb for m in mappings)
     assert any(m.mode == "r-xp" and ".so" in m.path for m in mappings)
     assert all(m.start < m.end for m in mappings)
+
+
+def test_a_hint_that_fails_ends_no_nursery(monkeypatch: pytest.MonkeyPatch) -> None:
+    # prevents: a nursery that ends, again and again, where /proc does not tell of its memory
+    def fail() -> None:
+        supervisor.close()  # so that it ends after this
+        raise OSError
+
+    supervisor, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    monkeypatch.setattr(nursery_process, "settle", fail)
+    with control:
+        assert nursery_process._serve(control) is None

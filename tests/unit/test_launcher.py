@@ -281,24 +281,31 @@ def test_what_was_begun_early_for_another_configuration_is_not_used(
     theirs.close()
 
 
-def test_a_nursery_that_ended_before_the_first_turn_is_noticed() -> None:
-    """Workers that wait a minute for it, and a stranger killed who has its number by then."""
-    played = Played()
-    assert played.children.taken == [NURSERY_PID]  # whoever reaps knows it from the start
+def test_an_early_nursery_that_ends_before_the_first_turn_is_not_taken_over_as_alive(
+    played: Played,
+) -> None:
+    # prevents: workers that wait a minute for a process that is gone, and a loop that spins
+    assert played.children.taken == [NURSERY_PID]  # before anything is reaped
     played.control.close()
-    assert played.launcher.ended(NURSERY_PID, -9, 0.0, is_out_of_memory=False)
-    played.turn(0.1)
+    assert played.launcher.ended(NURSERY_PID, -signal.SIGKILL, 0.0, is_out_of_memory=False)
+    played.launcher.keep_nursery(0.0, is_needed=True, keeps_former=False)
     assert played.launcher.descriptors() == []
-    assert played.launcher.way(0.1) is Way.EXEC  # until its successor's back-off is over
+    assert played.launcher.way(0.0) is Way.EXEC  # until the next one, after a back-off
+    assert played.children.told == []
 
 
-def test_a_nursery_that_has_closed_its_socket_is_not_polled_for_ever() -> None:
-    """A core used up by polls that return at once, until its end is reaped."""
-    played = Played()
+def test_a_socket_at_its_end_is_polled_no_more(played: Played) -> None:
+    # prevents: a loop that spins until the process of the nursery was waited for
     played.come_up()
+    assert len(played.launcher.descriptors()) == 1
     played.control.close()
     played.turn(4.0)
     assert played.launcher.descriptors() == []
-    assert played.launcher.way(4.0) is Way.WAIT
-    assert played.launcher.ended(NURSERY_PID, -9, 4.1, is_out_of_memory=False)
-    assert played.launcher.way(4.1) is not Way.FORK
+
+
+def test_a_reload_gives_a_nursery_that_was_unfit_another_chance(played: Played) -> None:
+    # prevents: a farm that must be restarted though the cause was mended
+    played.come_up(unfit="the model has opened a socket")
+    assert played.launcher.way(3.0) is Way.EXEC
+    played.launcher.reloaded()
+    assert played.launcher.way(3.1) is Way.WAIT

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from farm.errors import ExitCode
-from farm.supervisor.nursery import Nursery, State, Way
+from farm.supervisor.nursery import DEATH_TIMEOUT_S, Nursery, State, Way
 from farm.supervisor.restart import MAX_STILLBORN, RestartPolicy
 
 
@@ -99,9 +99,9 @@ def test_one_that_loads_for_too_long_is_named_once_for_the_kill() -> None:
     nursery.started(100, 0.0)
     assert not nursery.is_late(60.0)
     assert nursery.is_late(60.1)
-    assert nursery.condemn()
+    assert nursery.condemn(60.1)
     assert not nursery.is_late(60.2)
-    assert not nursery.condemn()  # a second kill could hit a process that took over the pid
+    assert not nursery.condemn(60.2)  # a second kill could hit a process that took over the pid
     nursery.ended(-signal.SIGKILL, 60.3)
     assert nursery.way(60.3) is Way.EXEC
     nursery.started(101, 61.0)
@@ -110,8 +110,10 @@ def test_one_that_loads_for_too_long_is_named_once_for_the_kill() -> None:
 
 def test_nothing_is_asked_of_one_that_is_about_to_be_killed() -> None:
     nursery = ready_nursery()
-    nursery.condemn()
+    nursery.condemn(10.0)
     assert nursery.way(10.0) is Way.WAIT
+    # prevents: no worker at all while the process waits for a disk and can not die
+    assert nursery.way(10.1 + DEATH_TIMEOUT_S) is Way.EXEC
 
 
 def test_what_keeps_it_from_starting_holds_up_no_worker() -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from farm.supervisor.memory import OutOfMemoryKills
+from farm.supervisor.memory import OutOfMemoryKills, offer_to_kernel
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,3 +40,12 @@ def test_a_kill_is_seen_once(tmp_path: Path, own_group: str, counter: str | None
 def test_a_kernel_that_does_not_count_says_nothing(tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere"
     assert not OutOfMemoryKills(groups=nowhere, own_group=nowhere, system=nowhere).has_risen()
+
+
+@pytest.mark.parametrize(("own", "raised"), [("0", "300"), ("-500", "-200"), ("900", "1000")])
+def test_a_worker_is_offered_before_its_parent(tmp_path: Path, own: str, raised: str) -> None:
+    # prevents: a score below the one that the whole farm was given
+    path = tmp_path / "oom_score_adj"
+    path.write_text(own)
+    offer_to_kernel(path)
+    assert path.read_text() == raised

@@ -110,7 +110,10 @@ class Adapter(Protocol):
         ...
 
     def route(self, topic: str) -> Route | None:
-        """The kind and source of a topic, or None when it is not ours."""
+        """The kind and source of a topic, or None when it is not ours.
+
+        By the topic alone: it is asked once for each, and the answer is kept.
+        """
         ...
 
     def part_id(self, kind: str, payload: bytes) -> str | None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # Ours are from here on: what paho sends itself, a few packets at the begin, has the ids below.
 FIRST_MID = 1000
 LAST_MID = 65_535
+CLIENTS_OWN = 2  # of what may be in flight: the farm's status and its mark
 FIRST_FAILURE = 0x80  # of a reason code
 MAX_CACHED_TOPICS = 50_000  # three of each of 10 000 tools, and some more
 
@@ -74,6 +75,7 @@ class Exchange:
         self._v5 = True
         self._epoch = 0
         self._unconfirmed: OrderedDict[int, Publication] = OrderedDict()
+        self._to_repeat: deque[int] = deque()  # of these, what the new connection has no room for
         self._last_mid = LAST_MID
         self._topics: dict[bytes, str] = {}
         self._has_news = False
@@ -156,15 +158,35 @@ class Exchange:
 
     # ---- for the connection's thread ----------------------------------------------------------
 
-    def open(self, lane: Lane, *, v5: bool, wake_connection: Callable[[], None]) -> None:
-        """A connection stands: send again what the last one left unconfirmed."""
+    def open(
+        self,
+        lane: Lane,
+        *,
+        v5: bool,
+        wake_connection: Callable[[], None],
+        most_inflight: int | None = None,
+    ) -> None:
+        """A connection stands: send again what the last one left unconfirmed.
+
+        Args:
+            lane: of the connection.
+            v5: whether it speaks MQTT 5.
+            wake_connection: has its thread look at what is to be sent.
+            most_inflight: so many publications the MQTT broker takes at once; None: any number.
+        """
         with self._lock:
             self._v5 = v5
             self._lane = lane
             lane.is_welcome = True
             self._wake_connection = wake_connection
-            for mid, publication in self._unconfirmed.items():
-                self._send(self._packed(mid, publication, is_dup=True))
+            self._to_repeat = deque(self._unconfirmed)
+            for _ in range(most_inflight or len(self._to_repeat)):
+                self._repeat_next()
+
+    def _repeat_next(self) -> None:
+        if self._to_repeat and self._lane is not None:
+            mid = self._to_repeat.popleft()
+            self._send(self._packed(mid, self._unconfirmed[mid], is_dup=True))
 
     def close(self) -> None:
         """The connection is gone: what it brought can't be acknowledged any more."""
@@ -212,6 +234,7 @@ class Exchange:
         with self._lock:
             if self._unconfirmed.pop(mid, None) is None:
                 return mid >= FIRST_MID  # a repeated one of ours: nobody waits for it any more
+            self._repeat_next()
         refusal = None
         if reason >= FIRST_FAILURE:
             refusal = _REASONS.get(reason, f"reason code 0x{reason:02X}")

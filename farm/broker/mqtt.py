@@ -26,7 +26,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import MQTTErrorCode
 
 from farm import log
-from farm.broker.exchange import FIRST_FAILURE, Exchange
+from farm.broker.exchange import CLIENTS_OWN, FIRST_FAILURE, Exchange
 from farm.broker.lane import Lane, LanePoll
 from farm.broker.mqtt_client import CONNECT_TIMEOUT_S, MqttClient
 from farm.broker.tenancy import Tenancy
@@ -58,7 +58,7 @@ class Up:
     protocol: str
     session_present: bool
     max_packet_bytes: int | None
-    receive_maximum: int | None
+    most_inflight: int | None  # publications of ours that the MQTT broker takes at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,15 +311,21 @@ class MqttLink:
         client.publish(self._tenancy.topic, self._tenancy.mark, qos=1, retain=True)
         client.publish(self._status_topic, _status("online"), qos=1, retain=True)
         assert self._client.lane is not None  # it has just spoken
+        most_inflight = getattr(properties, "ReceiveMaximum", None)
+        if most_inflight is not None:
+            most_inflight = max(1, most_inflight - CLIENTS_OWN)
         self.exchange.open(
-            self._client.lane, v5=self._version == "5", wake_connection=self._waker.wake
+            self._client.lane,
+            v5=self._version == "5",
+            wake_connection=self._waker.wake,
+            most_inflight=most_inflight,
         )
         self._emit(
             Up(
                 self._version,
                 flags.session_present,
                 getattr(properties, "MaximumPacketSize", None),
-                getattr(properties, "ReceiveMaximum", None),
+                most_inflight,
             )
         )
 

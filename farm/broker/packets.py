@@ -131,12 +131,10 @@ def publish(
     name = topic.encode()
     properties = b"\0" if v5 else b""
     length = 2 + len(name) + 2 + len(properties) + len(payload)
-    if length > MAX_REMAINING_LENGTH:
-        raise PacketError(f"a packet of {length} bytes is too long for MQTT")
     first_byte = PUBLISH | _QOS1 | (_RETAIN_FLAG * is_retained) | (DUP_FLAG * is_dup)
     return b"".join(
         (
-            bytes((first_byte, *_length_bytes(length))),
+            bytes((first_byte,)) + variable_int(length),
             _U16.pack(len(name)),
             name,
             _U16.pack(mid),
@@ -146,10 +144,17 @@ def publish(
     )
 
 
-def _length_bytes(length: int) -> list[int]:
-    found = []
+def variable_int(value: int) -> bytes:
+    """A variable byte integer, of 1 to 4 bytes.
+
+    Raises:
+        PacketError: it is too large for MQTT.
+    """
+    if not 0 <= value <= MAX_REMAINING_LENGTH:
+        raise PacketError(f"a packet of {value} bytes is too long for MQTT")
+    written = bytearray()
     while True:
-        length, low = length >> 7, length & 0x7F
-        found.append(low | 0x80 if length else low)
-        if not length:
-            return found
+        value, low = value >> 7, value & 0x7F
+        if not value:
+            return bytes((*written, low))
+        written.append(low | 0x80)

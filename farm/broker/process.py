@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from farm.config import Config
     from farm.state_dir import Endpoints
 
-POLL_MS = 50  # how late a deadline is noticed at worst
+POLL_MS = 50  # with LOOK_EVERY_S, how late a deadline is noticed at worst
 LOOK_EVERY_S = 0.02  # at deadlines, and at who is silent
 ARRIVALS_PER_TURN = 200  # so that results and control get their turn under a flood
 RESULTS_PER_TURN = 500
@@ -374,7 +374,7 @@ class BrokerProcess:
 
     def _note_up(self, event: Up) -> None:
         self._flow.outbox.max_packet_bytes = event.max_packet_bytes
-        self._flow.outbox.limit(event.receive_maximum)
+        self._flow.outbox.limit(event.most_inflight)
         self._connections += 1
         self._mqtt_state["reconnects"] = self._connections - 1
         self._mqtt_state.update(state="connected", protocol=event.protocol, reason="")

@@ -16,6 +16,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from farm.broker.packets import variable_int
 from farm.errors import MqttError
 
 if TYPE_CHECKING:
@@ -65,18 +66,6 @@ class Batch:
     refused: list[int] = field(default_factory=list)
     messages: list[Incoming] = field(default_factory=list)
     others: list[tuple[int, bytes]] = field(default_factory=list)
-
-
-def variable_int(value: int) -> bytes:
-    """A variable byte integer (section 1.5.5): 1 to 4 bytes."""
-    if not 0 <= value < 1 << 28:
-        raise MqttError(f"a packet of {value} bytes is beyond MQTT's limit of 256 MB")
-    written = bytearray()
-    while True:
-        value, low = value >> 7, value & 0x7F
-        if not value:
-            return bytes([*written, low])
-        written.append(low | 0x80)
 
 
 def text(value: str) -> bytes:

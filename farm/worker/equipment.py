@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from farm.adapter import load_adapter
 from farm.config.show import model_view
 from farm.models.registry import load_model
+from farm.models.runtime import THREAD_VARIABLES
 
 if TYPE_CHECKING:
     from farm.adapter import Adapter
@@ -39,7 +40,7 @@ class Equipment:
 
 def limit_threads(threads: int) -> None:
     """One thread per worker: N workers with all-core OpenMP is slower than one. Before torch!"""
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    for name in THREAD_VARIABLES:
         os.environ.setdefault(name, str(threads))
     # Since 1.29 ONNX Runtime starts a thread that sends usage data to its maker, unless it is told
     # not to before it is imported. A factory's worker sends nothing, and a thread is never forked.

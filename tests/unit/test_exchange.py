@@ -49,10 +49,17 @@ class House:
     def _wake_connection(self) -> None:
         self.connection_wakes += 1
 
-    def connect(self, wire: Wire | None = None, *, v5: bool = True) -> Wire:
+    def connect(
+        self, wire: Wire | None = None, *, v5: bool = True, most_inflight: int | None = None
+    ) -> Wire:
         wire = wire or Wire()
         self.exchange.begin()
-        self.exchange.open(wire, v5=v5, wake_connection=self._wake_connection)  # type: ignore[arg-type]
+        self.exchange.open(
+            wire,  # type: ignore[arg-type]
+            v5=v5,
+            wake_connection=self._wake_connection,
+            most_inflight=most_inflight,
+        )
         return wire
 
     def arrive(self, mid: int, *, qos: int = 1, topic: bytes = b"t") -> None:
@@ -106,6 +113,24 @@ def test_what_is_unconfirmed_is_sent_again_under_the_same_id() -> None:
         packets.publish("a/b", b"{}", lost, is_retained=False, v5=False, is_dup=True),
         packets.publish("c", b"later", offline, is_retained=False, v5=False, is_dup=True),
     ]
+
+
+def test_no_more_is_sent_again_at_once_than_the_new_connection_takes() -> None:
+    """A broker of a smaller limit that closes each connection over what the last one left."""
+    house = House()
+    house.connect()
+    mids = [house.exchange.publish(ANSWER) for _ in range(5)]
+    house.exchange.close()
+    wire = Wire()
+    house.connect(wire, most_inflight=2)
+    assert len(wire.sent) == 2
+    for number, mid in enumerate(mids):
+        house.exchange.confirmed(mid, 0)
+        assert len(wire.sent) == min(2 + number + 1, 5)
+    again = [
+        packets.publish("a/b", b"{}", m, is_retained=False, v5=True, is_dup=True) for m in mids
+    ]
+    assert wire.sent == again
 
 
 def test_a_confirmation_is_told_once_with_its_reason() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from farm.broker.packets import variable_int
 from farm.errors import MqttError
 from farm.simulation.lean import (
     Incoming,
@@ -12,32 +13,7 @@ from farm.simulation.lean import (
     publish_packet,
     receive_maximum,
     subscribe_packet,
-    variable_int,
 )
-
-
-@pytest.mark.parametrize(
-    ("value", "written"),
-    [
-        (0, b"\x00"),
-        (127, b"\x7f"),
-        (128, b"\x80\x01"),
-        (16_383, b"\xff\x7f"),
-        (16_384, b"\x80\x80\x01"),
-        (2_097_151, b"\xff\xff\x7f"),
-        (2_097_152, b"\x80\x80\x80\x01"),
-        (268_435_455, b"\xff\xff\xff\x7f"),
-    ],
-)
-def test_a_length_takes_one_to_four_bytes(value, written):
-    # the limits of the standard's table 1-1: one off, and a packet runs into the next
-    assert variable_int(value) == written
-
-
-@pytest.mark.parametrize("value", [-1, 268_435_456])
-def test_a_length_beyond_the_standard_is_refused(value):
-    with pytest.raises(MqttError, match="256 MB"):
-        variable_int(value)
 
 
 def test_connect_and_subscribe_of_both_versions():

@@ -120,3 +120,27 @@ def test_too_long_for_mqtt_is_refused() -> None:
     """A length that wraps round."""
     with pytest.raises(packets.PacketError):
         packets.publish("t", bytes(packets.MAX_REMAINING_LENGTH), 1, is_retained=False, v5=True)
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (0, b"\x00"),
+        (127, b"\x7f"),
+        (128, b"\x80\x01"),
+        (16_383, b"\xff\x7f"),
+        (16_384, b"\x80\x80\x01"),
+        (2_097_151, b"\xff\xff\x7f"),
+        (2_097_152, b"\x80\x80\x80\x01"),
+        (268_435_455, b"\xff\xff\xff\x7f"),
+    ],
+)
+def test_a_length_takes_one_to_four_bytes(value: int, written: bytes) -> None:
+    # the limits of the standard's table 1-1: one off, and a packet runs into the next
+    assert packets.variable_int(value) == written
+
+
+@pytest.mark.parametrize("value", [-1, 268_435_456])
+def test_a_length_beyond_the_standard_is_refused(value: int) -> None:
+    with pytest.raises(packets.PacketError, match="too long"):
+        packets.variable_int(value)

@@ -14,6 +14,7 @@ import contextlib
 import select
 import ssl
 import threading
+import time
 from typing import TYPE_CHECKING, Protocol
 
 from farm.broker import packets
@@ -89,11 +90,13 @@ class Lane:
         self._sock.setsockopt(level, name, value)
 
     def close(self) -> None:
-        """Send what is still to be sent, as far as that goes at once, and close."""
-        with contextlib.suppress(OSError, ValueError):
-            while not self.flush():
-                if not select.select([], [self._sock], [], LAST_WRITE_S)[1]:
-                    break
+        """Send what is still to be sent, as far as that goes in `LAST_WRITE_S`, and close."""
+        give_up_s = time.monotonic() + LAST_WRITE_S
+        with contextlib.suppress(OSError, ValueError):  # it is broken, or closed already
+            while not self.flush() and (left_s := give_up_s - time.monotonic()) > 0:
+                poll = select.poll()  # not select, which knows descriptors below 1024 only
+                poll.register(self._sock.fileno(), select.POLLOUT)
+                poll.poll(1000 * left_s)
         with self._lock:
             self.is_open = False
             self._sock.close()

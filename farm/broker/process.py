@@ -147,7 +147,7 @@ class BrokerProcess:
         self._log.info("broker_started", control=self._endpoints.control, instance=self._instance)
         self._recover()
         self._link.start()
-        spare_the_collector()
+        _spare_the_collector()
         try:
             while not self._stop and not self._is_drained():
                 ready = dict(poller.poll(POLL_MS))
@@ -552,7 +552,7 @@ class BrokerProcess:
         )
 
 
-def spare_the_collector() -> None:
+def _spare_the_collector() -> None:
     """What is there after the start stays: the garbage collector need not look at it again.
 
     Nor need it look for cycles after every few holes: those of ours are rare.

@@ -149,7 +149,9 @@ class Journal:
             wake=wake,
             housekeep=self._retention.step,
         )
-        self._checkpointer = Checkpointer(self.directory, is_synced=config.durability == "power")
+        self._checkpointer = Checkpointer(
+            self.directory, self._store.segments.full, is_synced=config.durability == "power"
+        )
         self.append = self._writer.append  # called thousands of times a second: no detour
 
     def recover(

@@ -10,7 +10,7 @@ import contextlib
 import errno
 import os
 import zlib
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from farm.errors import JournalBusyError, JournalError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 SUFFIX = ".seg"
 MAX_BUFFERS = 512  # of one writev; the kernel takes 1024
 MAX_OPEN_FILES = 16  # kept open for reading
+MAX_FULL_SEGMENTS = 8  # that wait for a slow disk; further ones are left to the kernel
 _PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
@@ -34,6 +35,52 @@ class Place(NamedTuple):
     crc: int
 
 
+class FullSegments:
+    """Segments that are complete, until their pages are given back to the kernel.
+
+    Hardly anybody reads a payload again. Left alone, the page cache grows by all that was written,
+    and every new page is one that the machine has not used yet: in a virtual machine whose host
+    takes back free memory (free page reporting) that costs twelve times as much as the copy.
+    With the pages of what is on disk given back, the same few hundred megabytes are used again.
+
+    `add` is for the thread that writes, `settle` for another one, which may wait for the disk.
+    """
+
+    def __init__(self) -> None:
+        self._descriptors: deque[int] = deque()
+
+    def add(self, descriptor: int) -> None:
+        """A segment is full; its descriptor is no longer the caller's."""
+        if len(self._descriptors) >= MAX_FULL_SEGMENTS:
+            os.close(descriptor)
+        else:
+            self._descriptors.append(descriptor)
+
+    def settle(self) -> None:
+        """Write each to the disk, and give its pages back.
+
+        Raises:
+            OSError: the disk fails, and may have lost some of one that was not synced before.
+        """
+        while (descriptor := self._next()) is not None:
+            try:
+                os.fdatasync(descriptor)
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            finally:
+                os.close(descriptor)
+
+    def close(self) -> None:
+        """Give the descriptors back; the kernel does the rest in its time."""
+        while (descriptor := self._next()) is not None:
+            os.close(descriptor)
+
+    def _next(self) -> int | None:
+        try:
+            return self._descriptors.popleft()
+        except IndexError:
+            return None
+
+
 class SegmentWriter:
     """Appends to the newest segment. For one thread.
 
@@ -41,9 +88,13 @@ class SegmentWriter:
         directory: of the segments; made if it is missing.
         segment_bytes: size from which on a new segment is begun.
         is_synced: whether what is appended must survive a power cut.
+
+    Attributes:
+        full: segments that were completed.
     """
 
     def __init__(self, directory: Path, *, segment_bytes: int, is_synced: bool) -> None:
+        self.full = FullSegments()
         self._directory = directory
         self._segment_bytes = segment_bytes
         self._is_synced = is_synced
@@ -95,6 +146,7 @@ class SegmentWriter:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+        self.full.close()
 
     def _make_room(self) -> None:
         if self._descriptor >= 0 and self._length < self._segment_bytes:
@@ -103,7 +155,8 @@ class SegmentWriter:
         number = self._number + 1
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         descriptor = os.open(path_of(self._directory, number), flags, 0o600)
-        self.close()
+        if self._descriptor >= 0:
+            self.full.add(self._descriptor)
         self._descriptor, self._number, self._length = descriptor, number, 0
         if self._is_synced:
             self._sync_name()

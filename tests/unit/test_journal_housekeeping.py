@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import shutil
 import sqlite3
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,7 +29,7 @@ from journals import (
 )
 from rig import eventually
 
-from farm.journal import housekeeping, records
+from farm.journal import housekeeping, records, segments
 from farm.journal.housekeeping import COPIES_PER_STEP, ROWS_PER_STEP, Checkpointer, Retention
 from farm.journal.rows import unpack
 from farm.journal.segments import Place, SegmentReader, numbers, path_of
@@ -35,7 +37,6 @@ from farm.journal.store import DATABASE_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from farm.journal.records import Record
 
@@ -460,7 +461,7 @@ def test_the_log_is_moved_into_the_database_while_it_is_written(
     monkeypatch.setattr(housekeeping, "CHECKPOINT_EVERY_S", 0.01)
     monkeypatch.setattr(housekeeping, "CHECKPOINT_BYTES", 50_000)
     store = open_store(tmp_path)
-    checkpointer = Checkpointer(store.directory, is_synced=False)
+    checkpointer = Checkpointer(store.directory, store.segments.full, is_synced=False)
     checkpointer.start()
     database = store.directory / DATABASE_NAME
     for n in range(1, 100):
@@ -491,7 +492,7 @@ def test_a_log_that_has_grown_too_far_is_cut(
     store.write(published_hole(10))
     log = store.directory / f"{DATABASE_NAME}-wal"
     assert log.stat().st_size > 0
-    checkpointer = Checkpointer(store.directory, is_synced=True)
+    checkpointer = Checkpointer(store.directory, store.segments.full, is_synced=True)
     checkpointer.start()
     eventually(lambda: log.stat().st_size == 0, 10, "the log is empty")
     checkpointer.stop()
@@ -504,7 +505,7 @@ def test_a_checkpoint_that_fails_is_tried_again(
     # prevents: a thread that dies of a full disk, and a log that grows from then on
     monkeypatch.setattr(housekeeping, "CHECKPOINT_EVERY_S", 0.001)
     store = open_store(tmp_path)
-    checkpointer = Checkpointer(store.directory, is_synced=False)
+    checkpointer = Checkpointer(store.directory, store.segments.full, is_synced=False)
     tries, is_enough = [], threading.Event()
 
     def look(_connection: sqlite3.Connection) -> None:
@@ -517,4 +518,55 @@ def test_a_checkpoint_that_fails_is_tried_again(
     checkpointer.start()
     assert is_enough.wait(10)
     checkpointer.stop()
+    store.close(is_clean=True)
+
+
+def test_full_segments_leave_the_page_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # prevents: memory that grows by all that was ever received
+    monkeypatch.setattr(housekeeping, "CHECKPOINT_EVERY_S", 0.001)
+    let_go: list[tuple[str, int]] = []
+    monkeypatch.setattr(
+        segments.os,
+        "posix_fadvise",
+        lambda fd, _start, _length, advice: let_go.append(
+            (Path(f"/proc/self/fd/{fd}").readlink().name, advice)
+        ),
+    )
+    store = open_store(tmp_path, segment_bytes=SEGMENT)
+    checkpointer = Checkpointer(store.directory, store.segments.full, is_synced=False)
+    checkpointer.start()
+    for n in range(1, 4):
+        store.write([message(n, b"x" * SEGMENT)])
+    expected = [("00000001.seg", os.POSIX_FADV_DONTNEED), ("00000002.seg", os.POSIX_FADV_DONTNEED)]
+    eventually(lambda: let_go == expected, 10, "both full ones are let go of, not the newest")
+    checkpointer.stop()
+    store.close(is_clean=True)
+
+
+def test_a_disk_that_fails_to_take_a_full_segment_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # prevents: bytes that the kernel could not write, and nobody hears of it before a power cut
+    monkeypatch.setattr(housekeeping, "CHECKPOINT_EVERY_S", 0.001)
+    store = open_store(tmp_path, segment_bytes=SEGMENT)
+    checkpointer = Checkpointer(store.directory, store.segments.full, is_synced=False)
+    for n in range(1, 3):
+        store.write([message(n, b"x" * SEGMENT)])
+    tries = []
+
+    def fail(descriptor: int) -> None:
+        tries.append(descriptor)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(segments.os, "fdatasync", fail)
+    told: list[str] = []
+    monkeypatch.setattr(
+        checkpointer._limited, "warning", lambda event, **_fields: told.append(event)
+    )
+    checkpointer.start()
+    eventually(lambda: told == ["journal_disk_fails"], 10, "it is told")
+    checkpointer.stop()
+    assert len(tries) == 1
     store.close(is_clean=True)

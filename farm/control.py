@@ -6,27 +6,53 @@ its socket, so that a broker that comes back is not flooded with stale ones.
 
 from __future__ import annotations
 
+import functools
+import operator
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import zmq
+from zmq.utils.monitor import recv_monitor_message
 
 from farm import wire
 from farm.errors import FarmError, NoFarmError, WireError
 from farm.sockets import Role, open_socket
+
+if TYPE_CHECKING:
+    from farm.sockets import Credentials
+
+
+# What libzmq tells of a handshake that failed (RFC 26 CurveZMQ, RFC 27 ZAP), in words.
+_FAILURES: dict[int, str] = {
+    zmq.EVENT_HANDSHAKE_FAILED_AUTH: "the farm does not know this worker's key, or it was revoked: "
+    "ask for a new invite (`farm keys new`)",
+    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "what answers there has another key than the invite says, "
+    "or is no farm",
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "what answers there has another key than the invite says,"
+    " or is no farm",
+    zmq.EVENT_CONNECT_RETRIED: "nobody listens there, or the way there is cut",
+    zmq.EVENT_HANDSHAKE_SUCCEEDED: "",
+}
 
 
 class ControlClient:
     """One requester. Not for more than one thread."""
 
     def __init__(
-        self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, *, timeout_s: float
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        endpoint: str,
+        *,
+        timeout_s: float,
+        credentials: Credentials | None = None,
     ) -> None:
+        self._credentials = credentials
         self._context = context
         self._endpoint = endpoint
         self.timeout_s = timeout_s
         self._asked_s: float | None = None
-        self.socket = open_socket(context, Role.CONTROL_CLIENT, endpoint)
+        self._events: zmq.Socket[bytes] | None = None
+        self.socket = self._open()
 
     @property
     def is_free(self) -> bool:
@@ -62,12 +88,31 @@ class ControlClient:
     def reset(self) -> None:
         """Forget the outstanding request: whoever should answer it is gone."""
         self.close()
-        self.socket = open_socket(self._context, Role.CONTROL_CLIENT, self._endpoint)
+        self.socket = self._open()
         self._asked_s = None
+
+    def why_silent(self) -> str:
+        """Why the door at the other end does not open, as far as can be known; else ""."""
+        while self._events is not None and self._events.poll(0):
+            event = recv_monitor_message(self._events)["event"]
+            # after each handshake that failed comes a retry, too, which tells less
+            if event != zmq.EVENT_CONNECT_RETRIED or not self._why:
+                self._why = _FAILURES.get(event, self._why)
+        return self._why
 
     def close(self) -> None:
         """Close the socket; an unsent request goes with it."""
+        if self._events is not None:
+            self.socket.disable_monitor()
+            self._events = None
         self.socket.close(0)
+
+    def _open(self) -> zmq.Socket[bytes]:
+        self._why = ""
+        made = open_socket(self._context, Role.CONTROL_CLIENT, self._endpoint, self._credentials)
+        if self._credentials is not None:
+            self._events = made.get_monitor_socket(functools.reduce(operator.or_, _FAILURES))
+        return made
 
 
 def ask(endpoint: str, request: wire.Message, *, timeout_s: float) -> wire.Message:

@@ -1,13 +1,21 @@
-"""Every ZeroMQ socket of `farm`, in one table. Nothing else creates or configures one."""
+"""Every ZeroMQ socket of `farm`, in one table. Nothing else creates or configures one.
+
+Sockets on this machine are ipc files in a folder of 0700, or on loopback. What listens beyond it is
+a *door*: the same socket bound once more, with CURVE (RFC 26), so that only a known key comes in.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
 import zmq
 
 from farm.errors import StateError
+
+if TYPE_CHECKING:
+    from farm.doors.keyring import KeyPair
 
 # Credit keeps at most as many unclaimed messages on the wire as there are idle workers, so the
 # high-water marks only guard against our own mistakes; 0 (unbounded) would hide them.
@@ -17,6 +25,12 @@ CONTROL_HWM = 1000
 
 RESULTS_LINGER_MS = 2000  # a leaving worker's last result still goes out
 MAX_FRAME_BYTES = 64_000_000  # per frame; an honest part is bounded by limits.message_bytes
+# A cable that was cut tells nobody: whoever is silent for so long is gone (RFC 37 ZMTP, PING).
+PING_EVERY_MS = 2000
+PING_TIMEOUT_MS = 8000
+HANDSHAKE_MS = 10_000
+RECONNECT_FAR_MS = 5000  # longest pause between two tries to reach another machine
+ZAP_DOMAIN = b"farm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +52,21 @@ class Role(Enum):
     CONTROL_CLIENT = _Kind(zmq.DEALER, binds=False, hwm=CONTROL_HWM, linger_ms=200)
 
 
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a worker shows at a door, and how it knows the farm."""
+
+    pair: KeyPair
+    farm_key: str  # the farm's public key
+
+
 def open_socket(
-    context: zmq.Context[zmq.Socket[bytes]], role: Role, endpoint: str
+    context: zmq.Context[zmq.Socket[bytes]],
+    role: Role,
+    endpoint: str,
+    credentials: Credentials | None = None,
 ) -> zmq.Socket[bytes]:
-    """A socket in its role, bound or connected.
+    """A socket in its role, bound or connected; with credentials, to a door.
 
     Raises:
         StateError: the endpoint can't be bound; the message says why and what to do.
@@ -53,6 +78,12 @@ def open_socket(
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
     socket.setsockopt(zmq.RECONNECT_IVL, 50)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, 200)  # workers wait for a broker that starts
+    if credentials is not None:
+        _expect_a_network(socket)
+        socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_FAR_MS)
+        socket.curve_serverkey = credentials.farm_key.encode("ascii")
+        socket.curve_publickey = credentials.pair.public.encode("ascii")
+        socket.curve_secretkey = credentials.pair.secret.encode("ascii")
     try:
         if kind.binds:
             socket.bind(endpoint)
@@ -65,3 +96,60 @@ def open_socket(
             "under `dispatch:`"
         ) from error
     return socket
+
+
+def open_door(socket: zmq.Socket[bytes], endpoint: str, farm_key: KeyPair) -> None:
+    """Bind a socket once more, for other machines: only keys that the doorkeeper knows come in.
+
+    What was bound before stays as it is: libzmq's options hold for later bindings.
+
+    Raises:
+        StateError: the endpoint can't be bound; the message says why and what to do.
+    """
+    _expect_a_network(socket)
+    socket.curve_server = True
+    socket.curve_publickey = farm_key.public.encode("ascii")
+    socket.curve_secretkey = farm_key.secret.encode("ascii")
+    socket.zap_domain = ZAP_DOMAIN
+    try:
+        socket.bind(endpoint)
+    except zmq.ZMQError as error:
+        raise StateError(
+            f"can't listen at {endpoint}: {error.strerror}. Free the port, or set another one in "
+            "attach.listen"
+        ) from error
+
+
+def slam_door(socket: zmq.Socket[bytes], endpoint: str) -> None:
+    """Close every connection that came through a door, and open it again.
+
+    Raises:
+        StateError: somebody else has taken the port meanwhile.
+    """
+    socket.unbind(endpoint)
+    try:
+        socket.bind(endpoint)
+    except zmq.ZMQError as error:
+        raise StateError(f"can't listen at {endpoint} again: {error.strerror}") from error
+
+
+def receive(socket: zmq.Socket[bytes]) -> tuple[str, list[bytes]]:
+    """The next message, and who sent it: the name of its key; "" from this machine.
+
+    Raises:
+        zmq.Again: there is none now.
+    """
+    frames = socket.recv_multipart(zmq.NOBLOCK, copy=False)
+    try:
+        peer = str(frames[-1].get("User-Id"))
+    except zmq.ZMQError:  # came through no door
+        peer = ""
+    return peer, [frame.bytes for frame in frames]
+
+
+def _expect_a_network(socket: zmq.Socket[bytes]) -> None:
+    socket.setsockopt(zmq.HEARTBEAT_IVL, PING_EVERY_MS)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, PING_TIMEOUT_MS)
+    socket.setsockopt(zmq.HEARTBEAT_TTL, PING_TIMEOUT_MS)
+    socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+    socket.setsockopt(zmq.IPV6, 1)

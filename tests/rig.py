@@ -84,6 +84,20 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def free_ports(count: int) -> int:
+    """The first of several ports in a row on loopback that nobody listens on at this moment."""
+    while True:
+        first = free_port()
+        with contextlib.ExitStack() as probes:
+            try:
+                for port in range(first, first + count):
+                    probe = probes.enter_context(socket.socket())
+                    probe.bind(("127.0.0.1", port))
+            except (OSError, OverflowError):  # one of them is in use, or beyond the last
+                continue
+            return first
+
+
 def short_directory() -> Path:
     """A new directory with a path short enough for sockets (at most 107 characters)."""
     return Path(tempfile.mkdtemp(prefix="ft-", dir="/tmp"))

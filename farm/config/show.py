@@ -27,6 +27,7 @@ _NOT_FOR_MODELS = (
     "dead_letters",
     "throughput",
     "intake",
+    "attach",
 )
 _COMMENT_COLUMN = 48  # where the origins start, unless a value is longer
 

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from farm.config.attach import AttachConfig
 from farm.config.base import AnyCase, FilePath, Section, refuse
 from farm.config.mqtt import MqttConfig
 from farm.slot import MAX_JOBS
@@ -476,6 +477,9 @@ class Config(Section):
         default_factory=DeadLettersConfig, description="Holes without an answer."
     )
     workers: WorkersConfig = Field(default_factory=WorkersConfig, description="Worker processes.")
+    attach: AttachConfig = Field(
+        default_factory=AttachConfig, description="Workers on other machines."
+    )
     supervisor: SupervisorConfig = Field(
         default_factory=SupervisorConfig, description="Restarting and ending."
     )

@@ -1,0 +1,110 @@
+"""The `Doors`: the broker's three sockets as workers on other machines reach them.
+
+A thin shell around `farm.doors.doorkeeper`: it owns the guard's socket and the ports.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import zmq
+
+from farm import log
+from farm.config.attach import PORTS
+from farm.doors.doorkeeper import ZAP_ENDPOINT, Doorkeeper
+from farm.doors.keyring import Keyring
+from farm.errors import StateError
+from farm.sockets import open_door, slam_door
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from pathlib import Path
+
+    from farm.config.attach import AttachConfig
+
+_REQUESTS_PER_TURN: Final = 50  # a flood of strangers must not keep the loop from its work
+
+
+class Doors:
+    """See the module.
+
+    Args:
+        config: where to listen.
+        state_dir: the farm's; its keys are in it.
+        counts: raised here: see `Doorkeeper`.
+
+    Raises:
+        StateError: no key is there that could come in, or the keys can't be used.
+    """
+
+    def __init__(self, config: AttachConfig, state_dir: Path, counts: Counter[str]) -> None:
+        keyring = Keyring(state_dir)
+        if not keyring.workers():
+            raise StateError(
+                "attach.listen is set, and no worker has a key: make one with `farm keys new NAME` "
+                "(in this state directory), or leave attach.listen empty"
+            )
+        self._farm_key = keyring.farm_key()
+        self._keeper = Doorkeeper(keyring, counts)
+        control, jobs, results = (
+            f"tcp://{config.host}:{config.port + offset}" for offset in range(PORTS)
+        )
+        self.jobs_endpoint, self.results_endpoint = jobs, results
+        self.control_endpoint = control
+        self._open: list[tuple[zmq.Socket[bytes], str]] = []
+
+    def open(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        *,
+        jobs: zmq.Socket[bytes],
+        results: zmq.Socket[bytes],
+        control: zmq.Socket[bytes],
+    ) -> None:
+        """Listen. Nobody comes in before `answer` is called.
+
+        Raises:
+            StateError: a port is taken.
+        """
+        self.socket = context.socket(zmq.REP)
+        self.socket.linger = 0
+        self.socket.bind(ZAP_ENDPOINT)  # before any door: without a doorkeeper they stand open
+        for socket, endpoint in (
+            (jobs, self.jobs_endpoint),
+            (results, self.results_endpoint),
+            (control, self.control_endpoint),
+        ):
+            open_door(socket, endpoint, self._farm_key)
+            self._open.append((socket, endpoint))
+        log.get().info("doors_open", control=self.control_endpoint)
+
+    def answer(self) -> None:
+        """Let in and turn away those who stand at a door."""
+        for _ in range(_REQUESTS_PER_TURN):
+            try:
+                request = self.socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            self.socket.send_multipart(self._keeper.answer(request))
+
+    def tend(self) -> None:
+        """Look at the keys; where one is revoked, end its connections with all others.
+
+        The others come in again by themselves, in a moment; what was on its way is sent again.
+
+        Raises:
+            StateError: a port was taken meanwhile.
+        """
+        if self._keeper.look():
+            for socket, endpoint in self._open:
+                slam_door(socket, endpoint)
+
+    def close(self) -> None:
+        """End the doorkeeper."""
+        if self._open:
+            self.socket.close(0)
+
+
+def told(doors: Doors | None) -> dict[str, Any]:
+    """What `farm stats` shows of the doors."""
+    return {"listen": doors.control_endpoint if doors else ""}

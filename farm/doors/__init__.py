@@ -1,0 +1,1 @@
+"""Who may come in from other machines: keys, invites, the doorkeeper, and tickets for jobs."""

@@ -1,0 +1,94 @@
+"""The `Doorkeeper`: says to each handshake whether this key may come in (RFC 27 ZAP).
+
+A decision without I/O of its own, but for looking at the keyring. libzmq asks it on a socket inside
+the process, before a stranger can send a single message; who comes in is known by the name of its
+key from then on, with every message.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from zmq.utils import z85
+
+from farm import log
+from farm.errors import StateError
+from farm.sockets import ZAP_DOMAIN
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Sequence
+
+    from farm.doors.keyring import Keyring
+
+ZAP_ENDPOINT: Final = "inproc://zeromq.zap.01"  # given by the RFC
+_VERSION: Final = b"1.0"
+_FRAMES: Final = 7  # version, request id, domain, address, identity, mechanism, the client's key
+_KEY_BYTES: Final = 32
+# A file system's times have ticks: of two changes within one, the second would not be seen.
+_SETTLED_NS: Final = 1_000_000_000
+
+
+class Doorkeeper:
+    """See the module.
+
+    Args:
+        keyring: whose workers may come in.
+        counts: raised here: admitted, turned_away.
+    """
+
+    def __init__(self, keyring: Keyring, counts: Counter[str]) -> None:
+        self._keyring = keyring
+        self._counts = counts
+        self._limited = log.Limited()
+        self._names: dict[str, str] = {}  # by public key
+        self._seen_ns = -1
+        self.look()
+
+    def look(self) -> bool:
+        """Read the keyring again if it has changed; returns whether somebody is out of it now.
+
+        Then every connection must be closed: those that may come in again do so by themselves.
+        """
+        changed_ns = self._keyring.changed_ns()
+        if changed_ns == self._seen_ns:
+            return False
+        try:
+            names = {key.public: key.name for key in self._keyring.workers()}
+        except StateError as error:
+            # Nobody is let in by a keyring that can't be trusted; it is looked at again.
+            self._limited.warning("keyring_unusable", reason=str(error), effect="nobody comes in")
+            names = {}
+        else:
+            is_settled = time.time_ns() - changed_ns > _SETTLED_NS
+            self._seen_ns = changed_ns if is_settled else -1
+        gone = [name for public, name in self._names.items() if names.get(public) != name]
+        self._names = names
+        if gone:
+            log.get().info("keys_revoked", names=sorted(gone))
+        return bool(gone)
+
+    def answer(self, request: Sequence[bytes]) -> list[bytes]:
+        """The reply to a ZAP request: 200 and the key's name, or 400."""
+        if len(request) < _FRAMES or request[0] != _VERSION:
+            return self._reply(request, "")
+        _, _, domain, address, _, mechanism, key, *more = request
+        name = ""
+        if mechanism == b"CURVE" and domain == ZAP_DOMAIN and len(key) == _KEY_BYTES and not more:
+            name = self._names.get(z85.encode(key).decode("ascii"), "")
+        if name:
+            self._counts["admitted"] += 1
+        else:
+            self._counts["turned_away"] += 1
+            self._limited.warning(
+                "stranger_turned_away",
+                address=address.decode("ascii", "replace"),
+                cause="its key is not on the keyring: never made here, or revoked",
+            )
+        return self._reply(request, name)
+
+    def _reply(self, request: Sequence[bytes], name: str) -> list[bytes]:
+        number = request[1] if len(request) > 1 else b""
+        status, text = (b"200", b"") if name else (b"400", b"this key may not come in")
+        return [_VERSION, number, status, text, name.encode("ascii"), b""]

@@ -52,6 +52,7 @@ class ControlClient:
         self.timeout_s = timeout_s
         self._asked_s: float | None = None
         self._events: zmq.Socket[bytes] | None = None
+        self._why = ""
         self.socket = self._open()
 
     @property

@@ -120,17 +120,23 @@ def open_door(socket: zmq.Socket[bytes], endpoint: str, farm_key: KeyPair) -> No
         ) from error
 
 
-def slam_door(socket: zmq.Socket[bytes], endpoint: str) -> None:
-    """Close every connection that came through a door, and open it again.
+def shut_door(socket: zmq.Socket[bytes], endpoint: str) -> None:
+    """Close every connection that came through a door, and let nobody else in; see `reopen_door`.
 
-    Raises:
-        StateError: somebody else has taken the port meanwhile.
+    libzmq does it in its own time, and only while the socket is looked at now and then.
     """
     socket.unbind(endpoint)
+
+
+def reopen_door(socket: zmq.Socket[bytes], endpoint: str) -> bool:
+    """Open a door that was shut; False: the port is not free, yet or any more."""
     try:
         socket.bind(endpoint)
     except zmq.ZMQError as error:
-        raise StateError(f"can't listen at {endpoint} again: {error.strerror}") from error
+        if error.errno != zmq.EADDRINUSE:
+            raise
+        return False
+    return True
 
 
 def receive(socket: zmq.Socket[bytes]) -> tuple[str, list[bytes]]:

@@ -14,7 +14,7 @@ from farm.config.attach import PORTS
 from farm.doors.doorkeeper import ZAP_ENDPOINT, Doorkeeper
 from farm.doors.keyring import Keyring
 from farm.errors import StateError
-from farm.sockets import open_door, slam_door
+from farm.sockets import open_door, reopen_door, shut_door
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from farm.config.attach import AttachConfig
 
+_REOPEN_S: Final = 2.0  # in which libzmq gives back the port of a door that was shut
 _REQUESTS_PER_TURN: Final = 50  # a flood of strangers must not keep the loop from its work
 
 
@@ -52,6 +53,9 @@ class Doors:
         self.jobs_endpoint, self.results_endpoint = jobs, results
         self.control_endpoint = control
         self._open: list[tuple[zmq.Socket[bytes], str]] = []
+        self._shut: list[tuple[zmq.Socket[bytes], str]] = []
+        self._shut_s = 0.0
+        self._limited = log.Limited()
 
     def open(
         self,
@@ -87,21 +91,26 @@ class Doors:
                 return
             self.socket.send_multipart(self._keeper.answer(request))
 
-    def tend(self) -> None:
+    def tend(self, now_s: float) -> None:
         """Look at the keys; where one is revoked, end its connections with all others.
 
         The others come in again by themselves, in a moment; what was on its way is sent again.
-
-        Raises:
-            StateError: a port was taken meanwhile.
         """
         if self._keeper.look():
             for socket, endpoint in self._open:
-                slam_door(socket, endpoint)
+                shut_door(socket, endpoint)
+            self._shut, self._open = [*self._shut, *self._open], []
+            self._shut_s = now_s
+        for door in list(self._shut):
+            if reopen_door(*door):
+                self._shut.remove(door)
+                self._open.append(door)
+            elif now_s - self._shut_s > _REOPEN_S:  # somebody else has taken the port
+                self._limited.warning("door_shut", endpoint=door[1], next="trying again")
 
     def close(self) -> None:
         """End the doorkeeper."""
-        if self._open:
+        if self._open or self._shut:
             self.socket.close(0)
 
 

@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import stat
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -302,8 +303,11 @@ class House:
         )
 
     def turn(self) -> None:
+        """As the broker's loop does it: libzmq closes connections where a socket is looked at."""
+        for socket in (self.jobs, self.control):
+            socket.poll(0, zmq.POLLOUT)
         self.doors.answer()
-        self.doors.tend()
+        self.doors.tend(time.monotonic())
         with contextlib.suppress(zmq.Again):
             self.heard.append(receive(self.results))
 

@@ -454,8 +454,10 @@ def decode(frames: Sequence[bytes | memoryview]) -> Message:
 
 def _check_times(result: list[Any]) -> None:
     """Whether the last fields of a Result, its times, are such: decisions are made of them."""
-    if not all(0 <= number < _MOST_SECONDS for number in result[-3:]):
-        raise WireError(f"Result with times that are none: {result[-3:]!r:.100}")
+    read_s, infer_s, demand = times = result[-3:]
+    are_times = 0 <= read_s < _MOST_SECONDS and 0 <= infer_s < _MOST_SECONDS
+    if not (are_times and 0 <= demand < _MOST_SECONDS):
+        raise WireError(f"Result with times that are none: {times!r:.100}")
 
 
 _JOB_HEAD = (_is(int), _is(str), _is(str), _is(int), _all(_is(str)))  # as encode_jobs writes it
@@ -518,7 +520,7 @@ def _unpack(frame: bytes | memoryview) -> tuple[int, list[Any]]:
         raise WireError(f"a head of {len(frame)} bytes")
     try:
         body = msgpack.unpackb(
-            memoryview(frame)[1:],
+            frame[1:],
             ext_hook=_refuse_ext,
             max_array_len=MAX_ITEMS,
             max_map_len=MAX_ITEMS,

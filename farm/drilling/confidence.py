@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from farm.drilling.validator import MAX_ABS_MM, rounded
+from farm.drilling.validator import MAX_ABS_MM, is_number, rounded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -73,6 +73,4 @@ def _numbers(value: Any, count: int) -> tuple[float, ...] | None:
 
 
 def _is_finite_number(value: Any) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return abs(value) < MAX_ABS_MM  # also false for NaN
+    return is_number(value) and abs(value) < MAX_ABS_MM  # also false for NaN

@@ -13,8 +13,6 @@ from farm.adapter import Finished, Publication, Route
 from farm.drilling.confidence import NO_CONFIDENCE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from farm.config import MqttConfig
     from farm.drilling.confidence import Confidence
 
@@ -36,8 +34,8 @@ class ResultMessageFormatter:
         self,
         finished: Finished,
         *,
-        keypoints_mm: Sequence[float],
-        depths_mm: Sequence[float],
+        keypoints_mm: tuple[float, ...],
+        depths_mm: tuple[float, ...],
         confidence: Confidence = NO_CONFIDENCE,
         warning: str = "",
     ) -> tuple[Publication, ...]:
@@ -51,13 +49,16 @@ class ResultMessageFormatter:
             warning: a sentence to be added to both, or "".
         """
         certainty = _present(Sigma=confidence.sigma_mm, Quality=confidence.quality)
-        tips = _present(TipKeyPoints=confidence.tip_mm)
-        last = _present(Warning=sentence(warning) or None)
-        keypoints, depths = list(keypoints_mm), list(depths_mm)
+        with_tips = certainty
+        if confidence.tip_mm is not None:
+            with_tips = {**certainty, "TipKeyPoints": confidence.tip_mm}
+        if warning:
+            last = _present(Warning=sentence(warning) or None)
+            certainty, with_tips = certainty | last, with_tips | last
         head = self._head(finished)
         return (
-            self._publication(finished, self._keypoints, head, keypoints, certainty | tips | last),
-            self._publication(finished, self._depths, head, depths, certainty | last),
+            self._publication(finished, self._keypoints, head, keypoints_mm, with_tips),
+            self._publication(finished, self._depths, head, depths_mm, certainty),
         )
 
     def error(self, finished: Finished, reason: str) -> tuple[Publication, ...]:

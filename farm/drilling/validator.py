@@ -96,8 +96,8 @@ class DepthValidator:
         reason = _why_not_keypoints(keypoints_mm)
         if reason:
             return self._invalid(reason)
-        keypoints = tuple(rounded(keypoint) for keypoint in keypoints_mm)
-        depths = tuple(rounded(b - a) for a, b in pairwise(keypoints))
+        keypoints = tuple(map(rounded, keypoints_mm))
+        depths = tuple([rounded(b - a) for a, b in pairwise(keypoints)])
         negative = min(depths) < 0
         reached, alert = self._track(source, negative=negative, now_s=now_s)
         return Verdict(
@@ -181,6 +181,13 @@ def rounded(value: float) -> float:
     return round(float(value), DECIMALS) + 0.0  # adding zero turns -0.0 into 0.0
 
 
+def is_number(value: Any) -> bool:
+    """Whether a model gave a number here; a bool is none."""
+    if type(value) is float:  # nearly always
+        return True
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _why_not_keypoints(value: Any) -> str:
     """Why these are no keypoints, as a sentence; "" if they are."""
     if not isinstance(value, list | tuple):
@@ -188,7 +195,7 @@ def _why_not_keypoints(value: Any) -> str:
     if not 2 <= len(value) <= MAX_KEYPOINTS:
         return f"The model gave {len(value)} keypoints, where 2 to {MAX_KEYPOINTS} make depths"
     for keypoint in value:
-        if isinstance(keypoint, bool) or not isinstance(keypoint, int | float):
+        if not is_number(keypoint):
             return "The model gave a keypoint that is not a number"
         # Asked this way round for NaN; and an integer may be too long for a float.
         if not abs(keypoint) < MAX_ABS_MM:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
 import zmq
 
 from farm.errors import StateError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # Credit keeps at most as many unclaimed messages on the wire as there are idle workers, so the
 # high-water marks only guard against our own mistakes; 0 (unbounded) would hide them.
@@ -17,6 +21,11 @@ CONTROL_HWM = 1000
 
 RESULTS_LINGER_MS = 2000  # a leaving worker's last result still goes out
 MAX_FRAME_BYTES = 64_000_000  # per frame; an honest part is bounded by limits.message_bytes
+
+# As plain numbers: pyzmq's own `send_multipart` combines two of its enums anew for each frame, and
+# that takes as long as sending a small one.
+_AT_ONCE = int(zmq.NOBLOCK)
+_AT_ONCE_WITH_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,3 +74,14 @@ def open_socket(
             "under `dispatch:`"
         ) from error
     return socket
+
+
+def send_at_once(socket: zmq.Socket[bytes], frames: Sequence[bytes]) -> None:
+    """Send one message of these frames, at least one, without waiting.
+
+    Raises:
+        zmq.Again: nobody is connected, or the queue is full; nothing of it was sent.
+    """
+    for frame in frames[:-1]:  # what is refused is refused with the first one
+        socket.send(frame, _AT_ONCE_WITH_MORE)
+    socket.send(frames[-1], _AT_ONCE)

@@ -6,7 +6,7 @@ Owns storage and bounds. What belongs together and when is the correlator's busi
 from __future__ import annotations
 
 import zlib
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -57,7 +57,7 @@ class MessageBuffer:
     def __init__(self) -> None:
         # ordered dictionaries find their first entry at once, however many were taken out
         self._joins: OrderedDict[Key, Join] = OrderedDict()
-        self._by_source: dict[str, OrderedDict[Key, Join]] = {}
+        self._by_source: dict[str, OrderedDict[Key, Join]] = defaultdict(OrderedDict)
         self._parts_of_source: dict[str, int] = {}
         self._parts = 0
         self.parts_by_kind: Counter[str] = Counter()
@@ -95,7 +95,7 @@ class MessageBuffer:
                 first_message_id=part.message_id,
             )
             self._joins[key] = join
-            self._by_source.setdefault(key[0], OrderedDict())[key] = join
+            self._by_source[key[0]][key] = join
         replaced = join.parts.get(part.kind)
         if replaced is not None:
             self._count(key[0], (replaced,), -1)

@@ -19,7 +19,7 @@ A decision without I/O: it takes parts and a time and returns events. Rules:
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -116,7 +116,7 @@ class Correlator:
         self.buffer = MessageBuffer()
         self._past: OrderedDict[Key, _Past] = OrderedDict()
         # by source: joins with all required parts ▶ until when to wait for optional ones
-        self._complete: dict[str, OrderedDict[Key, float]] = {}
+        self._complete: dict[str, OrderedDict[Key, float]] = defaultdict(OrderedDict)
         self._habits = Habits(rules.optional_parts, max_sources=rules.max_parts)
         self._discarded: list[Discarded] = []
         self.counts: Counter[str] = Counter()
@@ -218,7 +218,7 @@ class Correlator:
         source = join.key[0]
         if not kinds >= self._optional:
             self._bind_loose(join, now_s)
-        queue = self._complete.setdefault(source, OrderedDict())
+        queue = self._complete[source]
         if kinds >= self._optional:
             self._habits.met(source)
             queue[join.key] = now_s

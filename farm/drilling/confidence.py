@@ -50,8 +50,11 @@ class ConfidenceReader:
 
         Each key stands for itself: one that is malformed does not cost the others.
         """
-        given = {key: answer[key] for key in self._wanted if answer.get(key) is not None}
-        read = {key: self._wanted[key](value, keypoints) for key, value in given.items()}
+        read = {
+            key: read_key(answer[key], keypoints)
+            for key, read_key in self._wanted.items()
+            if answer.get(key) is not None
+        }
         return Confidence(**read, is_malformed=None in read.values())
 
 

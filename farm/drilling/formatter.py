@@ -86,15 +86,18 @@ class ResultMessageFormatter:
     def _head(self, finished: Finished) -> dict[str, Any]:
         """What all messages of a hole begin with, in this order; the value is to be put in."""
         provenance = finished.provenance
-        return {
+        head = {
             "SourceTimestamp": _text(provenance.get("SourceTimestamp")),
             "MachineId": _text(provenance.get("MachineId")),
             "ResultId": _text(finished.part_id),
             "HeadId": _text(provenance.get("HeadId")),
             "Value": None,
             "AlgoVersion": _text(finished.model_version),
-            **self._model_hash(finished),
         }
+        # Left out rather than null where no worker had the hole: no weights answered there.
+        if self._tells_model_hash and (model_hash := _text(finished.model_hash)):
+            head["ModelHash"] = model_hash
+        return head
 
     def _publication(
         self,
@@ -107,10 +110,6 @@ class ResultMessageFormatter:
         body = {**head, **extra}
         body["Value"] = value  # in its place in the head
         return Publication(self._topic(finished.source, path), orjson.dumps(body))
-
-    def _model_hash(self, finished: Finished) -> dict[str, Any]:
-        # Left out rather than null where no worker had the hole: no weights answered there.
-        return _present(ModelHash=_text(finished.model_hash)) if self._tells_model_hash else {}
 
     def _topic(self, source: str, path: str) -> str:
         return f"{self._root}/{source}/{path}"

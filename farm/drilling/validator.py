@@ -98,13 +98,15 @@ class DepthValidator:
             return self._invalid(reason)
         keypoints = tuple(map(rounded, keypoints_mm))
         depths = tuple([rounded(b - a) for a, b in pairwise(keypoints)])
-        negative = min(depths) < 0
-        reached, alert = self._track(source, negative=negative, now_s=now_s)
+        if min(depths) >= 0:
+            self._end_run(source, now_s)
+            return Verdict(Decision.PUBLISH, keypoints, depths)
+        reached, alert = self._track(source, now_s)
         return Verdict(
-            decision=self._decide(negative=negative),
+            decision=self._decide(),
             keypoints_mm=keypoints,
             depths_mm=depths,
-            negative=negative,
+            negative=True,
             run_reached=reached,
             alert=alert,
         )
@@ -113,9 +115,8 @@ class DepthValidator:
         self._counts["invalid_values"] += 1
         return Verdict(decision=Decision.INVALID, reason=reason)
 
-    def _decide(self, *, negative: bool) -> Decision:
-        if not negative:
-            return Decision.PUBLISH
+    def _decide(self) -> Decision:
+        """What becomes of a negative depth."""
         self._counts["negative_depths"] += 1
         if self._config.negative_depth_behavior == "skip":
             self._counts["skipped"] += 1
@@ -125,12 +126,9 @@ class DepthValidator:
             return Decision.WARN
         return Decision.PUBLISH
 
-    def _track(self, source: str, *, negative: bool, now_s: float) -> tuple[bool, str]:
-        """Whether a run has just reached the threshold, and the alert about it."""
+    def _track(self, source: str, now_s: float) -> tuple[bool, str]:
+        """One more negative: whether a run has just reached the threshold, and the alert of it."""
         if not self._config.track_sequential_negatives:
-            return False, ""
-        if not negative:
-            self._end_run(source, now_s)
             return False, ""
         run = self._run(source)
         run.times_s.append(now_s)
@@ -178,7 +176,7 @@ class DepthValidator:
 
 def rounded(value: float) -> float:
     """A finite number as it is published: to DECIMALS, and never -0.0."""
-    return round(float(value), DECIMALS) + 0.0  # adding zero turns -0.0 into 0.0
+    return round(value, DECIMALS) + 0.0  # adding zero makes an integer a float, and of -0.0 0.0
 
 
 def is_number(value: Any) -> bool:

@@ -394,8 +394,8 @@ def _layout(cls: type[Any]) -> tuple[tuple[str, Callable[[Any], bool]], ...]:
 
 
 _LAYOUTS = {cls: _layout(cls) for cls in _KINDS}
-# What every valid `Result` looks like, but for its value: looked at in one comparison.
-_RESULT_TYPES = (int, int, str, str, dict, str, str, float, float, float)
+# What every valid `Result` looks like: looked at in one comparison.
+_RESULT_TYPES = [int, int, str, object, str, dict, str, str, float, float, float]
 _RESULT_VALUE_AT = 3
 _MOST_SECONDS = 1e9  # of a time in a result; NaN is no time either
 
@@ -438,8 +438,8 @@ def decode(frames: Sequence[bytes | memoryview]) -> Message:
     values = body[1:]
     if cls is Result:
         types = [*map(type, values)]
-        del types[_RESULT_VALUE_AT]  # a value may be anything
-        if tuple(types) == _RESULT_TYPES:
+        types[_RESULT_VALUE_AT] = object  # a value may be anything
+        if types == _RESULT_TYPES:
             _check_times(values)
             return Result(*values)
     for index, (name, check) in enumerate(layout):

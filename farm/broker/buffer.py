@@ -127,7 +127,7 @@ class MessageBuffer:
             self.payload_bytes += step * len(part.payload)
         more = step * len(parts)
         self._parts += more
-        if of_source := self.parts_of(source) + more:
+        if of_source := self._parts_of_source.get(source, 0) + more:
             self._parts_of_source[source] = of_source
         else:
             del self._parts_of_source[source]

@@ -158,7 +158,8 @@ class Flow:
             intake_s=intake_s,
             is_redelivered=is_redelivered,
         )
-        self._handle(events, now_s, skew_s=arrived_s - intake_s)
+        if events:  # most messages still wait for others
+            self._handle(events, now_s, skew_s=arrived_s - intake_s)
 
     def expire(self, now_s: float, intake_s: float) -> None:
         """End the joins whose time window is over on the intake clock."""

@@ -148,8 +148,8 @@ def variable_int(value: int) -> bytes:
     if not 0 <= value <= MAX_REMAINING_LENGTH:
         raise PacketError(f"a packet of {value} bytes is too long for MQTT")
     written = bytearray()
-    while True:
-        value, low = value >> 7, value & 0x7F
-        if not value:
-            return bytes((*written, low))
-        written.append(low | 0x80)
+    while value > 0x7F:
+        written.append(value & 0x7F | 0x80)
+        value >>= 7
+    written.append(value)
+    return bytes(written)

@@ -63,6 +63,8 @@ class Terminal(Enum):
     SHED = "shed"  # an error went out, since there were too many holes and the policy said so
     DEAD = "dead"  # an error went out: a dead letter
 
+    __hash__ = object.__hash__  # Enum's own is a Python function, and every hole is counted by it
+
 
 class Publication(NamedTuple):
     """One message to MQTT."""

@@ -15,6 +15,8 @@ import zmq
 from farm.errors import StateError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from farm.doors.keyring import KeyPair
 
 # Credit keeps at most as many unclaimed messages on the wire as there are idle workers, so the
@@ -31,6 +33,11 @@ PING_TIMEOUT_MS = 8000
 HANDSHAKE_MS = 10_000
 RECONNECT_FAR_MS = 5000  # longest pause between two tries to reach another machine
 ZAP_DOMAIN = b"farm"
+
+# As plain numbers: pyzmq's own `send_multipart` combines two of its enums anew for each frame, and
+# that takes as long as sending a small one.
+_AT_ONCE = int(zmq.NOBLOCK)
+_AT_ONCE_WITH_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,3 +166,14 @@ def _expect_a_network(socket: zmq.Socket[bytes]) -> None:
     socket.setsockopt(zmq.HEARTBEAT_TTL, PING_TIMEOUT_MS)
     socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
     socket.setsockopt(zmq.IPV6, 1)
+
+
+def send_at_once(socket: zmq.Socket[bytes], frames: Sequence[bytes]) -> None:
+    """Send one message of these frames, at least one, without waiting.
+
+    Raises:
+        zmq.Again: nobody is connected, or the queue is full; nothing of it was sent.
+    """
+    for frame in frames[:-1]:  # what is refused is refused with the first one
+        socket.send(frame, _AT_ONCE_WITH_MORE)
+    socket.send(frames[-1], _AT_ONCE)

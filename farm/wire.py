@@ -394,8 +394,8 @@ def _layout(cls: type[Any]) -> tuple[tuple[str, Callable[[Any], bool]], ...]:
 
 
 _LAYOUTS = {cls: _layout(cls) for cls in _KINDS}
-# What every valid `Result` looks like, but for its value: looked at in one comparison.
-_RESULT_TYPES = (int, int, str, str, dict, str, str, float, float, float)
+# What every valid `Result` looks like: looked at in one comparison.
+_RESULT_TYPES = [int, int, str, object, str, dict, str, str, float, float, float]
 _RESULT_VALUE_AT = 3
 _MOST_SECONDS = 1e9  # of a time in a result; NaN is no time either
 
@@ -438,8 +438,8 @@ def decode(frames: Sequence[bytes | memoryview]) -> Message:
     values = body[1:]
     if cls is Result:
         types = [*map(type, values)]
-        del types[_RESULT_VALUE_AT]  # a value may be anything
-        if tuple(types) == _RESULT_TYPES:
+        types[_RESULT_VALUE_AT] = object  # a value may be anything
+        if types == _RESULT_TYPES:
             _check_times(values)
             return Result(*values)
     for index, (name, check) in enumerate(layout):
@@ -454,8 +454,10 @@ def decode(frames: Sequence[bytes | memoryview]) -> Message:
 
 def _check_times(result: list[Any]) -> None:
     """Whether the last fields of a Result, its times, are such: decisions are made of them."""
-    if not all(0 <= number < _MOST_SECONDS for number in result[-3:]):
-        raise WireError(f"Result with times that are none: {result[-3:]!r:.100}")
+    read_s, infer_s, demand = times = result[-3:]
+    are_times = 0 <= read_s < _MOST_SECONDS and 0 <= infer_s < _MOST_SECONDS
+    if not (are_times and 0 <= demand < _MOST_SECONDS):
+        raise WireError(f"Result with times that are none: {times!r:.100}")
 
 
 _JOB_HEAD = (_is(int), _is(str), _is(str), _is(int), _all(_is(str)))  # as encode_jobs writes it
@@ -518,7 +520,7 @@ def _unpack(frame: bytes | memoryview) -> tuple[int, list[Any]]:
         raise WireError(f"a head of {len(frame)} bytes")
     try:
         body = msgpack.unpackb(
-            memoryview(frame)[1:],
+            frame[1:],
             ext_hook=_refuse_ext,
             max_array_len=MAX_ITEMS,
             max_map_len=MAX_ITEMS,

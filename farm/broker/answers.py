@@ -79,7 +79,7 @@ class Answers:
         self._clock = clock
         self.notices = notices
         self._unrecorded: deque[_Unrecorded] = deque()
-        self._open = 0
+        self.open = 0  # holes that are expected and have not reached their end
         self.terminals: Counter[Terminal] = Counter()
         self.publishing = Histogram()
         self.total = Histogram()
@@ -90,12 +90,7 @@ class Answers:
         self._sequencer.expect(source, ticket)
         self._monitor.arrived(now_s)
         self._counts["holes"] += 1
-        self._open += 1
-
-    @property
-    def open(self) -> int:
-        """Holes that are expected and have not reached their end."""
-        return self._open
+        self.open += 1
 
     @property
     def unrecorded(self) -> int:
@@ -157,7 +152,7 @@ class Answers:
         if letter.terminal is not None:
             self._monitor.arrived(now_s)
             self._counts["holes"] += 1
-            self._open += 1
+            self.open += 1
         if count:
             self._outbox.add_found(letter, count)
         else:
@@ -187,7 +182,7 @@ class Answers:
         if terminal in UNLUCKY:
             self.notices.one_more()
         self.terminals[terminal] += 1
-        self._open -= 1
+        self.open -= 1
         self._monitor.processed(now_s)
         self.publishing.add(now_s - letter.answered_s)
         self.total.add(now_s - letter.last_s)
@@ -199,7 +194,8 @@ class Answers:
                 "hole_failed", source=finished.source, id=finished.part_id, reason=finished.reason
             )
         answer = self._answerer.answer(finished, now_s)
-        self._counts.update(answer.counts)
+        for name in answer.counts:
+            self._counts[name] += 1
         if answer.alert:
             self._counts["alerts"] += 1
             self._log.warning("alert", source=finished.source, reason=answer.alert)
@@ -208,12 +204,13 @@ class Answers:
         publications = answer.publications
         if answer.terminal in UNLUCKY:
             publications += self.notices.of(outcome.ticket, finished, answer.terminal, now_s)
-        outcome.story.note(now_s, "answered", answer.terminal.value)
+        terminal = answer.terminal.value
+        outcome.story.note(now_s, "answered", terminal)
         position = self._journal.append(
             Answered(
                 hole_id=outcome.ticket,
                 at_s=self._clock.at(now_s),
-                terminal=answer.terminal.value,
+                terminal=terminal,
                 status=finished.status.value,
                 reason=finished.reason,
                 value=finished.value,

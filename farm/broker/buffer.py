@@ -6,9 +6,12 @@ Owns storage and bounds. What belongs together and when is the correlator's busi
 from __future__ import annotations
 
 import zlib
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 Key = tuple[str, str]  # (source, part id): one join inside the time window
 
@@ -54,8 +57,8 @@ class MessageBuffer:
     def __init__(self) -> None:
         # ordered dictionaries find their first entry at once, however many were taken out
         self._joins: OrderedDict[Key, Join] = OrderedDict()
-        self._by_source: dict[str, OrderedDict[Key, Join]] = {}
-        self._parts_of_source: Counter[str] = Counter()
+        self._by_source: dict[str, OrderedDict[Key, Join]] = defaultdict(OrderedDict)
+        self._parts_of_source: dict[str, int] = {}
         self._parts = 0
         self.parts_by_kind: Counter[str] = Counter()
         self.payload_bytes = 0
@@ -71,7 +74,7 @@ class MessageBuffer:
 
     def parts_of(self, source: str) -> int:
         """How many parts of one source wait."""
-        return self._parts_of_source[source]
+        return self._parts_of_source.get(source, 0)
 
     def get(self, key: Key) -> Join | None:
         """The open join of a key."""
@@ -92,13 +95,13 @@ class MessageBuffer:
                 first_message_id=part.message_id,
             )
             self._joins[key] = join
-            self._by_source.setdefault(key[0], OrderedDict())[key] = join
+            self._by_source[key[0]][key] = join
         replaced = join.parts.get(part.kind)
         if replaced is not None:
-            self._count(key[0], replaced, -1)
+            self._count(key[0], (replaced,), -1)
         join.parts[part.kind] = part
         join.last_s = max(join.last_s, part.arrived_s)
-        self._count(key[0], part, 1)
+        self._count(key[0], (part,), 1)
         return join
 
     def pop(self, key: Key) -> Join | None:
@@ -110,8 +113,7 @@ class MessageBuffer:
         del of_source[key]
         if not of_source:
             del self._by_source[key[0]]
-        for part in join.parts.values():
-            self._count(key[0], part, -1)
+        self._count(key[0], join.parts.values(), -1)
         return join
 
     def oldest(self, source: str | None = None) -> Join | None:
@@ -119,10 +121,13 @@ class MessageBuffer:
         joins = self._joins if source is None else self._by_source.get(source)
         return next(iter(joins.values()), None) if joins else None
 
-    def _count(self, source: str, part: Part, step: int) -> None:
-        self._parts += step
-        self.parts_by_kind[part.kind] += step
-        self._parts_of_source[source] += step
-        if not self._parts_of_source[source]:
+    def _count(self, source: str, parts: Collection[Part], step: int) -> None:
+        for part in parts:
+            self.parts_by_kind[part.kind] += step
+            self.payload_bytes += step * len(part.payload)
+        more = step * len(parts)
+        self._parts += more
+        if of_source := self._parts_of_source.get(source, 0) + more:
+            self._parts_of_source[source] = of_source
+        else:
             del self._parts_of_source[source]
-        self.payload_bytes += step * len(part.payload)

@@ -19,7 +19,7 @@ A decision without I/O: it takes parts and a time and returns events. Rules:
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -116,7 +116,7 @@ class Correlator:
         self.buffer = MessageBuffer()
         self._past: OrderedDict[Key, _Past] = OrderedDict()
         # by source: joins with all required parts ▶ until when to wait for optional ones
-        self._complete: dict[str, OrderedDict[Key, float]] = {}
+        self._complete: dict[str, OrderedDict[Key, float]] = defaultdict(OrderedDict)
         self._habits = Habits(rules.optional_parts, max_sources=rules.max_parts)
         self._discarded: list[Discarded] = []
         self.counts: Counter[str] = Counter()
@@ -126,7 +126,9 @@ class Correlator:
         if part.part_id is None:
             return self._offer_loose(part)
         key = (part.source, part.part_id)
-        join, past = self.buffer.get(key), self._recall(key, part)
+        join, past = self.buffer.get(key), self._past.get(key)
+        if past is not None and not self._reaches(past, part):
+            past = None
         if past is not None and self._repeats(past, part, is_open=join is not None):
             return self._duplicate(key, part)
         if past is not None and join is None and part.kind not in past.fingerprints:
@@ -210,12 +212,14 @@ class Correlator:
 
     def _advance(self, join: Join, now_s: float) -> list[Event]:
         """Let a join go when it is complete, and wait no more, behind those completed before."""
-        if not self._required <= join.parts.keys():
+        kinds = join.parts.keys()
+        if not kinds >= self._required:
             return []
         source = join.key[0]
-        self._bind_loose(join, now_s)
-        queue = self._complete.setdefault(source, OrderedDict())
-        if self._optional <= join.parts.keys():
+        if not kinds >= self._optional:
+            self._bind_loose(join, now_s)
+        queue = self._complete[source]
+        if kinds >= self._optional:
             self._habits.met(source)
             queue[join.key] = now_s
         else:
@@ -235,9 +239,10 @@ class Correlator:
 
     def _pair(self, key: Key, now_s: float) -> Paired:
         join = self._end(key, now_s)
-        parts = dict(join.parts)
-        if missing := self._optional - parts.keys():
+        parts = join.parts
+        if not parts.keys() >= self._optional:
             self._habits.missed(key[0])
+            missing = self._optional - parts.keys()
             parts.update(self._habits.newest(key[0], missing))
         self.counts["paired"] += 1
         return Paired(key, parts, first_s=join.opened_s, last_s=join.last_s)
@@ -262,10 +267,11 @@ class Correlator:
     def _end(self, key: Key, now_s: float) -> Join:
         join = self.buffer.pop(key)
         assert join is not None  # who ends a join has just found it there
-        queue = self._complete.get(key[0], OrderedDict())
-        queue.pop(key, None)
-        if not queue:
-            self._complete.pop(key[0], None)
+        queue = self._complete.get(key[0])
+        if queue is not None:
+            queue.pop(key, None)
+            if not queue:
+                del self._complete[key[0]]
         prints = {kind: part.fingerprint for kind, part in join.parts.items()}
         self._past[key] = _Past(now_s, prints)
         self._past.move_to_end(key)
@@ -292,11 +298,11 @@ class Correlator:
 
     # ---- duplicates and stragglers --------------------------------------------------------
 
-    def _recall(self, key: Key, part: Part) -> _Past | None:
-        past, rules = self._past.get(key), self._rules
+    def _reaches(self, past: _Past, part: Part) -> bool:
+        """Whether an ended join is recent enough for the part to be of it."""
+        rules = self._rules
         window_s = rules.redelivery_window_s if part.is_redelivered else rules.time_window_s
-        fresh = past is not None and past.ended_s + window_s > part.arrived_s
-        return past if fresh else None
+        return past.ended_s + window_s > part.arrived_s
 
     def _repeats(self, past: _Past, part: Part, *, is_open: bool) -> bool:
         """Whether the part belongs to an ended join that had one of its kind."""

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from farm.journal.journal import Recorder
 
 
+_STATUSES = {status.value: status for status in Status}
+
+
 def pack(batch: list[Entry]) -> wire.Jobs:
     """Jobs as they travel; their payloads are in memory."""
     jobs = []
@@ -312,9 +315,8 @@ class Dispatcher:
 
 
 def _finished(key: Key, message: wire.Result) -> Finished:
-    try:
-        status, reason = Status(message.status), message.reason
-    except ValueError:
+    status, reason = _STATUSES.get(message.status), message.reason
+    if status is None:
         status, reason = Status.FAILED, f"The worker ended with the unknown status {message.status}"
     return Finished(
         *key,

@@ -136,8 +136,10 @@ class Exchange:
 
     def _send(self, packet: bytes) -> None:
         assert self._lane is not None
-        with contextlib.suppress(ConnectionError):  # it was closed just now
+        try:
             self._lane.send(packet)
+        except ConnectionError:
+            return  # it was closed just now
 
     def _packed(self, mid: int, publication: Publication, *, is_dup: bool = False) -> bytes:
         return packets.publish(
@@ -234,7 +236,8 @@ class Exchange:
         with self._lock:
             if self._unconfirmed.pop(mid, None) is None:
                 return mid >= FIRST_MID  # a repeated one of ours: nobody waits for it any more
-            self._repeat_next()
+            if self._to_repeat:
+                self._repeat_next()
         refusal = None
         if reason >= FIRST_FAILURE:
             refusal = _REASONS.get(reason, f"reason code 0x{reason:02X}")

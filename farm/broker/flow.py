@@ -103,6 +103,8 @@ class Flow:
         self.ledger = self.dispatcher.ledger
         self.roster = self.dispatcher.roster
         overload = config.overload
+        self._most_jobs = overload.max_open_jobs
+        self._most_bytes = overload.max_open_bytes if journal.is_durable else overload.memory_bytes
         self.brake = Brake(policy=overload.shed, after_s=overload.shed_after_s)
         self.outbox = Outbox(
             max_inflight=config.mqtt.broker.max_inflight,
@@ -156,7 +158,8 @@ class Flow:
             intake_s=intake_s,
             is_redelivered=is_redelivered,
         )
-        self._handle(events, now_s, skew_s=arrived_s - intake_s)
+        if events:  # most messages still wait for others
+            self._handle(events, now_s, skew_s=arrived_s - intake_s)
 
     def expire(self, now_s: float, intake_s: float) -> None:
         """End the joins whose time window is over on the intake clock."""
@@ -345,18 +348,12 @@ class Flow:
         return len(self.ledger) - (limits.max_open_jobs - some)
 
     @property
-    def _most_bytes(self) -> int:
-        limits = self._config.overload
-        return limits.max_open_bytes if self._journal.is_durable else limits.memory_bytes
-
-    @property
     def is_full(self) -> bool:
         """Whether nothing more may be taken in until some of what is open has left."""
-        limits = self._config.overload
         return (
-            self.unanswered >= limits.max_open_jobs
+            self._answers.open >= self._most_jobs
             or self.ledger.open_bytes >= self._most_bytes
-            or len(self.outbox) >= PUBLICATIONS_PER_JOB * limits.max_open_jobs
+            or len(self.outbox) >= PUBLICATIONS_PER_JOB * self._most_jobs
             or self._journal.is_behind
         )
 

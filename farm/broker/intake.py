@@ -47,12 +47,13 @@ class Intake:
 
         An empty queue takes any: a message beyond the bound would else come again for ever.
         """
-        full = len(self._queue) >= self._max_messages
-        full |= self.payload_bytes + len(arrival.payload) > self._max_bytes
-        if full and self._queue:
+        queue, size = self._queue, len(arrival.payload)
+        if queue and (
+            len(queue) >= self._max_messages or self.payload_bytes + size > self._max_bytes
+        ):
             return False
-        self._put_bytes += len(arrival.payload)
-        self._queue.append(arrival)
+        self._put_bytes += size
+        queue.append(arrival)
         return True
 
     def take(self) -> Arrival | None:

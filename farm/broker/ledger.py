@@ -43,6 +43,8 @@ class JobState(Enum):
     CLAIMED = "claimed"  # being computed
     ENDED = "ended"  # its first result came, or it was given up
 
+    __hash__ = object.__hash__  # Enum's own is a Python function, and each move of a job asks twice
+
 
 LEGAL: dict[JobState, frozenset[JobState]] = {
     JobState.WAITING: frozenset({JobState.SENT, JobState.CLAIMED, JobState.ENDED}),

@@ -72,7 +72,7 @@ def read_publish(first_byte: int, buffer: memoryview, start: int, end: int, *, v
     try:
         (topic_length,) = _U16.unpack_from(buffer, start)
         at = start + 2 + topic_length
-        topic = bytes(buffer[start + 2 : at])
+        topic = buffer[start + 2 : at].tobytes()
         mid = 0
         if qos:
             (mid,) = _U16.unpack_from(buffer, at)
@@ -83,14 +83,9 @@ def read_publish(first_byte: int, buffer: memoryview, start: int, end: int, *, v
         raise PacketError(f"a PUBLISH that is too short: {error}") from error
     if at > end or qos > 2:
         raise PacketError("a PUBLISH whose parts are longer than the whole")
-    return Publish(
-        topic,
-        bytes(buffer[at:end]),
-        mid,
-        qos,
-        bool(first_byte & _RETAIN_FLAG),
-        bool(first_byte & DUP_FLAG),
-    )
+    payload = buffer[at:end].tobytes()
+    is_retained, is_dup = bool(first_byte & _RETAIN_FLAG), bool(first_byte & DUP_FLAG)
+    return Publish(topic, payload, mid, qos, is_retained, is_dup)
 
 
 def _skip_properties(buffer: memoryview, at: int, end: int) -> int:
@@ -153,8 +148,8 @@ def variable_int(value: int) -> bytes:
     if not 0 <= value <= MAX_REMAINING_LENGTH:
         raise PacketError(f"a packet of {value} bytes is too long for MQTT")
     written = bytearray()
-    while True:
-        value, low = value >> 7, value & 0x7F
-        if not value:
-            return bytes((*written, low))
-        written.append(low | 0x80)
+    while value > 0x7F:
+        written.append(value & 0x7F | 0x80)
+        value >>= 7
+    written.append(value)
+    return bytes(written)

@@ -33,7 +33,7 @@ from farm.gathering import Gathering
 from farm.journal.journal import Journal, NoJournal
 from farm.journal.records import Setting
 from farm.scaler import Scaler
-from farm.sockets import Role, open_socket
+from farm.sockets import Role, open_socket, send_at_once
 from farm.waker import Waker
 
 if TYPE_CHECKING:
@@ -466,7 +466,7 @@ class BrokerProcess:
             return  # no worker is connected yet: the jobs stay in the backlog
         while batch := dispatcher.next_jobs(time.monotonic()):
             try:
-                self._jobs.send_multipart(wire.encode_jobs(pack(batch)), zmq.NOBLOCK)
+                send_at_once(self._jobs, wire.encode_jobs(pack(batch)))
             except WireError as error:
                 dispatcher.unsendable(batch, str(error), time.monotonic())
                 continue

@@ -86,11 +86,13 @@ class Reception:
             return [Refused(route.kind, (route.source, ""), reason, message_id)]
         part = Part(
             *(route.kind, route.source, part_id, payload, intake_s, message_id),
-            is_redelivered=is_redelivered,
-            crc=crc,
+            *(is_redelivered, crc),
         )
         events = self.correlator.offer(part)
         discarded = self.correlator.take_discarded()
+        if not discarded:  # as nearly always
+            self._journal.append(message)
+            return events
         # of a mere repeat nothing is kept: a flood of them would push real holes off the disk
         is_kept = not any(each.is_repeat and each.message_id == message_id for each in discarded)
         if is_kept:

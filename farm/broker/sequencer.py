@@ -51,9 +51,12 @@ class Sequencer(Generic[T]):
         if ticket in self._passed:
             self._passed.remove(ticket)
             return [outcome]
-        self._open[source][ticket] = outcome
-        self._held.setdefault(source, OrderedDict())[ticket] = now_s
-        return self._release(source)
+        queue = self._open[source]
+        queue[ticket] = outcome
+        if next(iter(queue)) == ticket:
+            return self._release(source)
+        self._held.setdefault(source, OrderedDict())[ticket] = now_s  # for an earlier one
+        return []
 
     def overdue(self, now_s: float) -> list[T]:
         """The outcomes that have waited long enough for late ones. Call it now and then."""
@@ -71,14 +74,15 @@ class Sequencer(Generic[T]):
 
     def _release(self, source: str, *, past_late_to: int | None = None) -> list[T]:
         """What may go out of one source; with a ticket, late ones before it are passed."""
-        queue, held = self._open[source], self._held[source]
+        queue, held = self._open[source], self._held.get(source)
         released: list[T] = []
         while queue:
             first = next(iter(queue))
             known = queue[first]
             if known is not None:
                 released.append(known)
-                del held[first]
+                if held is not None:
+                    held.pop(first, None)
             elif past_late_to in queue and self._is_late(first):
                 self._passed.add(first)
                 self.overtaken += 1
@@ -87,6 +91,6 @@ class Sequencer(Generic[T]):
             del queue[first]
         if not queue:
             del self._open[source]
-        if not held:
+        if held is not None and not held:
             del self._held[source]
         return released

@@ -27,7 +27,7 @@ class Story:
         self._utc_s = utc_s
         self._start_s = now_s
         self._before = before or []
-        self._events: list[tuple[float, str, str]] = []
+        self._events: list[list[Any]] = []  # each never changed
         self._left_out = 0
 
     def note(self, now_s: float, what: str, detail: str = "") -> None:
@@ -35,9 +35,8 @@ class Story:
         if len(self._events) >= MAX_EVENTS:
             self._left_out += 1
             self._events.pop(MAX_EVENTS // 2)
-        self._events.append((now_s, what, detail))
+        self._events.append([now_s - self._start_s, what, detail])
 
     def told(self) -> list[Any]:
         """Plain data: a list of lives, each [utc_s, left_out, [[seconds, what, detail], …]]."""
-        events = [[round(t - self._start_s, 6), what, detail] for t, what, detail in self._events]
-        return [*self._before, [self._utc_s, self._left_out, events]]
+        return [*self._before, [self._utc_s, self._left_out, self._events.copy()]]

@@ -82,5 +82,6 @@ def _warning(verdict: Verdict) -> str:
 
 
 def _counts(verdict: Verdict) -> tuple[str, ...]:
-    flags = {"negative_depths": verdict.negative, "negative_runs": verdict.run_reached}
-    return tuple(name for name, is_set in flags.items() if is_set)
+    if not verdict.negative:  # as nearly always; a run is one of negatives
+        return ()
+    return ("negative_depths", "negative_runs") if verdict.run_reached else ("negative_depths",)

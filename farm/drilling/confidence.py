@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from farm.drilling.validator import MAX_ABS_MM, rounded
+from farm.drilling.validator import MAX_ABS_MM, is_number, rounded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -50,8 +50,11 @@ class ConfidenceReader:
 
         Each key stands for itself: one that is malformed does not cost the others.
         """
-        given = {key: answer[key] for key in self._wanted if answer.get(key) is not None}
-        read = {key: self._wanted[key](value, keypoints) for key, value in given.items()}
+        read = {
+            key: read_key(answer[key], keypoints)
+            for key, read_key in self._wanted.items()
+            if answer.get(key) is not None
+        }
         return Confidence(**read, is_malformed=None in read.values())
 
 
@@ -73,6 +76,4 @@ def _numbers(value: Any, count: int) -> tuple[float, ...] | None:
 
 
 def _is_finite_number(value: Any) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return abs(value) < MAX_ABS_MM  # also false for NaN
+    return is_number(value) and abs(value) < MAX_ABS_MM  # also false for NaN

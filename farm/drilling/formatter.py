@@ -13,8 +13,6 @@ from farm.adapter import Finished, Publication, Route
 from farm.drilling.confidence import NO_CONFIDENCE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from farm.config import MqttConfig
     from farm.drilling.confidence import Confidence
 
@@ -36,8 +34,8 @@ class ResultMessageFormatter:
         self,
         finished: Finished,
         *,
-        keypoints_mm: Sequence[float],
-        depths_mm: Sequence[float],
+        keypoints_mm: tuple[float, ...],
+        depths_mm: tuple[float, ...],
         confidence: Confidence = NO_CONFIDENCE,
         warning: str = "",
     ) -> tuple[Publication, ...]:
@@ -51,13 +49,16 @@ class ResultMessageFormatter:
             warning: a sentence to be added to both, or "".
         """
         certainty = _present(Sigma=confidence.sigma_mm, Quality=confidence.quality)
-        tips = _present(TipKeyPoints=confidence.tip_mm)
-        last = _present(Warning=sentence(warning) or None)
-        keypoints, depths = list(keypoints_mm), list(depths_mm)
+        with_tips = certainty
+        if confidence.tip_mm is not None:
+            with_tips = {**certainty, "TipKeyPoints": confidence.tip_mm}
+        if warning:
+            last = _present(Warning=sentence(warning) or None)
+            certainty, with_tips = certainty | last, with_tips | last
         head = self._head(finished)
         return (
-            self._publication(finished, self._keypoints, head, keypoints, certainty | tips | last),
-            self._publication(finished, self._depths, head, depths, certainty | last),
+            self._publication(finished, self._keypoints, head, keypoints_mm, with_tips),
+            self._publication(finished, self._depths, head, depths_mm, certainty),
         )
 
     def error(self, finished: Finished, reason: str) -> tuple[Publication, ...]:
@@ -85,15 +86,18 @@ class ResultMessageFormatter:
     def _head(self, finished: Finished) -> dict[str, Any]:
         """What all messages of a hole begin with, in this order; the value is to be put in."""
         provenance = finished.provenance
-        return {
+        head = {
             "SourceTimestamp": _text(provenance.get("SourceTimestamp")),
             "MachineId": _text(provenance.get("MachineId")),
             "ResultId": _text(finished.part_id),
             "HeadId": _text(provenance.get("HeadId")),
             "Value": None,
             "AlgoVersion": _text(finished.model_version),
-            **self._model_hash(finished),
         }
+        # Left out rather than null where no worker had the hole: no weights answered there.
+        if self._tells_model_hash and (model_hash := _text(finished.model_hash)):
+            head["ModelHash"] = model_hash
+        return head
 
     def _publication(
         self,
@@ -106,10 +110,6 @@ class ResultMessageFormatter:
         body = {**head, **extra}
         body["Value"] = value  # in its place in the head
         return Publication(self._topic(finished.source, path), orjson.dumps(body))
-
-    def _model_hash(self, finished: Finished) -> dict[str, Any]:
-        # Left out rather than null where no worker had the hole: no weights answered there.
-        return _present(ModelHash=_text(finished.model_hash)) if self._tells_model_hash else {}
 
     def _topic(self, source: str, path: str) -> str:
         return f"{self._root}/{source}/{path}"

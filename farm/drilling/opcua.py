@@ -81,9 +81,9 @@ class OpcUaReader:
         Raises:
             ReadError: there is no usable id; the sentence names kind and cause.
         """
-        label = _LABELS.get(kind, kind)
-        if kind not in _LABELS:
-            raise ReadError(f"{label}: there is no such kind of message")
+        label = _LABELS.get(kind)
+        if label is None:
+            raise ReadError(f"{kind}: there is no such kind of message")
         self._check_size(label, payload)
         try:
             return self._id(kind, payload)

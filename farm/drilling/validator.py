@@ -96,15 +96,17 @@ class DepthValidator:
         reason = _why_not_keypoints(keypoints_mm)
         if reason:
             return self._invalid(reason)
-        keypoints = tuple(rounded(keypoint) for keypoint in keypoints_mm)
-        depths = tuple(rounded(b - a) for a, b in pairwise(keypoints))
-        negative = min(depths) < 0
-        reached, alert = self._track(source, negative=negative, now_s=now_s)
+        keypoints = tuple(map(rounded, keypoints_mm))
+        depths = tuple([rounded(b - a) for a, b in pairwise(keypoints)])
+        if min(depths) >= 0:
+            self._end_run(source, now_s)
+            return Verdict(Decision.PUBLISH, keypoints, depths)
+        reached, alert = self._track(source, now_s)
         return Verdict(
-            decision=self._decide(negative=negative),
+            decision=self._decide(),
             keypoints_mm=keypoints,
             depths_mm=depths,
-            negative=negative,
+            negative=True,
             run_reached=reached,
             alert=alert,
         )
@@ -113,9 +115,8 @@ class DepthValidator:
         self._counts["invalid_values"] += 1
         return Verdict(decision=Decision.INVALID, reason=reason)
 
-    def _decide(self, *, negative: bool) -> Decision:
-        if not negative:
-            return Decision.PUBLISH
+    def _decide(self) -> Decision:
+        """What becomes of a negative depth."""
         self._counts["negative_depths"] += 1
         if self._config.negative_depth_behavior == "skip":
             self._counts["skipped"] += 1
@@ -125,12 +126,9 @@ class DepthValidator:
             return Decision.WARN
         return Decision.PUBLISH
 
-    def _track(self, source: str, *, negative: bool, now_s: float) -> tuple[bool, str]:
-        """Whether a run has just reached the threshold, and the alert about it."""
+    def _track(self, source: str, now_s: float) -> tuple[bool, str]:
+        """One more negative: whether a run has just reached the threshold, and the alert of it."""
         if not self._config.track_sequential_negatives:
-            return False, ""
-        if not negative:
-            self._end_run(source, now_s)
             return False, ""
         run = self._run(source)
         run.times_s.append(now_s)
@@ -178,7 +176,14 @@ class DepthValidator:
 
 def rounded(value: float) -> float:
     """A finite number as it is published: to DECIMALS, and never -0.0."""
-    return round(float(value), DECIMALS) + 0.0  # adding zero turns -0.0 into 0.0
+    return round(value, DECIMALS) + 0.0  # adding zero makes an integer a float, and of -0.0 0.0
+
+
+def is_number(value: Any) -> bool:
+    """Whether a model gave a number here; a bool is none."""
+    if type(value) is float:  # nearly always
+        return True
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _why_not_keypoints(value: Any) -> str:
@@ -188,7 +193,7 @@ def _why_not_keypoints(value: Any) -> str:
     if not 2 <= len(value) <= MAX_KEYPOINTS:
         return f"The model gave {len(value)} keypoints, where 2 to {MAX_KEYPOINTS} make depths"
     for keypoint in value:
-        if isinstance(keypoint, bool) or not isinstance(keypoint, int | float):
+        if not is_number(keypoint):
             return "The model gave a keypoint that is not a number"
         # Asked this way round for NaN; and an integer may be too long for a float.
         if not abs(keypoint) < MAX_ABS_MM:

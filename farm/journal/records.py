@@ -146,4 +146,4 @@ Record = (
 
 def payload_bytes(record: Record) -> int:
     """About how much a record adds to a commit."""
-    return len(record.payload) if isinstance(record, Message) else 0
+    return len(record.payload) if type(record) is Message else 0

@@ -96,7 +96,9 @@ def as_data(hole: KeptHole, messages: Sequence[KeptMessage], story: list[Any]) -
             {
                 "began_s": began_s,
                 "left_out": left_out,
-                "events": [{"after_s": t, "what": what, "detail": d} for t, what, d in events],
+                "events": [
+                    {"after_s": round(t, 6), "what": what, "detail": d} for t, what, d in events
+                ],
             }
             for began_s, left_out, events in story
         ],

@@ -8,10 +8,11 @@ too few costs every hole its wait, and each start costs seconds of a core.
 from __future__ import annotations
 
 import math
-import os
 from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
+
+from farm.cores import cores
 
 if TYPE_CHECKING:
     from farm.config import Config
@@ -103,8 +104,7 @@ class Scaler:
     @classmethod
     def of(cls, config: Config) -> Scaler:
         """For this machine, as the configuration has it."""
-        cores = len(os.sched_getaffinity(0))
-        return cls(Bounds.of(config, cores=cores), start=config.mqtt.processing.workers)
+        return cls(Bounds.of(config, cores=cores()), start=config.mqtt.processing.workers)
 
     def __init__(self, bounds: Bounds, *, start: int) -> None:
         self.bounds = bounds

@@ -196,6 +196,13 @@ class Offset(GradientRule):
         return [depth_answer((self._entry_mm, 9.0, 14.0)) for _ in inputs]
 
 
+class OffsetOfFile(Offset):
+    """The same, of a file: it stands for weights."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        super().__init__({"entry_mm": Path(settings["weights"]).read_text()})
+
+
 class SaysGoodbye(GradientRule):
     """Leaves a file, named by its process, in the folder that GOODBYES names when that ends."""
 

@@ -7,7 +7,6 @@ model is to blame) and the golden hole. How a hole ends it tells through two cal
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from farm import failpoints, log, wire
@@ -19,6 +18,7 @@ from farm.broker.deadline import Deadline
 from farm.broker.golden import Golden
 from farm.broker.ledger import Entry, Ledger
 from farm.broker.roster import Roster, Worker, WorkerState
+from farm.cores import cores
 from farm.errors import JournalBusyError, JournalError
 from farm.journal.records import Hurt
 from farm.telemetry.histogram import Histogram
@@ -98,9 +98,7 @@ class Dispatcher:
             pause_s=dispatch.breaker_pause_s,
         )
         self.golden = Golden()
-        self.concurrency = Concurrency(
-            parallel=max(1, len(os.sched_getaffinity(0)) // config.workers.threads)
-        )
+        self.concurrency = Concurrency(parallel=max(1, cores() // config.workers.threads))
         self._stalled = 0
         self.batching = Batching(
             most_jobs=dispatch.batch_jobs,

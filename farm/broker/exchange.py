@@ -13,7 +13,7 @@ from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from farm.broker import packets
-from farm.broker.intake import Arrival, Intake
+from farm.broker.intake import MAX_CACHED_TOPIC_CHARS, Arrival, Intake
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -248,8 +248,10 @@ class Exchange:
     def _topic(self, name: bytes) -> str:
         topic = self._topics.get(name)
         if topic is None:
-            if len(self._topics) >= MAX_CACHED_TOPICS:
-                self._topics.clear()
             # an MQTT broker refuses what is no UTF-8; should one not, the topic is a foreign one
-            topic = self._topics[name] = name.decode("utf-8", "backslashreplace")
+            topic = name.decode("utf-8", "backslashreplace")
+            if len(topic) <= MAX_CACHED_TOPIC_CHARS:
+                if len(self._topics) >= MAX_CACHED_TOPICS:
+                    self._topics.clear()
+                self._topics[name] = topic
         return topic

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from farm.adapter import Answer, Finished, Need, Publication, Status, Terminal
+from farm.broker.intake import MAX_CACHED_TOPIC_CHARS
 from farm.errors import ReadError
 from farm.log import Limited
 
@@ -36,7 +37,7 @@ class GuardedAdapter:
     def route(self, topic: str) -> Route | None:
         """The kind and source of a topic; None when it is not ours, or the adapter failed.
 
-        The adapter is asked once for each topic.
+        The adapter is asked once for each topic; for a very long one each time.
         """
         known = self._routes.get(topic)
         if known is not None:
@@ -49,7 +50,8 @@ class GuardedAdapter:
         except Exception as error:  # noqa: BLE001
             self._blame(error, topic=topic)
             return None
-        if route is not None:  # strangers are not kept: they could crowd out the tools
+        # Strangers are not kept: they could crowd out the tools.
+        if route is not None and len(topic) <= MAX_CACHED_TOPIC_CHARS:
             if len(self._routes) >= MAX_ROUTES:
                 self._routes.clear()
             self._routes[topic] = route

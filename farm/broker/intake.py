@@ -10,6 +10,10 @@ import contextlib
 from collections import deque
 from typing import NamedTuple
 
+# Of what is kept by topic. MQTT allows 65 535 bytes, and with any of them a cache that is bounded
+# in number alone would take gigabytes; a drilling unit's topic has about a hundred characters.
+MAX_CACHED_TOPIC_CHARS = 300
+
 
 class Arrival(NamedTuple):
     """One message as it came, with what it takes to acknowledge it."""

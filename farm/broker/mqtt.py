@@ -49,6 +49,7 @@ KEPT_CONNECTION_S = 10.0  # a connection that lived this long resets the back-of
 SESSION_TAKEN_OVER = 0x8E
 UNSUPPORTED_PROTOCOL = (0x84, 0x01)  # MQTT 5, and how a 3.1.1 broker says it
 CUTS_THAT_REFUSE = 2
+MAX_REASON_CHARS = 200  # of what a broker says in its own words, up to 64 kB of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +299,7 @@ class MqttLink:
     ) -> None:
         if reason.value >= FIRST_FAILURE or (self._version != "5" and reason.is_failure):
             self._reached = self._is_answered = reason.value in UNSUPPORTED_PROTOCOL
-            self._refusal = f"refused: {reason}"
+            self._refusal = f"refused: {_worded(reason, properties)}"
             return
         self._settled = True
         if flags.session_present and self._reconnects_itself:
@@ -335,10 +336,10 @@ class MqttLink:
         _userdata: Any,
         flags: paho.DisconnectFlags,
         reason: ReasonCode,
-        _properties: Any,
+        properties: Properties | None,
     ) -> None:
         if flags.is_disconnect_packet_from_server:
-            self._refusal = f"ended by the MQTT broker: {reason}"
+            self._refusal = f"ended by the MQTT broker: {_worded(reason, properties)}"
         if reason.value == SESSION_TAKEN_OVER:
             self._note_eviction()
 
@@ -377,6 +378,12 @@ class MqttLink:
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe
         return client
+
+
+def _worded(reason: ReasonCode, properties: Properties | None) -> str:
+    """A reason as the standard words it, and what the MQTT broker itself says of it."""
+    said = str(getattr(properties, "ReasonString", ""))[:MAX_REASON_CHARS]
+    return f"{reason} ({said})" if said else str(reason)
 
 
 def _status(state: str) -> bytes:

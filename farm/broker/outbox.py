@@ -12,6 +12,8 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from farm.broker.intake import MAX_CACHED_TOPIC_CHARS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -29,7 +31,8 @@ PACKET_OVERHEAD_BYTES = 64  # fixed header, mid, property length: far less than 
 def defect(publication: Publication, max_packet_bytes: int | None) -> str | None:
     """Why MQTT could not take this publication, or None."""
     topic = publication.topic
-    if reason := _topic_defect(topic):
+    is_short = len(topic) <= MAX_CACHED_TOPIC_CHARS
+    if reason := (_known_topic_defect if is_short else _topic_defect)(topic):
         return reason
     size = len(publication.payload) + len(topic.encode()) + PACKET_OVERHEAD_BYTES
     limit = MAX_PACKET_BYTES if max_packet_bytes is None else max_packet_bytes
@@ -38,7 +41,6 @@ def defect(publication: Publication, max_packet_bytes: int | None) -> str | None
     return None
 
 
-@functools.lru_cache(maxsize=MAX_CACHED_TOPICS)
 def _topic_defect(topic: str) -> str | None:
     if not topic:
         return "its topic is empty"
@@ -50,6 +52,9 @@ def _topic_defect(topic: str) -> str | None:
     if topic_bytes > MAX_TOPIC_BYTES:
         return f"its topic has {topic_bytes} bytes, at most {MAX_TOPIC_BYTES}"
     return None
+
+
+_known_topic_defect = functools.lru_cache(maxsize=MAX_CACHED_TOPICS)(_topic_defect)
 
 
 def _is_unfit(character: str) -> bool:

@@ -23,6 +23,7 @@ from farm.cli.rig_options import (
     workers_option,
 )
 from farm.config import load_config
+from farm.cores import cores
 from farm.drilling.plotting import require
 from farm.errors import ExitCode, FarmError
 from farm.models.runtime import RUNTIMES
@@ -31,7 +32,7 @@ from farm.simulation.bench.figures import summarise
 from farm.simulation.bench.packets import MAX_TOOLS
 from farm.simulation.bench.plot import write_plot
 from farm.simulation.bench.report import as_json, problems, render, title
-from farm.simulation.bench.rounds import AGAINST, NULL_MODEL, Orders, Rounds, cores
+from farm.simulation.bench.rounds import AGAINST, NULL_MODEL, Orders, Rounds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -27,6 +27,11 @@ _PRIVATE = 0o600  # a password may stand in it
 class InForce:
     """See the module.
 
+    Attributes:
+        config: what is in force.
+        edition: another number after each `renew`, also where no setting changed: what the
+            settings name, weights or code, may have been replaced.
+
     Args:
         loaded: the configuration that the farm is started with; without a file nothing is copied.
         state_dir: where the copy lies.
@@ -42,7 +47,8 @@ class InForce:
         self.copy = None if loaded.path is None else state_dir / COPY_NAME
         # neither those of the environment nor of options: the children have these as well
         self._settings = dict(loaded.written)
-        self._former = (self.config, self._settings)
+        self.edition = self._last_edition = 0
+        self._former = (self.config, self._settings, self.edition)
         try:
             self._write(self._settings)
         except OSError as error:
@@ -65,8 +71,10 @@ class InForce:
         kept = {key: value for key, value in self._settings.items() if not is_reloadable(key)}
         new = {key: value for key, value in loaded.written.items() if is_reloadable(key)}
         self._write(kept | new)
-        self._former = (self.config, self._settings)
+        self._former = (self.config, self._settings, self.edition)
         self.config, self._settings = config, kept | new
+        self._last_edition += 1
+        self.edition = self._last_edition
         return taken, waiting
 
     def take_back(self) -> None:
@@ -75,7 +83,7 @@ class InForce:
         Raises:
             OSError: it can't be written; for this process it is in force all the same.
         """
-        self.config, self._settings = self._former
+        self.config, self._settings, self.edition = self._former
         self._write(self._settings)
 
     def _write(self, settings: Mapping[str, Any]) -> None:

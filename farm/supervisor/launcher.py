@@ -48,6 +48,7 @@ class _Home:
     """A nursery and the socket to its process."""
 
     nursery: Nursery
+    edition: int  # of the configuration that it has loaded
     control: socket.socket | None = None
     is_at_end: bool = False  # its process has closed the socket: nothing more comes
 
@@ -64,6 +65,7 @@ class Launcher:
         children: of the supervisor.
         child_args: what every child is told of the configuration.
         config: gives the configuration in force.
+        edition: gives its number, see `InForce`.
         make_policy: gives a policy for the restarts of a nursery.
         control_endpoint: of the broker, for workers that are forked.
         early: a nursery that was started already and told what to load, if any.
@@ -75,6 +77,7 @@ class Launcher:
         child_args: Sequence[str],
         *,
         config: Callable[[], Config],
+        edition: Callable[[], int],
         make_policy: Callable[[], RestartPolicy],
         control_endpoint: str,
         early: Cradle | None = None,
@@ -82,6 +85,7 @@ class Launcher:
         self._children = children
         self._child_args = list(child_args)
         self._config = config
+        self._edition = edition
         self._make_policy = make_policy
         self._control_endpoint = control_endpoint
         self._early = early
@@ -241,13 +245,14 @@ class Launcher:
         config = self._config()
         if config.workers.launch == "exec":
             return None
-        view = model_view(config)
+        view, edition = model_view(config), self._edition()
         for home in self._homes:
-            if home.nursery.view == view:
+            # After a reload the same view is not enough: the files that it names may be others.
+            if home.nursery.view == view and home.edition == edition:
                 home.nursery.ready_timeout_s = config.workers.ready_timeout_s
                 return home
         nursery = Nursery(self._make_policy(), view, ready_timeout_s=config.workers.ready_timeout_s)
-        self._homes.append(_Home(nursery))
+        self._homes.append(_Home(nursery, edition))
         return self._homes[-1]
 
     def _start(self, home: _Home, now_s: float) -> None:

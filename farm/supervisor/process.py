@@ -103,6 +103,7 @@ class Supervisor:
             self._children,
             child_args,
             config=lambda: in_force.config,
+            edition=lambda: in_force.edition,
             make_policy=self._make_policy,
             control_endpoint=endpoints.control,
             early=early,

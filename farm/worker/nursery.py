@@ -14,7 +14,9 @@ import array
 import os
 import socket
 import sys
+from collections import defaultdict
 from contextlib import suppress
+from fcntl import F_GETFL, fcntl
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -26,11 +28,11 @@ from farm.supervisor.parent import die_with_parent
 from farm.worker.equipment import Equipment, equip
 from farm.worker.process import run as run_worker
 from farm.worker.process import say_unusable
-from farm.worker.thrift import forget_exit_hooks, grow_by_small_pages, settle
+from farm.worker.thrift import forget_exit_hooks, grow_by_small_pages, mappings, settle
 from farm.worker.title import set_title
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Sequence
 
 MAX_FORK_BYTES: Final = 4096  # of one request
 IDLE_S: Final = 0.1  # without a request: all workers are there, and it is time to tidy
@@ -90,6 +92,7 @@ def unfit_because(control: socket.socket, before: Collection[tuple[int, str]]) -
     if len(threads) > 1:
         others = ", ".join(sorted(threads)[:5])
         return f"the model has started {len(threads) - 1} threads (of all: {others})"
+    kept: defaultdict[str, list[int]] = defaultdict(list)
     for number, target in sorted(descriptors()):
         if number in _STANDARD or number == control.fileno():
             continue
@@ -98,11 +101,29 @@ def unfit_because(control: socket.socket, before: Collection[tuple[int, str]]) -
         if target.startswith(("/dev/nvidia", "/dev/dri/", "/dev/kfd")):
             return f"the model uses a GPU ({target})"
         if (number, target) not in before and target not in _HARMLESS:
+            kept[target].append(number)
+    for target, numbers in kept.items():
+        if not _are_of_mappings(target, numbers):
             return f"the model or the adapter keeps {target} open"  # all would share its offset
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         return "the model uses a GPU (CUDA)"
     return ""
+
+
+def _are_of_mappings(path: str, numbers: Sequence[int]) -> bool:
+    """Whether these descriptors of one file are only there because it is mapped for reading.
+
+    Python's `mmap`, and with it `numpy.memmap`, keeps one open for each mapping and never reads by
+    it. One more, and something else may do that. What is written to a shared mapping all would see.
+    """
+    try:
+        if any(fcntl(number, F_GETFL) & os.O_ACCMODE != os.O_RDONLY for number in numbers):
+            return False
+        modes = [mapping.mode for mapping in mappings() if mapping.path == path]
+    except OSError:
+        return False
+    return len(numbers) <= len(modes) and not any("w" in mode and "s" in mode for mode in modes)
 
 
 def descriptors() -> Iterator[tuple[int, str]]:

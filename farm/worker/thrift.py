@@ -53,7 +53,7 @@ def settle() -> None:
     """
     madvise = ctypes.CDLL(None).madvise
     madvise.argtypes = (ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int)
-    for mapping in list(_mappings()):
+    for mapping in list(mappings()):
         # Code that something has written to, a debugger, would be lost.
         if mapping.mode == "r-xp" and mapping.path.startswith("/") and not mapping.anonymous_kb:
             madvise(mapping.start, mapping.end - mapping.start, _MADV_DONTNEED)
@@ -89,7 +89,7 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _mappings() -> Iterator[_Mapping]:
+def mappings() -> Iterator[_Mapping]:
     """This process's memory, as proc(5) describes it."""
     head: list[str] = []
     for line in _MAPPINGS.read_text(encoding="utf-8", errors="replace").splitlines():

@@ -156,6 +156,35 @@ def test_new_settings_reach_forked_workers(
         assert site.answers()[hole.key][KEYPOINTS][0].body["Value"][0] == 4.5
 
 
+def test_new_weights_under_the_old_name_reach_forked_workers_with_a_reload(
+    mosquitto: Mosquitto, site: Site, start_farm: Callable[..., Farm], tmp_path: Path
+) -> None:
+    # prevents: an operator who replaces the weights, reads `reloaded`, and gets the old answers
+    weights = tmp_path / "weights"
+    weights.write_text("3.0")
+    settings = {"model": "odd_models:OffsetOfFile", "model_settings": {"weights": str(weights)}}
+    farm = start_farm(mosquitto.port, workers=2, environment=ODD_MODELS, **settings)
+    former = nursery_pid(farm)
+    weights.write_text("4.5")
+    farm.signal(signal.SIGHUP)
+    eventually(lambda: farm.events("reloaded"), 40, farm.last_lines)
+    eventually(lambda: former not in farm.processes(), 10, "the former nursery has left")
+    holes = [Tool().drill() for _ in range(4)]
+    for hole in holes:
+        site.send_hole(hole)
+    site.wait_answered(holes)
+    entries = [site.answers()[hole.key][KEYPOINTS][0].body["Value"][0] for hole in holes]
+    assert entries == [4.5] * 4
+    weights.write_text("no number")
+    farm.signal(signal.SIGHUP)
+    eventually(lambda: farm.events("reload_taken_back"), 40, farm.last_lines)
+    assert len(farm.worker_pids()) == 2
+    hole = Tool().drill()
+    site.send_hole(hole)
+    site.wait_answered([hole])
+    assert site.answers()[hole.key][KEYPOINTS][0].body["Value"][0] == 4.5
+
+
 @pytest.mark.parametrize(
     ("model", "how"), [("EndsOnMarked", "exit code 13"), ("SegfaultsOnMarked", "SIGSEGV")]
 )

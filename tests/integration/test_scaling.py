@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 import pytest
 from rig import ODD_MODELS, Farm, Mosquitto, Site, Tool, eventually, run_farm
 
+from farm.cores import cores
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 HOLES = 160  # of 50 ms each: for one worker, 8 s
 
 
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="none is added beyond the cores")
+@pytest.mark.skipif(cores() < 2, reason="none is added beyond the cores")
 def test_what_waits_gets_another_worker_and_an_operator_has_the_last_word(
     mosquitto: Mosquitto, site: Site, start_farm: Callable[..., Farm]
 ) -> None:

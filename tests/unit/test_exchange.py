@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import farm.broker.exchange as exchange_module
 from farm.adapter import Publication
 from farm.broker import packets
 from farm.broker.exchange import FIRST_MID, LAST_MID, Exchange
 from farm.broker.intake import Arrival, Intake
+
+if TYPE_CHECKING:
+    import pytest
 
 PRIVATE = "farm/private"
 
@@ -236,3 +242,17 @@ def test_a_topic_that_is_no_text_is_some_topic() -> None:
     house.connect()
     house.arrive(1, topic=b"\xff\xfe")
     assert house.take().topic == "\\xff\\xfe"
+
+
+def test_topics_without_end_or_measure_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sender of ever new topics, or of 60 kB ones, at whose will the broker grows."""
+    monkeypatch.setattr(exchange_module, "MAX_CACHED_TOPICS", 10)
+    house = House()
+    house.connect()
+    for number in range(35):
+        for topic in (f"tool-{number}", f"{number}" + "x" * 60_000):
+            house.arrive(1, topic=topic.encode())
+            assert house.take().topic == topic
+    kept = house.exchange._topics
+    assert 0 < len(kept) <= 10
+    assert max(map(len, kept.values())) < 100

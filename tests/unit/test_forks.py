@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,7 +14,10 @@ from farm.config import Config
 from farm.config.show import model_view, worker_view
 from farm.worker import nursery as nursery_process
 from farm.worker.equipment import equip
-from farm.worker.thrift import _mappings, nursery_environment
+from farm.worker.thrift import mappings, nursery_environment
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 RULE = {"model": "rule"}
 
@@ -104,6 +108,42 @@ print(unfit_because(control, before))
     assert bool(told) == bool(words)
 
 
+@pytest.mark.parametrize(
+    ("does", "is_fit"),
+    [
+        ("kept = np.memmap(path, mode='r')", True),
+        ("kept = np.memmap(path, mode='c')", True),
+        ("kept = np.memmap(path, mode='r'), np.memmap(path, mode='r')", True),
+        ("kept = np.memmap(path, mode='r+')", False),  # one worker writes, all read it
+        ("kept = np.memmap(path, mode='r'), open(path, 'rb')", False),  # this one has an offset
+        ("kept = open(path, 'rb')", False),
+        ("kept = np.memmap(path, mode='r'), open('/proc/self/maps')", False),
+    ],
+)
+def test_a_file_that_is_mapped_for_reading_is_fit_for_a_fork(
+    tmp_path: Path, does: str, *, is_fit: bool
+) -> None:
+    # prevents: ten copies in memory of weights that were mapped just to be shared
+    path = tmp_path / "weights of a model"
+    path.write_bytes(bytes(100_000))
+    code = f"""
+import socket, sys
+from farm.worker.equipment import limit_threads
+limit_threads(1)  # as a nursery does: NumPy's own threads are not what this is about
+import numpy as np
+from farm.worker.nursery import descriptors, unfit_because
+control, other = socket.socketpair()
+other.close()
+before = set(descriptors())
+path = sys.argv[1]
+{does}
+print(unfit_because(control, before))
+"""
+    told = run_alone(code, str(path))
+    assert (not told) == is_fit, told
+    assert is_fit or told.endswith(" open")
+
+
 def test_standard_output_may_be_a_socket() -> None:
     # prevents: a farm under a supervisor that gives it sockets to log to, and never forks
     ours, theirs = socket.socketpair()
@@ -161,10 +201,10 @@ assert (numpy.linalg.inv(numpy.eye(3)) == numpy.eye(3)).all()
 print("alive")
 """
     assert run_alone(code) == "alive"
-    mappings = list(_mappings())
-    assert any(m.path == "[heap]" and m.mode == "rw-p" and m.anonymous_kb for m in mappings)
-    assert any(m.mode == "r-xp" and ".so" in m.path for m in mappings)
-    assert all(m.start < m.end for m in mappings)
+    found = list(mappings())
+    assert any(m.path == "[heap]" and m.mode == "rw-p" and m.anonymous_kb for m in found)
+    assert any(m.mode == "r-xp" and ".so" in m.path for m in found)
+    assert all(m.start < m.end for m in found)
 
 
 def test_a_hint_that_fails_ends_no_nursery(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,3 +105,12 @@ def test_an_adapter_is_asked_once_for_a_topic_and_strangers_are_not_kept(
             assert guarded.route(f"box/tool-{number}/other") is None
         assert asked.count(topic) == 1
         assert len(guarded._routes) <= 10
+
+
+def test_a_very_long_topic_is_ours_and_not_kept() -> None:
+    """50 000 topics of 60 kB each, which take 3 GB for ever."""
+    guard, _ = guarded(FakeAdapter())
+    source = "box/" + "t" * (MAX_TEXT_CHARS - 4)
+    for _ in range(2):
+        assert guard.route(f"{source}/result") == Route("result", source)
+    assert not guard._routes

@@ -107,3 +107,20 @@ def test_secrets_survive_taking_over() -> None:
     config, taken, waiting = take_over(running, new)
     assert (taken, waiting) == (["model"], [])
     assert config == new
+
+
+def test_each_reload_is_another_edition_until_it_is_taken_back(tmp_path: Path) -> None:
+    # prevents: a nursery that is kept though the operator has replaced the weights
+    source, in_force = make(tmp_path)
+    first = in_force.edition
+    assert in_force.renew() == ([], [])
+    second = in_force.edition
+    in_force.take_back()
+    assert in_force.edition == first
+    in_force.renew()
+    assert len({first, second, in_force.edition}) == 3
+    kept = in_force.edition
+    source.write_text("no: such key")
+    with pytest.raises(ConfigError):
+        in_force.renew()
+    assert in_force.edition == kept

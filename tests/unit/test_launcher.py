@@ -66,6 +66,7 @@ class Played:
 
     def __init__(self, **workers: Any) -> None:
         self.config = Config.model_validate({"model": "rule", "workers": workers})
+        self.edition = 0
         self.children = FakeChildren()
         ours, self.control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
@@ -77,6 +78,7 @@ class Played:
             self.children,  # type: ignore[arg-type]
             ["--state-dir", "/s"],
             config=lambda: self.config,
+            edition=lambda: self.edition,
             make_policy=make_policy,
             control_endpoint="ipc:///s/control",
             early=cradle,
@@ -257,6 +259,34 @@ def test_a_reload_keeps_the_former_nursery_until_it_is_over(
     assert theirs.recv(16) == b""  # the new one goes
     with pytest.raises(BlockingIOError):
         played.control.recv(16)  # the former one stays
+    theirs.close()
+
+
+def test_a_reload_of_the_same_configuration_has_another_nursery(
+    played: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # prevents: weights replaced on disk, a reload that says so, and the old ones in its workers
+    played.come_up()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
+    monkeypatch.setattr(
+        "farm.supervisor.launcher.spawn_nursery",
+        lambda: Cradle(FakeProcess(101), ours),  # type: ignore[arg-type]
+    )
+    played.edition = 1
+    played.turn(10.0, keeps_former=True)
+    assert played.launcher.way(10.0) is Way.WAIT  # the new one loads
+    theirs.send(wire.encode(wire.NurseryReady("", "m2", 2.0)))
+    played.turn(12.0, keeps_former=True)
+    played.launcher.fork(played.slot, 12.0)
+    with pytest.raises(BlockingIOError):
+        played.control.recv(16)  # not by the former one
+    loaded, asked = (wire.decode([theirs.recv(1_000_000)]) for _ in range(2))
+    assert (type(loaded), asked) == (wire.Load, wire.Fork("3"))
+    played.edition = 0  # taken back
+    assert played.launcher.way(12.0) is Way.FORK
+    played.turn(13.0)
+    assert theirs.recv(16) == b""
     theirs.close()
 
 

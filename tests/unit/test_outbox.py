@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from farm.adapter import Publication, Terminal
-from farm.broker.outbox import KEPT_LETTERS, Letter, Outbox, defect
+from farm.broker.outbox import KEPT_LETTERS, Letter, Outbox, _known_topic_defect, defect
 from farm.errors import JournalError
 
 
@@ -98,6 +98,15 @@ def test_a_bad_topic_is_set_aside_and_blocks_nobody(topic: str) -> None:
 @pytest.mark.parametrize("topic", ["a b", "ä/ö.ü/Результат", "a/b.c[0]", "/".join("a" * 200)])
 def test_unusual_topics_that_mqtt_takes_are_sent(topic: str) -> None:
     assert defect(Publication(topic, b""), None) is None
+
+
+def test_the_check_of_a_very_long_topic_is_not_kept() -> None:
+    """An adapter's 20 000 topics of 60 kB, which take a gigabyte for ever."""
+    before = _known_topic_defect.cache_info().currsize
+    topic = "t" * 60_000
+    assert defect(Publication(topic, b""), None) is None
+    assert "at most 65535" in (defect(Publication(topic * 2, b""), None) or "")
+    assert _known_topic_defect.cache_info().currsize == before
 
 
 def test_half_of_an_answer_goes_out_when_the_other_half_can_not() -> None:

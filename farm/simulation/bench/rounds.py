@@ -6,13 +6,13 @@ at a time, in a world of its own: MQTT broker, processes, folders.
 
 from __future__ import annotations
 
-import os
 import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from farm.cores import cores
 from farm.simulation.archive import read_archive, write_archive
 from farm.simulation.bench.contender import FarmContender, PlainContender
 from farm.simulation.bench.forward import Forward, measure_forward
@@ -206,8 +206,3 @@ class Rounds:
             processes=cores(),
             duration_s=min(self._load.duration_s, FORWARD_S),
         )
-
-
-def cores() -> int:
-    """The cores that we may use."""
-    return len(os.sched_getaffinity(0))

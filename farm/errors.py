@@ -30,6 +30,7 @@ class ExitCode(IntEnum):
     MODEL = 8  # a worker's model can't be loaded; `farm start` counts these as failures
     MQTT_EVICTED = 9  # another client connected with our MQTT client id
     JOURNAL = 10  # the journal is damaged, or of another version; nothing was served
+    ANEW = 11  # a worker on another machine is to be started again, with what it is told then
 
 
 class FarmError(Exception):
@@ -50,6 +51,10 @@ class ReadError(FarmError):
 
 class WireError(FarmError):
     """A message between our own processes is malformed, too large or of another version."""
+
+
+class ForgedError(WireError):
+    """A worker on another machine says what it has no right to; it is told so, and counted."""
 
 
 class ModelError(FarmError):

@@ -9,9 +9,9 @@ Which socket carries what::
     jobs     PUSH ▶ PULL      Jobs                            broker ▶ worker
     results  PUSH ▶ PULL      Claim Bounce Bye, and Result,   worker ▶ broker
                               each of a batch in a frame
-    control  DEALER ▶ ROUTER  Hello Ready Heartbeat           worker ▶ broker, and the reply
+    control  DEALER ▶ ROUTER  Hello Ready Heartbeat Fetch     worker ▶ broker, and the reply
                               StatsRequest StoryRequest       command line ▶ broker, and the reply
-                              Drain Pause Resume Scale Retry Drop
+                              Drain Pause Resume Scale DrainWorker Retry Drop
                               SupervisorReport Reload Configured
                                                               supervisor ▶ broker, and the reply
     a pair of sockets         Load Fork, NurseryReady         supervisor ▶ nursery, and its reply
@@ -20,7 +20,7 @@ Which socket carries what::
 from __future__ import annotations
 
 import typing
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, NamedTuple
 
 import msgpack  # type: ignore[import-untyped]
@@ -30,7 +30,7 @@ from farm.errors import WireError
 if typing.TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-PROTOCOL = 4  # raised with every change of a message; a worker of another version is refused
+PROTOCOL = 5  # raised with every change of a message; a worker of another version is refused
 
 # A head carries ids and one answer; 1 MB is far beyond both. It bounds what a hostile head can
 # become in memory: empty maps, one byte each, grow by a factor of 64.
@@ -47,6 +47,7 @@ class Job(NamedTuple):
     part_id: str
     attempt: int
     parts: Mapping[str, bytes]
+    ticket: int = 0  # proves that its worker was sent it, see `farm.doors.tickets`
 
 
 class Jobs(NamedTuple):
@@ -55,18 +56,23 @@ class Jobs(NamedTuple):
     jobs: tuple[Job, ...]
 
 
+_NO_TICKETS: list[int] = []  # nobody appends to a message
+
+
 class Claim(NamedTuple):
-    """An idle worker took these jobs and computes them now."""
+    """An idle worker took these jobs and computes them now; a ticket for each of them."""
 
     worker_id: int
     job_ids: list[int]
+    tickets: list[int] = _NO_TICKETS
 
 
 class Bounce(NamedTuple):
-    """A busy or draining worker sends these jobs back, by id alone."""
+    """A busy or draining worker sends these jobs back, by id and ticket alone."""
 
     worker_id: int
     job_ids: list[int]
+    tickets: list[int] = _NO_TICKETS
 
 
 class Result(NamedTuple):
@@ -83,6 +89,7 @@ class Result(NamedTuple):
     read_s: float
     infer_s: float
     demand: float = 0.0  # of a core, by its batch while it was not kept from one; 0: not known
+    ticket: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +123,9 @@ class Welcome:
     config_hash: str
     slot: str  # path of the black-box slot of this incarnation; "" for a worker of another host
     golden: dict[str, Any]  # parts by kind of a hole that was answered here; {}: none yet
+    package: dict[
+        str, Any
+    ]  # the model's files, for a worker of another host: see `farm.broker.library`
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,10 +160,35 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """The reply to Ready and Heartbeat. Not known: say Hello again."""
+    """The reply to Ready and Heartbeat. Not known: say Hello again.
+
+    `taken`: jobs of which this worker's results have come since the last such reply; told to those
+    that came through a door, where a message may be lost on the way. `leave`: finish and leave, for
+    this reason; `anew`: and come back as a new process.
+    """
 
     KIND: ClassVar[int] = 21
     known: bool
+    taken: list[int] = field(default_factory=list)
+    leave: str = ""
+    anew: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """A worker of another host asks for a piece of a file of the model's package."""
+
+    KIND: ClassVar[int] = 22
+    name: str
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """So much of it, from there on; nothing: that was the end."""
+
+    KIND: ClassVar[int] = 23
+    payload: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +249,14 @@ class Configured:
 
     KIND: ClassVar[int] = 51
     workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class DrainWorker:
+    """Have the workers of this name finish what they have and leave."""
+
+    KIND: ClassVar[int] = 52
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,6 +370,8 @@ Message = (
     | Ready
     | Heartbeat
     | Orders
+    | Fetch
+    | Piece
     | StatsRequest
     | StatsReply
     | Drain
@@ -335,6 +380,7 @@ Message = (
     | Resume
     | Scale
     | Configured
+    | DrainWorker
     | Retry
     | Drop
     | Handled
@@ -375,6 +421,7 @@ _CHECKS: dict[Any, Callable[[Any], bool]] = {
     float: _is(float, int),
     str: _is(str),
     bool: _is(bool),
+    bytes: _is(bytes),
     dict[str, Any]: _is(dict),  # other keys than str are refused by the unpacker
     list[int]: _all(_is(int)),
     list[tuple[int, str]]: _are_notes,
@@ -395,7 +442,7 @@ def _layout(cls: type[Any]) -> tuple[tuple[str, Callable[[Any], bool]], ...]:
 
 _LAYOUTS = {cls: _layout(cls) for cls in _KINDS}
 # What every valid `Result` looks like: looked at in one comparison.
-_RESULT_TYPES = [int, int, str, object, str, dict, str, str, float, float, float]
+_RESULT_TYPES = [int, int, str, object, str, dict, str, str, float, float, float, int]
 _RESULT_VALUE_AT = 3
 _MOST_SECONDS = 1e9  # of a time in a result; NaN is no time either
 
@@ -453,19 +500,23 @@ def decode(frames: Sequence[bytes | memoryview]) -> Message:
 
 
 def _check_times(result: list[Any]) -> None:
-    """Whether the last fields of a Result, its times, are such: decisions are made of them."""
-    read_s, infer_s, demand = times = result[-3:]
+    """Whether the times of a Result are such: decisions are made of them."""
+    read_s, infer_s, demand = times = result[8:11]
     are_times = 0 <= read_s < _MOST_SECONDS and 0 <= infer_s < _MOST_SECONDS
     if not (are_times and 0 <= demand < _MOST_SECONDS):
         raise WireError(f"Result with times that are none: {times!r:.100}")
 
 
-_JOB_HEAD = (_is(int), _is(str), _is(str), _is(int), _all(_is(str)))  # as encode_jobs writes it
+_JOB_HEAD = (  # as encode_jobs writes it
+    *(_is(int), _is(str), _is(str), _is(int), _all(_is(str)), _is(int)),
+)
 
 
 def encode_jobs(message: Jobs) -> list[bytes]:
     """The frames of a Jobs message: the head, then each job's parts in the order of the head."""
-    heads = [[j.job_id, j.source, j.part_id, j.attempt, list(j.parts)] for j in message.jobs]
+    heads = [
+        [j.job_id, j.source, j.part_id, j.attempt, list(j.parts), j.ticket] for j in message.jobs
+    ]
     frames = [_pack(JOBS_KIND, [PROTOCOL, heads])]
     for job in message.jobs:
         frames.extend(job.parts.values())
@@ -491,11 +542,11 @@ def decode_jobs(frames: Sequence[bytes]) -> Jobs:
             raise WireError("a job's head of the wrong shape")
         if not all(check(value) for check, value in zip(_JOB_HEAD, head, strict=True)):
             raise WireError("a job's head with a field of the wrong type")
-        job_id, source, part_id, attempt, kinds = head
+        job_id, source, part_id, attempt, kinds, ticket = head
         parts = dict(zip(kinds, following, strict=False))
         if len(parts) != len(kinds):
             raise WireError("fewer frames than parts in a Jobs message, or a kind named twice")
-        jobs.append(Job(job_id, source, part_id, attempt, parts))
+        jobs.append(Job(job_id, source, part_id, attempt, parts, ticket))
     if next(following, None) is not None:
         raise WireError("more frames than parts in a Jobs message")
     return Jobs(tuple(jobs))

@@ -6,10 +6,11 @@ local workers that the supervisor shall kill, since it is the supervisor who ask
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from farm import log, wire
+from farm.broker.library import Library
 from farm.broker.roster import Worker, WorkerState
 from farm.scaler import Bounds, Load, Scaler
 
@@ -33,6 +34,9 @@ class Introduction:
     results_endpoint: str
     config: dict[str, Any]
     config_hash: str
+    far_jobs_endpoint: str = ""  # of workers that come through a door
+    far_results_endpoint: str = ""
+    library: Library = field(default_factory=lambda: Library(None))  # the model, for these
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +108,13 @@ class Desk:
         """How many local workers should be READY."""
         return self.scaler.settled
 
-    def answer(self, request: wire.Message, now_s: float) -> wire.Message:
+    def answer(self, request: wire.Message, now_s: float, peer: str = "") -> wire.Message:
         """The reply to a request.
+
+        Args:
+            request: what is asked; the `Gate` has let it pass.
+            now_s: the time.
+            peer: the name of the key by which it came through a door; "": it did not.
 
         Raises:
             ConfigError: a configuration that was to be read again is wrong.
@@ -113,11 +122,13 @@ class Desk:
         reply: wire.Message
         match request:
             case wire.Hello():
-                reply = self._welcome(request, now_s)
+                reply = self._welcome(request, now_s, peer)
             case wire.Ready():
                 reply = self._note_ready(request, now_s)
             case wire.Heartbeat():
                 reply = self._note_heartbeat(request, now_s)
+            case wire.Fetch(name, offset):
+                reply = self._introduction.library.piece(name, offset)
             case wire.SupervisorReport():
                 reply = self._serve_supervisor(request, now_s)
             case _:
@@ -142,11 +153,33 @@ class Desk:
             case wire.Configured(workers):
                 self.scaler.configure(workers)
                 self._is_told = True
+            case wire.DrainWorker(name):
+                reply = self._drain(name)
             case wire.Reload():
-                self._introduction = self._house.reload()
+                self._reload()
             case _:
                 reply = wire.Refused(f"{type(request).__name__} is no request")
         return reply
+
+    def _reload(self) -> None:
+        """The configuration is read again; the supervisor replaces its workers, we the others."""
+        before = self._introduction
+        self._introduction = self._house.reload()
+        if self._introduction.config_hash != before.config_hash:
+            for worker in self._flow.roster.all():
+                if worker.key:
+                    worker.leave, worker.anew = "the farm's configuration has changed", True
+
+    def _drain(self, name: str) -> wire.Message:
+        """Have the workers of a name leave."""
+        found = self._flow.roster.of_name(name)
+        if not found:
+            known = ", ".join(sorted({worker.name for worker in self._flow.roster.all()}))
+            return wire.Refused(f"there is no worker {name!r:.80}: {known or 'there is none'}")
+        for worker in found:
+            worker.leave, worker.anew = "an operator said so", False
+        self._log.info("workers_drain", name=name, workers=len(found))
+        return wire.Done()
 
     def _scale(self, workers: int) -> None:
         """An operator says how many workers to keep, or that the load shall."""
@@ -221,39 +254,44 @@ class Desk:
         self._flow.dispatcher.worker_gone(worker, cause, now_s)
         self._slots.remove(worker)
 
-    def _welcome(self, hello: wire.Hello, now_s: float) -> wire.Message:
+    def _welcome(self, hello: wire.Hello, now_s: float, peer: str) -> wire.Message:
         told = self._introduction
-        local = hello.host == told.host
+        local = hello.host == told.host and not peer
         if local:
             for former in self._flow.roster.of_pid(hello.pid):
                 self.let_go(former, "it said hello again", now_s)
         worker = self._flow.roster.hello(
-            name=hello.name, host=hello.host, pid=hello.pid, local=local, now_s=now_s
+            name=hello.name, host=hello.host, pid=hello.pid, local=local, now_s=now_s, key=peer
         )
         return wire.Welcome(
             worker.worker_id,
-            told.jobs_endpoint,
-            told.results_endpoint,
+            told.far_jobs_endpoint if peer else told.jobs_endpoint,
+            told.far_results_endpoint if peer else told.results_endpoint,
             told.config,
             told.config_hash,
             self._slots.path_of(worker),
             self._flow.dispatcher.golden.parts,
+            told.library.catalogue() if peer else {},
         )
 
     def _note_ready(self, ready: wire.Ready, now_s: float) -> wire.Message:
         worker = self._flow.roster.heard(ready.worker_id, now_s)
         if worker is None:
             return wire.Orders(known=False)
-        if fault := self._flow.dispatcher.golden.fault(ready.model_hash, ready.golden):
-            cause = f"the check on a golden hole failed: {fault}"
+        golden = self._flow.dispatcher.golden.fault(ready.model_hash, ready.golden)
+        cause = golden and f"the check on a golden hole failed: {golden}"
+        if worker.key and not cause:
+            cause = self._introduction.library.fault(ready.model_hash)
+        if cause:
             self.fence(worker, cause, now_s)
             return wire.Refused(cause)  # known=False would make it join again, unchecked
         self._flow.dispatcher.ready(worker, ready)
-        count = self._flow.roster.ready
+        count = self._flow.roster.ready - self._flow.roster.elsewhere
         self.was_complete = self.was_complete or count >= self.expected_workers
         self._log.info(
             "worker_ready",
             worker=worker.name,
+            **({"host": worker.host, "key": worker.key} if worker.key else {}),
             pid=worker.pid,
             model=ready.model_version,
             load_s=round(ready.load_s, 2),
@@ -267,9 +305,11 @@ class Desk:
         if worker is None:
             return wire.Orders(known=False)
         worker.rss_bytes = beat.rss_bytes
+        self._flow.roster.beat(worker, now_s)
         if beat.state == WorkerState.DRAINING.value:
             self._flow.roster.become(worker, WorkerState.DRAINING)
-        return wire.Orders(known=True)
+        taken, worker.taken = worker.taken, []
+        return wire.Orders(known=True, taken=taken, leave=worker.leave, anew=worker.anew)
 
     def _serve_supervisor(self, report: wire.SupervisorReport, now_s: float) -> wire.Message:
         for pid, how in report.exits:

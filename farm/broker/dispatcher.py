@@ -40,7 +40,7 @@ def pack(batch: list[Entry]) -> wire.Jobs:
     jobs = []
     for entry in batch:
         assert entry.payloads is not None
-        jobs.append(wire.Job(entry.job_id, *entry.key, entry.sends, entry.payloads))
+        jobs.append(wire.Job(entry.job_id, *entry.key, entry.sends, entry.payloads, entry.ticket))
     return wire.Jobs(tuple(jobs))
 
 
@@ -239,6 +239,8 @@ class Dispatcher:
         if worker is not None:
             self.roster.lay_down(worker, message.job_id)
             worker.jobs_done += 1
+            if worker.key:
+                worker.taken.append(message.job_id)
         entry = self.ledger.end(message.job_id)
         if entry is None:
             self._counts["late_results"] += 1

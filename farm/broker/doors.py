@@ -5,15 +5,14 @@ A thin shell around `farm.doors.doorkeeper`: it owns the guard's socket and the 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import zmq
 
 from farm import log
 from farm.config.attach import PORTS
 from farm.doors.doorkeeper import ZAP_ENDPOINT, Doorkeeper
-from farm.doors.keyring import Keyring
-from farm.errors import StateError
+from farm.doors.keyring import Keyring, check_keys
 from farm.sockets import open_door, reopen_door, shut_door
 
 if TYPE_CHECKING:
@@ -39,12 +38,8 @@ class Doors:
     """
 
     def __init__(self, config: AttachConfig, state_dir: Path, counts: Counter[str]) -> None:
+        check_keys(state_dir)
         keyring = Keyring(state_dir)
-        if not keyring.workers():
-            raise StateError(
-                "attach.listen is set, and no worker has a key: make one with `farm keys new NAME` "
-                "(in this state directory), or leave attach.listen empty"
-            )
         self._farm_key = keyring.farm_key()
         self._keeper = Doorkeeper(keyring, counts)
         control, jobs, results = (
@@ -64,8 +59,8 @@ class Doors:
         jobs: zmq.Socket[bytes],
         results: zmq.Socket[bytes],
         control: zmq.Socket[bytes],
-    ) -> None:
-        """Listen. Nobody comes in before `answer` is called.
+    ) -> zmq.Socket[bytes]:
+        """Listen; returns the socket on which the doorkeeper is asked. Nobody comes in before.
 
         Raises:
             StateError: a port is taken.
@@ -81,6 +76,7 @@ class Doors:
             open_door(socket, endpoint, self._farm_key)
             self._open.append((socket, endpoint))
         log.get().info("doors_open", control=self.control_endpoint)
+        return self.socket
 
     def answer(self) -> None:
         """Let in and turn away those who stand at a door."""
@@ -112,8 +108,3 @@ class Doors:
         """End the doorkeeper."""
         if self._open or self._shut:
             self.socket.close(0)
-
-
-def told(doors: Doors | None) -> dict[str, Any]:
-    """What `farm stats` shows of the doors."""
-    return {"listen": doors.control_endpoint if doors else ""}

@@ -23,6 +23,7 @@ from farm.broker.outbox import Letter, Outbox
 from farm.broker.reception import Reception
 from farm.broker.story import Story
 from farm.broker.throughput import ThroughputMonitor
+from farm.doors.tickets import Tickets
 from farm.errors import JournalError
 from farm.journal.ids import first_id, told
 from farm.journal.records import Closed, Opened, Resolved
@@ -56,6 +57,7 @@ class Flow:
         clock: tells UTC.
         instance: the farm's name on its own MQTT topics.
         read_slot: the jobs that a dead worker was computing; None where nobody can know.
+        tickets: what workers of other hosts must show; None: of this life alone.
     """
 
     def __init__(
@@ -68,7 +70,9 @@ class Flow:
         clock: WallClock,
         instance: str = "farm",
         read_slot: Callable[[Worker], frozenset[int] | None] = lambda _worker: None,
+        tickets: Tickets | None = None,
     ) -> None:
+        self._tickets = tickets or Tickets()
         self._config = config
         self._journal = journal
         self._clock = clock
@@ -201,6 +205,7 @@ class Flow:
                 messages=hole.messages,
                 story=story,
                 deaths=hole.deaths,
+                ticket=self._tickets.of(hole.hole_id),
             )
             if reason := self._hopeless(entry):
                 self._fail(entry, reason, now_s)
@@ -262,6 +267,7 @@ class Flow:
 
     def _announce(self, entry: Entry, now_s: float, retry_of: int | None = None) -> None:
         """A hole has its id: it will end once, in its turn, whatever happens."""
+        entry.ticket = self._tickets.of(entry.job_id)
         at = self._clock.at
         entry.position = self._journal.append(
             Opened(

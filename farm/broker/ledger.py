@@ -74,6 +74,7 @@ class Entry:
     queued_s: float
     messages: Mapping[str, int] = field(default_factory=dict)  # journal ids of the parts, by kind
     story: Story = field(default_factory=lambda: Story(0.0, 0.0))
+    ticket: int = 0  # what a worker of another host must show for it
     position: int = 0  # of its record in the journal: once that is on disk, its messages are
     state: JobState = JobState.WAITING
     sent_s: float = 0.0

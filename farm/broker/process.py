@@ -1,4 +1,4 @@
-"""The broker process: owns the sockets, the MQTT link, the clock. All decisions are the flow's.
+"""The broker process: owns the MQTT link, the switchboard, the clock. All decisions are the flow's.
 
 `run` is the table of contents: wait, take what came, let time pass, send, publish.
 """
@@ -14,26 +14,29 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-import zmq
-
 from farm import failpoints, log, wire
 from farm.adapter import load_adapter
 from farm.broker import snapshot
 from farm.broker.desk import Desk, Introduction
 from farm.broker.dispatcher import pack
+from farm.broker.doors import Doors
 from farm.broker.flow import Flow
+from farm.broker.gate import Gate
 from farm.broker.intake import Arrival, Intake, IntakeClock
+from farm.broker.library import Library
 from farm.broker.mqtt import Down, Evicted, MqttLink, Up
 from farm.broker.slots import Slots
+from farm.broker.switchboard import Switchboard
 from farm.clock import WallClock
 from farm.config.reload import take_over
 from farm.config.show import worker_view
-from farm.errors import ConfigError, ExitCode, JournalError, WireError
+from farm.doors.keyring import DIRECTORY_NAME
+from farm.doors.tickets import load_tickets
+from farm.errors import ExitCode, JournalError, WireError
 from farm.gathering import Gathering
 from farm.journal.journal import Journal, NoJournal
 from farm.journal.records import Setting
 from farm.scaler import Scaler
-from farm.sockets import Role, open_socket, send_at_once
 from farm.waker import Waker
 
 if TYPE_CHECKING:
@@ -46,7 +49,6 @@ if TYPE_CHECKING:
 POLL_MS = 50  # with LOOK_EVERY_S, how late a deadline is noticed at worst
 LOOK_EVERY_S = 0.02  # at deadlines, and at who is silent
 ARRIVALS_PER_TURN = 200  # so that results and control get their turn under a flood
-RESULTS_PER_TURN = 500
 RECENT_S = 60.0  # latencies are shown over the last one to two of these
 STOP_TIMEOUT_S = 3.0
 MARK_EVERY_S = 1.0  # how much a start has to look through again, at most
@@ -98,6 +100,7 @@ class BrokerProcess:
             wake=self._waker.wake,
         )
         self._started_s = time.monotonic()
+        has_doors = bool(config.attach.listen)
         self._flow = Flow(
             config,
             self._adapter,
@@ -106,11 +109,14 @@ class BrokerProcess:
             clock=self._wall,
             instance=instance,
             read_slot=self._slots.read,
+            tickets=load_tickets(state_dir / DIRECTORY_NAME) if has_doors else None,
         )
+        counts = self._flow.counts
+        self._doors = Doors(config.attach, state_dir, counts) if has_doors else None
         self._desk = Desk(
             self._flow,
             self,
-            _introduction(config, endpoints),
+            _introduction(config, endpoints, self._doors),
             slots=self._slots,
             expected_workers=config.mqtt.processing.workers,
             scaler=Scaler.of(config),
@@ -137,28 +143,27 @@ class BrokerProcess:
 
     def run(self) -> ExitCode:
         """Serve until told to stop; returns the exit code."""
-        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._jobs = open_socket(context, Role.JOBS_SENDER, self._endpoints.jobs)
-        self._results = open_socket(context, Role.RESULTS_RECEIVER, self._endpoints.results)
-        self._control = open_socket(context, Role.CONTROL_SERVER, self._endpoints.control)
-        poller = zmq.Poller()
-        for readable in (self._results, self._control, self._waker.fd):
-            poller.register(readable, zmq.POLLIN)
+        flow = self._flow
+        self._board = Switchboard(
+            self._endpoints,
+            doors=self._doors,
+            gate=Gate(flow.roster, flow.ledger),
+            waker=self._waker,
+            counts=flow.counts,
+        )
         self._log.info("broker_started", control=self._endpoints.control, instance=self._instance)
         self._recover()
         self._link.start()
         _spare_the_collector()
         try:
             while not self._stop and not self._is_drained():
-                ready = dict(poller.poll(POLL_MS))
+                self._board.wait(POLL_MS)
                 if pause_s := self._gathering.pause_s(time.monotonic()):
                     time.sleep(pause_s)
-                    ready = dict(poller.poll(0))
+                    self._board.wait(0)
                 self._waker.clear()
-                if self._control in ready:
-                    self._take_control()
-                if self._results in ready:
-                    self._take_results()
+                self._board.answer(self._respond)
+                self._take_results()
                 self._take_mqtt()
                 self._take_commits()
                 self._let_time_pass()
@@ -166,7 +171,7 @@ class BrokerProcess:
                 self._publish()
                 self._flush()
         finally:
-            self._end(context)
+            self._end()
         return self._exit_code
 
     def asked_to_end(self) -> None:
@@ -201,7 +206,7 @@ class BrokerProcess:
             ConfigError: it is wrong; nothing has changed.
         """
         told, _, _ = take_over(self._config, self._reload())
-        return _introduction(told, self._endpoints)
+        return _introduction(told, self._endpoints, self._doors)
 
     def dead_letter(self, hole_id: int) -> tuple[str, str, dict[str, int]]:
         """Source, part id and messages of an unresolved dead letter.
@@ -261,10 +266,10 @@ class BrokerProcess:
             parts = journal.parts(messages)
             self._flow.dispatcher.golden.keep(parts, value, model_hash, now_s)
 
-    def _end(self, context: zmq.Context[zmq.Socket[bytes]]) -> None:
+    def _end(self) -> None:
         log.flush_limited()
         self._link.stop(STOP_TIMEOUT_S)
-        context.destroy(linger=200)
+        self._board.close()
         is_written = True
         if isinstance(self._journal, Journal):
             is_written = self._journal.close(JOURNAL_STOP_S)
@@ -281,45 +286,16 @@ class BrokerProcess:
             kept=is_lossless,
         )
 
-    # ---- control socket -----------------------------------------------------------------------
+    # ---- workers, supervisor, commands --------------------------------------------------------
 
-    def _take_control(self) -> None:
-        while True:
-            try:
-                identity, *frames = self._control.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                return
-            try:
-                request = wire.decode([f for f in frames if f])
-                reply = wire.encode(self._desk.answer(request, time.monotonic()))
-            except ConfigError as error:
-                self._log.error("reload_refused", reason=str(error))
-                reply = wire.encode(wire.Refused(str(error)))
-            except WireError as error:
-                self._flow.counts["bad_frames"] += 1
-                self._limited.warning("control_frame_refused", reason=str(error))
-                reply = wire.encode(wire.Refused(str(error)))
-            except JournalError as error:  # whoever asks for a dead letter gets to know
-                self._limited.warning("request_failed", reason=str(error))
-                reply = wire.encode(wire.Refused(str(error)))
-            self._control.send_multipart([identity, b"", reply])
-
-    # ---- results socket -----------------------------------------------------------------------
+    def _respond(self, request: wire.Message, peer: str) -> wire.Message:
+        return self._desk.answer(request, time.monotonic(), peer)
 
     def _take_results(self) -> None:
-        for _ in range(RESULTS_PER_TURN):
-            try:
-                frames = self._results.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                return
+        for messages in self._board.results():
             self._gathering.came(1)
-            for frame in frames:  # a batch of results is one message
-                try:
-                    self._take_result(wire.decode([frame]), time.monotonic())
-                except WireError as error:
-                    self._flow.counts["bad_frames"] += 1
-                    self._limited.warning("result_frame_refused", reason=str(error))
-        self._waker.wake()  # more may lie there
+            for message in messages:
+                self._take_result(message, time.monotonic())
 
     def _take_result(self, message: wire.Message, now_s: float) -> None:
         match message:
@@ -333,7 +309,7 @@ class BrokerProcess:
                 if worker := self._flow.roster.get(message.worker_id):
                     self._desk.let_go(worker, message.reason, now_s)
             case _:
-                raise WireError(f"{type(message).__name__} on the results socket")
+                self._board.refuse_result(message)
 
     # ---- MQTT ---------------------------------------------------------------------------------
 
@@ -434,6 +410,8 @@ class BrokerProcess:
         self._flow.relieve(now_s)
         for worker, cause in self._flow.dispatcher.faulty(now_s):
             self._desk.fence(worker, cause, now_s)
+        if self._doors is not None:
+            self._doors.tend(now_s)
         self._wall.look()
         if now_s >= self._next_mark_s:
             self._next_mark_s = now_s + MARK_EVERY_S
@@ -462,15 +440,15 @@ class BrokerProcess:
 
     def _dispatch(self) -> None:
         dispatcher = self._flow.dispatcher
-        if not self._jobs.poll(0, zmq.POLLOUT):
+        if not self._board.takes_jobs:
             return  # no worker is connected yet: the jobs stay in the backlog
         while batch := dispatcher.next_jobs(time.monotonic()):
             try:
-                send_at_once(self._jobs, wire.encode_jobs(pack(batch)))
+                is_sent = self._board.send(pack(batch))
             except WireError as error:
                 dispatcher.unsendable(batch, str(error), time.monotonic())
                 continue
-            except zmq.Again:
+            if not is_sent:
                 dispatcher.held_back(batch, time.monotonic())
                 return
             dispatcher.sent(batch, time.monotonic())
@@ -562,7 +540,10 @@ def _spare_the_collector() -> None:
     gc.set_threshold(GC_THRESHOLD, 20, 50)
 
 
-def _introduction(config: Config, endpoints: Endpoints) -> Introduction:
+def _introduction(config: Config, endpoints: Endpoints, doors: Doors | None) -> Introduction:
     view = worker_view(config)
     view_hash = hashlib.sha256(json.dumps(view, sort_keys=True).encode()).hexdigest()
-    return Introduction(socket.gethostname(), endpoints.jobs, endpoints.results, view, view_hash)
+    told = (socket.gethostname(), endpoints.jobs, endpoints.results, view, view_hash)
+    if doors is None:
+        return Introduction(*told)
+    return Introduction(*told, doors.jobs_endpoint, doors.results_endpoint, Library.of(config))

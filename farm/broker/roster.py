@@ -7,7 +7,8 @@ told to say Hello anew.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from enum import Enum
 
 
@@ -19,6 +20,8 @@ class WorkerState(Enum):
     BUSY = "busy"
     DRAINING = "draining"  # finishes what it has and leaves
 
+
+RATE_S = 10.0
 
 READY = (WorkerState.IDLE, WorkerState.BUSY)
 
@@ -43,6 +46,13 @@ class Worker:
     current: int | None = None  # the job it claimed
     current_since_s: float = 0.0
     batch: int = 1  # how many it claimed together
+    rate_hz: float = 0.0  # jobs done a second, over the last RATE_S or so
+    beat_s: float = 0.0  # when that was looked at last
+    beat_jobs: int = 0  # and how many jobs were done by then
+    key: str = ""  # by whose name it came through a door; "": it did not
+    taken: list[int] = field(default_factory=list)  # its results since its last heartbeat, then
+    leave: str = ""  # why it is to finish and leave; "": it is not
+    anew: bool = False  # and to come back as a new process
 
 
 class Roster:
@@ -83,10 +93,18 @@ class Roster:
         """Every incarnation of a local process."""
         return tuple(w for w in self._workers.values() if w.local and w.pid == pid)
 
-    def hello(self, *, name: str, host: str, pid: int, local: bool, now_s: float) -> Worker:
+    def of_name(self, name: str) -> tuple[Worker, ...]:
+        """Every worker of a name; those of other machines also by the name of their key."""
+        return tuple(w for w in self._workers.values() if name in (w.name, w.key))
+
+    def hello(
+        self, *, name: str, host: str, pid: int, local: bool, now_s: float, key: str = ""
+    ) -> Worker:
         """Take a worker in, under a new id."""
         self._last_id += 1
-        worker = Worker(self._last_id, name, host, pid, local, joined_s=now_s, heard_s=now_s)
+        worker = Worker(
+            self._last_id, name, host, pid, local, joined_s=now_s, heard_s=now_s, key=key
+        )
         self._workers[worker.worker_id] = worker
         return worker
 
@@ -96,6 +114,14 @@ class Roster:
         if worker is not None:
             worker.heard_s = now_s
         return worker
+
+    def beat(self, worker: Worker, now_s: float) -> None:
+        """A heartbeat came: see how fast the worker is."""
+        if worker.beat_s:
+            elapsed_s = max(now_s - worker.beat_s, 1e-6)
+            rate_hz = (worker.jobs_done - worker.beat_jobs) / elapsed_s
+            worker.rate_hz += (rate_hz - worker.rate_hz) * -math.expm1(-elapsed_s / RATE_S)
+        worker.beat_s, worker.beat_jobs = now_s, worker.jobs_done
 
     def become(self, worker: Worker, state: WorkerState) -> None:
         """Change a worker's state, keeping count."""

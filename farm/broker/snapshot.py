@@ -59,11 +59,13 @@ def _intake_problems(flow: Flow, around: Surroundings, now_s: float) -> Iterator
 
 
 def _worker_problems(flow: Flow, around: Surroundings) -> Iterator[str]:
-    ready, expected = flow.roster.ready, around.expected_workers
-    if ready == 0:
+    roster, expected = flow.roster, around.expected_workers
+    here = roster.ready - roster.elsewhere
+    if roster.ready == 0:
         yield "no worker is READY"
-    elif ready < expected:
-        yield f"{ready} of {expected} workers are READY"
+    elif here < expected:
+        others = f" (and {roster.elsewhere} on other machines)" if roster.elsewhere else ""
+        yield f"{here} of {expected} workers are READY{others}"
     for number, how in around.failed_slots:
         yield f"worker {number} is FAILED, its last process ended by: {how}"
     if reason := flow.dispatcher.breaker.reason:
@@ -106,10 +108,12 @@ def workers(flow: Flow, now_s: float) -> list[dict[str, Any]]:
             "id": worker.worker_id,
             "name": worker.name,
             "host": worker.host,
+            "key": worker.key,
             "pid": worker.pid,
             "state": worker.state.value,
             "job_age_s": now_s - worker.current_since_s if worker.current is not None else None,
             "jobs_done": worker.jobs_done,
+            "rate_hz": worker.rate_hz,
             "rss_bytes": worker.rss_bytes,
             "up_s": now_s - worker.joined_s,
             "silent_s": now_s - worker.heard_s,

@@ -25,6 +25,7 @@ COMMANDS = {
     "pause": "Have a running farm take in nothing more, until `farm resume`.",
     "resume": "Have a running farm take in again, after `farm pause`.",
     "scale": "Have a running farm keep more or fewer local workers.",
+    "workers": "List the workers of a running farm, or have one leave.",
     "keys": "Let workers on other machines attach, or shut them out.",
     "reload": "Have a running farm read its configuration again and replace its workers.",
     "demo": "Run the whole main job on this machine with simulated drilling units.",

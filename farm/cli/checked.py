@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from farm.cli.options import load
+from farm.doors.keyring import check_keys
 from farm.references import check_references
 from farm.state_dir import Endpoints, endpoints, resolve_state_dir
 
@@ -38,7 +39,9 @@ def where(config: Config) -> tuple[Path, Endpoints]:
     """The state directory, made if it is missing, and the sockets.
 
     Raises:
-        StateError: it can't be used.
+        StateError: it can't be used, or other machines may attach and none has a key.
     """
     directory = resolve_state_dir(config, os.environ)
+    if config.attach.listen:
+        check_keys(directory)
     return directory, endpoints(config, directory)

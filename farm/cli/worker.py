@@ -4,55 +4,121 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
 
 from farm import log
 from farm.cli.options import config_option, load, state_dir_option
+from farm.errors import ExitCode
 from farm.state_dir import endpoints, resolve_state_dir
 from farm.supervisor.memory import offer_to_kernel
 from farm.supervisor.parent import die_with_parent
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from farm.doors.invite import Invite
+
+INVITE_VARIABLE: Final = "FARM_INVITE"
 
 
 @click.command()
 @config_option
 @state_dir_option
 @click.option("--connect", metavar="ENDPOINT", help="Control socket of the farm to join.")
+@click.option(
+    "--key",
+    "key_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Key file from `farm keys new --out`, to join a farm on another machine.",
+)
+@click.option(
+    "--join",
+    metavar="INVITE",
+    help="Invite from `farm keys new`; - reads it from standard input, where nobody sees it.  "
+    "[default: FARM_INVITE]",
+)
 @click.option("--name", default="", help="Name in logs and stats.  [default: pid-PID]")
 @click.option("--parent", type=int, hidden=True, help="Die with this process.")
 def command(
+    *,
     config_path: Path | None,
     state_dir: Path | None,
     connect: str | None,
+    key_file: Path | None,
+    join: str | None,
     name: str,
     parent: int | None,
 ) -> None:
     """Run one worker, under the supervisor or by hand.
 
-    It joins the farm of the state directory, learns everything else from it, and stays until
-    SIGTERM: then it finishes its job and leaves. It waits for a farm that is not there yet.
+    It joins the farm of the state directory, or with a key one on another machine; it learns
+    everything else from it, and stays until SIGTERM: then it finishes its job and leaves. It waits
+    for a farm that is not there yet, and joins again one that was gone.
 
     \b
     Examples:
       farm worker                          join the farm of the default state directory
       farm worker --connect tcp://127.0.0.1:7003 --name bench-7
+      farm worker --join -                 paste an invite: join a farm on another machine
+      farm worker --key line-7.key         the same, with a key file
     """
     if parent is not None and not die_with_parent(parent):
         sys.exit(1)
     config = load(config_path, state_dir=state_dir).config
-    name = name or f"pid-{os.getpid()}"
+    invite = read_invite(join, key_file)
+    name = name or (f"{invite.name}-{os.getpid()}" if invite else f"pid-{os.getpid()}")
     log.set_up(level=config.log.level, style=config.log.format, process=f"worker {name}")
     if connect and not connect.startswith(("tcp://", "ipc://")):
         raise click.BadParameter(
             f"{connect!r} is neither tcp://HOST:PORT nor ipc:///PATH", param_hint="--connect"
         )
+    if invite is not None:
+        join_from_afar(invite, connect or invite.endpoint, name, is_on_command_line=bool(join))
     endpoint = connect or endpoints(config, resolve_state_dir(config, os.environ)).control
     if parent is not None:
         offer_to_kernel()
     from farm.worker.process import run  # noqa: PLC0415 - numpy and the models, not for --help
 
     sys.exit(run(name=name, control_endpoint=endpoint, by_hand=parent is None))
+
+
+def read_invite(join: str | None, key_file: Path | None) -> Invite | None:
+    """The invite that was given in one of the three ways; None: in none of them.
+
+    Raises:
+        StateError: it is none, or others may read it.
+    """
+    from farm.doors.invite import Invite  # noqa: PLC0415 - zmq, not for --help
+
+    if key_file is not None and join is not None:
+        raise click.UsageError("--key and --join say the same in two ways: give one of them")
+    if key_file is not None:
+        return Invite.load(key_file)
+    line = join or os.environ.get(INVITE_VARIABLE, "")
+    if line == "-":
+        line = sys.stdin.readline()
+    return Invite.of_line(line) if line else None
+
+
+def join_from_afar(
+    invite: Invite, endpoint: str, name: str, *, is_on_command_line: bool
+) -> NoReturn:
+    """Be a worker on another machine, started anew as often as the farm wants it."""
+    from farm.sockets import Credentials  # noqa: PLC0415 - zmq, not for --help
+    from farm.worker.process import run  # noqa: PLC0415
+    from farm.worker.title import set_title  # noqa: PLC0415
+
+    if is_on_command_line:  # where every user of this machine could read the secret in it
+        set_title(["farm", "worker", "--join", "-", "--name", name], "farm worker")
+    credentials = Credentials(invite.pair, invite.farm_key)
+    code = run(name=name, control_endpoint=endpoint, by_hand=True, credentials=credentials)
+    if code is ExitCode.ANEW:
+        log.get().info("worker_starts_anew")
+        os.environ[INVITE_VARIABLE] = invite.line()
+        os.execv(  # noqa: S606 - this very program
+            sys.executable,
+            [sys.executable, "-P", "-m", "farm", "worker", "--connect", endpoint, "--name", name],
+        )
+    sys.exit(code)

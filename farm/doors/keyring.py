@@ -143,6 +143,19 @@ class Keyring:
         return self._workers / f"{name}{_SUFFIX}"
 
 
+def check_keys(state_dir: Path) -> None:
+    """Whether a farm that listens to other machines can be started.
+
+    Raises:
+        StateError: it has given no key to anybody, or its keys can't be used.
+    """
+    if not Keyring(state_dir).workers():
+        raise StateError(
+            "attach.listen is set, and no worker has a key: make one with `farm keys new NAME` "
+            "(for this state directory), or leave attach.listen empty"
+        )
+
+
 def new_pair() -> KeyPair:
     """A new key pair, from the system's randomness."""
     public, secret = zmq.curve_keypair()

@@ -79,6 +79,25 @@ def kind_of(package: Package) -> str:
     return str(kind)
 
 
+def package_of(
+    spec: str, model_id: int, settings: Mapping[str, Any], models_dir: Path | None = None
+) -> Package | None:
+    """The folder of data that a configured model is; None: it is code, of ours or the user's.
+
+    The arguments are those of `load_model`.
+
+    Raises:
+        ModelError: there is no such model, or its manifest can't be used.
+    """
+    if spec and spec not in _NAMES:
+        return None
+    package = find_package(_NAMES.get(spec, model_id), models_dir if not spec else None)
+    if kind_of(package) != "depthnet":
+        return None
+    weights = settings.get("weights")
+    return open_package(Path(weights)) if weights else package
+
+
 def load_model(
     spec: str, model_id: int, settings: Mapping[str, Any], models_dir: Path | None = None
 ) -> Model:

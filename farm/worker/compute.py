@@ -131,6 +131,7 @@ class Computer:
             read_s=read_s,
             infer_s=infer_s,
             demand=demand,
+            ticket=job.ticket,
         )
         try:
             return wire.encode(result)

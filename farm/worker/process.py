@@ -2,34 +2,45 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from typing import TYPE_CHECKING
 
 from farm import log
 from farm.config import Config
 from farm.errors import ExitCode, FarmError
+from farm.models.registry import kind_of
 from farm.worker.compute import Computer
 from farm.worker.equipment import equip
+from farm.worker.fetching import cache_directory, model_here
 from farm.worker.reader import Loaded, Reader
 
 if TYPE_CHECKING:
+    from farm import wire
+    from farm.sockets import Credentials
     from farm.worker.equipment import Equipment
 
 JOIN_TIMEOUT_S = 5.0
 
 
 def run(
-    *, name: str, control_endpoint: str, by_hand: bool, inherited: Equipment | None = None
+    *,
+    name: str,
+    control_endpoint: str,
+    by_hand: bool,
+    inherited: Equipment | None = None,
+    credentials: Credentials | None = None,
 ) -> ExitCode:
-    """Be a worker until drained; returns the exit code.
+    """Be a worker until drained; returns the exit code, ANEW where it is to be started again.
 
     Args:
         name: in logs and stats.
         control_endpoint: of the broker.
         by_hand: somebody looks at this worker's own output; else the broker tells of it.
         inherited: what this process was forked with; used where it is what the broker wants.
+        credentials: of a worker on another machine.
     """
-    reader = Reader(name=name, control_endpoint=control_endpoint)
+    reader = Reader(name=name, control_endpoint=control_endpoint, credentials=credentials)
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda got, _frame: reader.drain(signal.Signals(got).name))
     reader.start()
@@ -38,7 +49,7 @@ def run(
         # drained before any broker answered, or failed; the reader has said why
         return ExitCode.FAILURE if reader.failed else ExitCode.OK
     try:
-        config = Config.model_validate(welcome.config)
+        config = _configuration(welcome, control_endpoint, credentials)
         reader.set_heartbeat(config.workers.heartbeat_interval_s)
         equipment = _take_over(inherited, config) or equip(config)
     # a model may fail in any way: say it in one line, and let the supervisor back off
@@ -58,7 +69,22 @@ def run(
     reader.join(JOIN_TIMEOUT_S)
     if by_hand:
         log.get().info("worker_left", farm=control_endpoint)
-    return ExitCode.FAILURE if reader.failed else ExitCode.OK
+    if reader.failed:
+        return ExitCode.FAILURE
+    return ExitCode.ANEW if reader.is_to_return else ExitCode.OK
+
+
+def _configuration(
+    welcome: wire.Welcome, control_endpoint: str, credentials: Credentials | None
+) -> Config:
+    """What the broker has told; on another machine with the place of the model here."""
+    told = welcome.config
+    if credentials is not None and welcome.package:
+        cache = cache_directory(os.environ)
+        package = model_here(welcome.package, control_endpoint, credentials, cache)
+        settings = {**told.get("model_settings", {}), "weights": str(package.folder)}
+        told = {**told, "model": kind_of(package), "model_settings": settings}
+    return Config.model_validate(told)
 
 
 def say_unusable(error: Exception) -> None:

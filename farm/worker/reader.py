@@ -18,21 +18,27 @@ import time
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import zmq
 
 from farm import log, wire
 from farm.control import ControlClient
+from farm.doors.invite import host_of
 from farm.errors import WireError
 from farm.slot import Slot
 from farm.sockets import Role, open_socket
 from farm.waker import Waker
+from farm.worker.unconfirmed import Unconfirmed
+
+if TYPE_CHECKING:
+    from farm.sockets import Credentials
 
 REPLY_TIMEOUT_S = 2.0  # an unanswered request is repeated after this
 REPLY_POLL_S = 0.05
 HELLO_PAUSE_S = 0.2
 DRAINED_LINGER_S = 0.3  # how long a leaving worker still bounces what was on its way to it
+CONFIRM_S = 15.0  # how long it then waits for a far broker to have its last results
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -68,7 +74,12 @@ class Loaded:
 class Reader:
     """See the module. Public methods may be called from the compute thread and signal handlers."""
 
-    def __init__(self, *, name: str, control_endpoint: str) -> None:
+    def __init__(
+        self, *, name: str, control_endpoint: str, credentials: Credentials | None = None
+    ) -> None:
+        self._credentials = credentials  # of a worker that comes through a door
+        self._unconfirmed = Unconfirmed()  # what it sent
+        self.is_to_return = False  # it left to come back as a new process
         self.welcomes: queue.SimpleQueue[wire.Welcome | str] = queue.SimpleQueue()
         self.inbox: queue.SimpleQueue[tuple[int, tuple[wire.Job, ...]] | None] = queue.SimpleQueue()
         self._name = name
@@ -92,6 +103,7 @@ class Reader:
         self._interval_s = 0.5
         self._next_beat_s = 0.0
         self._left_at_s = 0.0
+        self._confirm_by_s = 0.0
         self._log = log.get()
         self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
 
@@ -132,7 +144,9 @@ class Reader:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._context = context
         try:
-            self._control = ControlClient(context, self._endpoint, timeout_s=REPLY_TIMEOUT_S)
+            self._control = ControlClient(
+                context, self._endpoint, timeout_s=REPLY_TIMEOUT_S, credentials=self._credentials
+            )
             while self._phase is not Phase.LEFT:
                 self._poll()
                 self._take_replies()
@@ -176,8 +190,12 @@ class Reader:
     def _speak(self) -> None:
         """Say the next thing on the control socket: Hello, Ready or a heartbeat."""
         now_s = time.monotonic()
+        why = self._control.why_silent()
         if self._control.give_up_if_late() and self._phase is not Phase.DRAINING:
-            self._limited.warning("broker_silent", endpoint=self._endpoint, next="trying again")
+            told = {"cause": why} if why else {}
+            self._limited.warning(
+                "broker_silent", endpoint=self._endpoint, **told, next="trying again"
+            )
         due = now_s >= self._next_beat_s
         # a fenced worker that still hangs in its old job has nothing to offer to a new broker
         is_able = self._loaded is not None and not self._claimed
@@ -202,6 +220,7 @@ class Reader:
         self._take_slot(self._welcome)
         self._announced = True
         self._move(Phase.WORKING)
+        self._send_batch(self._unconfirmed.for_newcomer(self._welcome.worker_id, time.monotonic()))
         loaded = self._loaded
         self._loaded = replace(loaded, golden={})  # told once: a later broker asks for another one
         self._control.send(
@@ -249,8 +268,17 @@ class Reader:
                     self._drain_reason = reason
             case wire.Orders(known=False):
                 self._rejoin()
+            case wire.Orders():
+                self._obey(reply)
             case _:
                 return
+
+    def _obey(self, orders: wire.Orders) -> None:
+        self._unconfirmed.taken(orders.taken)
+        self._send_batch(self._unconfirmed.overdue(time.monotonic()))
+        if orders.leave and self._drain_reason is None:
+            self.is_to_return = orders.anew
+            self._drain_reason = orders.leave
 
     def _welcomed(self, welcome: wire.Welcome) -> None:
         former = self._welcome
@@ -261,6 +289,7 @@ class Reader:
             self.welcomes.put(welcome)
         elif former.config_hash != welcome.config_hash:
             self._drain_reason = "the broker has another configuration now"
+            self.is_to_return = self._credentials is not None
         self._move(Phase.LOADING)
 
     def _rejoin(self) -> None:
@@ -277,8 +306,13 @@ class Reader:
         for old in (self._jobs, self._results):
             if old is not None:
                 old.close(0)
-        self._results = open_socket(self._context, Role.RESULTS_SENDER, welcome.results_endpoint)
-        self._jobs = open_socket(self._context, Role.JOBS_RECEIVER, welcome.jobs_endpoint)
+        self._results = self._open(Role.RESULTS_SENDER, welcome.results_endpoint)
+        self._jobs = self._open(Role.JOBS_RECEIVER, welcome.jobs_endpoint)
+
+    def _open(self, role: Role, endpoint: str) -> zmq.Socket[bytes]:
+        # a broker that listens at all its addresses can't know by which one we reach it
+        there = endpoint.replace("tcp://*", f"tcp://{host_of(self._endpoint)}")
+        return open_socket(self._context, role, there, self._credentials)
 
     # ---- jobs and results -----------------------------------------------------------------
 
@@ -293,9 +327,9 @@ class Reader:
             except WireError as error:
                 self._log.error("jobs_frame_refused", reason=str(error))
                 continue
-            ids = [job.job_id for job in jobs]
+            ids, tickets = [job.job_id for job in jobs], [job.ticket for job in jobs]
             if self._claimed or self._phase is not Phase.WORKING:
-                self._send(wire.Bounce(self._worker_id(), ids))
+                self._send(wire.Bounce(self._worker_id(), ids, tickets))
                 continue
             try:
                 if self._slot is not None:
@@ -304,15 +338,20 @@ class Reader:
                 self._log.error("jobs_frame_refused", reason=str(error))
                 continue
             self._claimed = ids
-            self._send(wire.Claim(self._worker_id(), ids))
+            self._send(wire.Claim(self._worker_id(), ids, tickets))
             self.inbox.put((self._worker_id(), jobs))
 
     def _send_results(self) -> None:
         while not self._outbox.empty():
             results = self._outbox.get()
             self._claimed = []
-            if self._results is not None:
-                self._results.send_multipart(results)
+            if self._credentials is not None:
+                self._unconfirmed.sent(results, time.monotonic())
+            self._send_batch(results)
+
+    def _send_batch(self, results: list[bytes]) -> None:
+        if results and self._results is not None:
+            self._results.send_multipart(results)
 
     def _send(self, message: wire.Message) -> None:
         assert self._results is not None
@@ -331,8 +370,9 @@ class Reader:
         if self._phase is not Phase.DRAINING:
             self._move(Phase.DRAINING)
             self._left_at_s = now_s + DRAINED_LINGER_S
+            self._confirm_by_s = now_s + CONFIRM_S
             self._next_beat_s = 0.0  # tell the broker at once
-        if self._claimed:
+        if self._claimed or (self._unconfirmed and now_s < self._confirm_by_s):
             return
         if self._results is None or now_s >= self._left_at_s:
             if self._results is not None:

@@ -90,7 +90,7 @@ class PlayedBroker:
     def welcome(self, slot: str | None = None) -> None:
         path = str(self.slot_path()) if slot is None else slot
         endpoints = (self.endpoint("jobs"), self.endpoint("results"))
-        told = wire.Welcome(self.worker_id, *endpoints, {}, "hash", path, {"trace": b"7:"})
+        told = wire.Welcome(self.worker_id, *endpoints, {}, "hash", path, {"trace": b"7:"}, {})
         self.serve_until(wire.Hello, told)
 
     def join(self, slot: str | None = None) -> wire.Ready:
@@ -107,7 +107,9 @@ class PlayedBroker:
     # ---- jobs and results ----
 
     def send(self, *job_ids: int) -> None:
-        jobs = tuple(wire.Job(j, "box/tool", str(j), 1, {"trace": b"7:"}) for j in job_ids)
+        jobs = tuple(
+            wire.Job(j, "box/tool", str(j), 1, {"trace": b"7:"}, 1000 + j) for j in job_ids
+        )
         assert self.jobs.poll(int(WAIT_S * 1000), zmq.POLLOUT), "no worker connected for jobs"
         self.jobs.send_multipart(wire.encode_jobs(wire.Jobs(jobs)))
 
@@ -116,7 +118,7 @@ class PlayedBroker:
         for _ in range(int(WAIT_S * 4)):
             self.send(job_id)
             if self.results.poll(250):
-                heard(self, wire.Claim(self.worker_id, [job_id]))
+                heard(self, wire.Claim(self.worker_id, [job_id], [1000 + job_id]))
                 return
             self.serve()
         raise AssertionError("the worker claimed nothing")
@@ -169,7 +171,7 @@ def test_the_slot_names_a_job_by_the_time_its_claim_comes_and_until_it_is_posted
     # prevents: a crash right after the claim that nobody is blamed for
     broker.join()
     broker.send(7)
-    heard(broker, wire.Claim(50, [7]))
+    heard(broker, wire.Claim(50, [7], [1007]))
     assert broker.named() == frozenset({7})
     assert broker.take() == [7]
     assert broker.named() == frozenset({7})
@@ -229,7 +231,7 @@ def test_a_busy_worker_bounces_and_its_slot_names_only_what_it_computes(
     broker.send(7)
     broker.hear()
     broker.send(8)
-    heard(broker, wire.Bounce(50, [8]))
+    heard(broker, wire.Bounce(50, [8], [1008]))
     assert broker.named() == frozenset({7})
     broker.post(7)
 
@@ -241,7 +243,7 @@ def test_a_batch_that_no_slot_can_name_is_refused_and_the_next_one_is_taken(
     broker.join()
     broker.send(*range(MAX_JOBS + 1))
     broker.send(7, 8)
-    heard(broker, wire.Claim(50, [7, 8]))
+    heard(broker, wire.Claim(50, [7, 8], [1007, 1008]))
     assert broker.named() == frozenset({7, 8})
     broker.post(7, 8)
 
@@ -251,7 +253,7 @@ def test_a_worker_without_a_slot_works_all_the_same(broker: PlayedBroker, slot: 
     # it is on another host, or the disk is full: then its claims are blamed instead
     broker.join(slot)
     broker.send(7)
-    heard(broker, wire.Claim(50, [7]))
+    heard(broker, wire.Claim(50, [7], [1007]))
     broker.post(7)
     assert isinstance(broker.hear(), wire.Result)
 

@@ -115,7 +115,7 @@ def test_the_jobs_kind_is_no_message_of_the_other_sockets() -> None:
     refused(wire.encode_jobs(wire.Jobs(()))[0])
 
 
-@pytest.mark.parametrize("body", [(7,), (7, [1], 3)])
+@pytest.mark.parametrize("body", [(7,), (7, [1]), (7, [1], [2], 3)])
 def test_the_number_of_fields_must_fit(body: tuple[Any, ...]) -> None:
     assert "Claim with" in refused(frame(wire.kind_of(wire.Claim), *body))
 
@@ -123,17 +123,21 @@ def test_the_number_of_fields_must_fit(body: tuple[Any, ...]) -> None:
 @pytest.mark.parametrize(
     ("kind", "body"),
     [
-        (wire.kind_of(wire.Claim), (True, [1])),  # a bool is no worker id
-        (wire.kind_of(wire.Claim), (7.0, [1])),
-        (wire.kind_of(wire.Claim), (None, [1])),
-        (wire.kind_of(wire.Claim), (7, [True])),
-        (wire.kind_of(wire.Claim), (7, ["1"])),
-        (wire.kind_of(wire.Claim), (7, "1")),
-        (wire.kind_of(wire.Claim), (7, {"1": 1})),
+        (wire.kind_of(wire.Claim), (True, [1], [2])),  # a bool is no worker id
+        (wire.kind_of(wire.Claim), (7.0, [1], [2])),
+        (wire.kind_of(wire.Claim), (None, [1], [2])),
+        (wire.kind_of(wire.Claim), (7, [True], [2])),
+        (wire.kind_of(wire.Claim), (7, ["1"], [2])),
+        (wire.kind_of(wire.Claim), (7, "1", [2])),
+        (wire.kind_of(wire.Claim), (7, {"1": 1}, [2])),
+        (wire.kind_of(wire.Claim), (7, [1], [True])),
+        (wire.kind_of(wire.Claim), (7, [1], ["2"])),
         (wire.kind_of(wire.Bye), (7, b"reason")),
-        (wire.kind_of(wire.Orders), (1,)),  # an int is no bool
+        (wire.kind_of(wire.Orders), (1, [], "", False)),  # an int is no bool
+        (wire.kind_of(wire.Fetch), (b"name", 0)),
+        (wire.kind_of(wire.Piece), ("text",)),
         (wire.kind_of(wire.Ready), (7, "1", "h", True, {})),
-        (wire.kind_of(wire.Welcome), (7, "j", "r", [], "h", "", {})),
+        (wire.kind_of(wire.Welcome), (7, "j", "r", [], "h", "", {}, {})),
         (wire.kind_of(wire.SupervisorReport), ([1], [])),
         (wire.kind_of(wire.SupervisorReport), ([[1]], [])),
         (wire.kind_of(wire.SupervisorReport), ([["1", "killed"]], [])),

@@ -14,8 +14,8 @@ def table(rows: list[dict[str, Any]]) -> Table:
     """The rows of `farm.broker.snapshot.workers`; names from elsewhere are never markup."""
     made = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("worker", "state", "host", "key", "model", "hash"):
-        made.add_column(heading, no_wrap=heading in ("worker", "state"), overflow="ellipsis")
-    for heading in ("done", "per s", "memory", "up", "heard"):
+        made.add_column(heading, no_wrap=heading in ("worker", "state", "hash"), overflow="ellipsis")
+    for heading in ("done", "per s", "memory", "up", "silent"):
         made.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         made.add_row(
@@ -29,6 +29,6 @@ def table(rows: list[dict[str, Any]]) -> Table:
             f"{row['rate_hz']:.1f}",
             size(row["rss_bytes"]),
             duration(row["up_s"]),
-            f"{row['silent_s']:.1f} s ago",
+            f"{row['silent_s']:.1f} s",
         )
     return made

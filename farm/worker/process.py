@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from farm import log
 from farm.config import Config
 from farm.errors import ExitCode, FarmError
-from farm.models.registry import kind_of
+from farm.models.registry import DEFAULT_ID
 from farm.worker.compute import Computer
 from farm.worker.equipment import equip
 from farm.worker.fetching import cache_directory, model_here
@@ -82,8 +82,11 @@ def _configuration(
     if credentials is not None and welcome.package:
         cache = cache_directory(os.environ)
         package = model_here(welcome.package, control_endpoint, credentials, cache)
-        settings = {**told.get("model_settings", {}), "weights": str(package.folder)}
-        told = {**told, "model": kind_of(package), "model_settings": settings}
+        settings = {**told["model_settings"], "weights": str(package.folder)}
+        # By the farm's id it might be another model here, or none.
+        processing = {**told["mqtt"]["processing"], "model_id": DEFAULT_ID, "models_dir": None}
+        mqtt = {**told["mqtt"], "processing": processing}
+        told = {**told, "mqtt": mqtt, "model": "", "model_settings": settings}
     return Config.model_validate(told)
 
 

@@ -108,10 +108,10 @@ class Backlog:
     def take(self, job_id: int) -> None:
         """The job is served: it leaves, and the turns go on."""
         if job_id in self._fresh:
-            source = self._fresh[job_id].source
             self._fresh_in_row = self._fresh_in_row + 1 if self._late else 0
             self._others_in_row = self._others_in_row + 1 if self._suspects else 0
-            self.remove(job_id)
+            source = self._leave_fresh(job_id)
+            self._heavy_fresh.pop(job_id, None)
             if source in self._turns:
                 self._turns.move_to_end(source)
             return
@@ -190,9 +190,11 @@ class Backlog:
             return next(iter(jobs))
         return None
 
-    def _leave_fresh(self, job_id: int) -> None:
+    def _leave_fresh(self, job_id: int) -> str:
+        """Take it out of its lane; returns its source."""
         source = self._fresh.pop(job_id).source
         jobs = self._turns[source]
         del jobs[job_id]
         if not jobs:
             del self._turns[source]
+        return source

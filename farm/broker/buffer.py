@@ -8,10 +8,7 @@ from __future__ import annotations
 import zlib
 from collections import Counter, OrderedDict, defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
+from typing import NamedTuple
 
 Key = tuple[str, str]  # (source, part id): one join inside the time window
 
@@ -60,7 +57,6 @@ class MessageBuffer:
         self._by_source: dict[str, OrderedDict[Key, Join]] = defaultdict(OrderedDict)
         self._parts_of_source: dict[str, int] = {}
         self._parts = 0
-        self.parts_by_kind: Counter[str] = Counter()
         self.payload_bytes = 0
 
     def __len__(self) -> int:
@@ -71,6 +67,11 @@ class MessageBuffer:
     def open_joins(self) -> int:
         """How many joins wait."""
         return len(self._joins)
+
+    @property
+    def parts_by_kind(self) -> Counter[str]:
+        """How many parts of each kind wait; all are looked at."""
+        return Counter(kind for join in self._joins.values() for kind in join.parts)
 
     def parts_of(self, source: str) -> int:
         """How many parts of one source wait."""
@@ -98,10 +99,10 @@ class MessageBuffer:
             self._by_source[key[0]][key] = join
         replaced = join.parts.get(part.kind)
         if replaced is not None:
-            self._count(key[0], (replaced,), -1)
+            self._count(key[0], -1, -len(replaced.payload))
         join.parts[part.kind] = part
         join.last_s = max(join.last_s, part.arrived_s)
-        self._count(key[0], (part,), 1)
+        self._count(key[0], 1, len(part.payload))
         return join
 
     def pop(self, key: Key) -> Join | None:
@@ -113,7 +114,8 @@ class MessageBuffer:
         del of_source[key]
         if not of_source:
             del self._by_source[key[0]]
-        self._count(key[0], join.parts.values(), -1)
+        sizes = [len(part.payload) for part in join.parts.values()]
+        self._count(key[0], -len(sizes), -sum(sizes))
         return join
 
     def oldest(self, source: str | None = None) -> Join | None:
@@ -121,13 +123,11 @@ class MessageBuffer:
         joins = self._joins if source is None else self._by_source.get(source)
         return next(iter(joins.values()), None) if joins else None
 
-    def _count(self, source: str, parts: Collection[Part], step: int) -> None:
-        for part in parts:
-            self.parts_by_kind[part.kind] += step
-            self.payload_bytes += step * len(part.payload)
-        more = step * len(parts)
-        self._parts += more
-        if of_source := self._parts_of_source.get(source, 0) + more:
+    def _count(self, source: str, parts: int, payload_bytes: int) -> None:
+        """So many more of each."""
+        self._parts += parts
+        self.payload_bytes += payload_bytes
+        if of_source := self._parts_of_source.get(source, 0) + parts:
             self._parts_of_source[source] = of_source
         else:
             del self._parts_of_source[source]

@@ -130,6 +130,8 @@ def build(flow: Flow, around: Surroundings, *, now_s: float, started_s: float) -
     pace = flow.monitor.assess(now_s, waiting=flow.backlog(now_s))
     wrong = problems(flow, around, pace, now_s)
     counts = {**flow.correlator.counts, **flow.counts}
+    waiting = flow.correlator.buffer
+    by_kind = waiting.parts_by_kind
     return {
         "snapshot_version": SNAPSHOT_VERSION,
         "farm_version": __version__,
@@ -143,9 +145,9 @@ def build(flow: Flow, around: Surroundings, *, now_s: float, started_s: float) -
         "mqtt": around.mqtt,
         "intake": around.intake,
         "buffers": {
-            "parts_by_kind": {k: flow.correlator.buffer.parts_by_kind[k] for k in flow.kinds},
-            "open_joins": flow.correlator.buffer.open_joins,
-            "payload_bytes": flow.correlator.buffer.payload_bytes,
+            "parts_by_kind": {kind: by_kind[kind] for kind in flow.kinds},
+            "open_joins": waiting.open_joins,
+            "payload_bytes": waiting.payload_bytes,
         },
         "jobs": {
             "pending": flow.ledger.waiting + flow.ledger.on_wire,

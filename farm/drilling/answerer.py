@@ -67,12 +67,13 @@ class DepthAnswerer:
         counts = _counts(verdict)
         if confidence.is_malformed:
             counts = (*counts, "invalid_confidence")
-        return Answer(Terminal.PUBLISHED, messages, alert=verdict.alert, counts=counts)
+        return Answer(Terminal.PUBLISHED, messages, verdict.alert, counts)
 
 
 def _keypoints(value: Any) -> Any:
     """What a depth model put where the keypoints belong; see `farm.models.model.depth_answer`."""
-    return value.get("keypoints_mm") if isinstance(value, Mapping) else None
+    is_answer = type(value) is dict or isinstance(value, Mapping)  # the first one nearly always
+    return value.get("keypoints_mm") if is_answer else None
 
 
 def _warning(verdict: Verdict) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from farm.drilling.validator import MAX_ABS_MM, is_number, rounded
+from farm.drilling.validator import is_finite_number, rounded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -64,16 +64,12 @@ def _sigma(value: Any, count: int) -> tuple[float, ...] | None:
 
 
 def _quality(value: Any, _count: int) -> float | None:
-    return rounded(value) if _is_finite_number(value) and 0 <= value <= 1 else None
+    return rounded(value) if is_finite_number(value) and 0 <= value <= 1 else None
 
 
 def _numbers(value: Any, count: int) -> tuple[float, ...] | None:
     if not isinstance(value, list | tuple) or len(value) != count:
         return None
-    if not all(map(_is_finite_number, value)):
+    if not all(map(is_finite_number, value)):
         return None
     return tuple(map(rounded, value))
-
-
-def _is_finite_number(value: Any) -> bool:
-    return is_number(value) and abs(value) < MAX_ABS_MM  # also false for NaN

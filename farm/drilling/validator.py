@@ -179,10 +179,15 @@ def rounded(value: float) -> float:
     return round(value, DECIMALS) + 0.0  # adding zero makes an integer a float, and of -0.0 0.0
 
 
-def is_number(value: Any) -> bool:
-    """Whether a model gave a number here; a bool is none."""
+def is_finite_number(value: Any) -> bool:
+    """Whether a model gave a number here that can be reckoned with."""
     if type(value) is float:  # nearly always
-        return True
+        return -MAX_ABS_MM < value < MAX_ABS_MM  # false for NaN, too
+    # an integer may be too long for a float
+    return _is_number(value) and abs(value) < MAX_ABS_MM
+
+
+def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -193,9 +198,7 @@ def _why_not_keypoints(value: Any) -> str:
     if not 2 <= len(value) <= MAX_KEYPOINTS:
         return f"The model gave {len(value)} keypoints, where 2 to {MAX_KEYPOINTS} make depths"
     for keypoint in value:
-        if not is_number(keypoint):
-            return "The model gave a keypoint that is not a number"
-        # Asked this way round for NaN; and an integer may be too long for a float.
-        if not abs(keypoint) < MAX_ABS_MM:
-            return "The model gave a keypoint that is not a finite number"
+        if not is_finite_number(keypoint):
+            kind = "finite number" if _is_number(keypoint) else "number"
+            return f"The model gave a keypoint that is not a {kind}"
     return ""

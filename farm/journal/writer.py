@@ -65,7 +65,7 @@ class Writer:
         self._urgent_position = 0  # of the last record that somebody waits for; the loop's
         self._gathering = Gathering(busy_hz=BUSY_HZ, gap_s=GAP_S)
         self._taken_position = 0  # of the last record in a group; the thread's
-        self._is_stopping = False
+        self._stopping = threading.Event()
         self._give_up_s: float | None = None
         self.position = 0  # of the last record that was appended
         self.durable = 0  # all up to this position are on disk
@@ -106,7 +106,7 @@ class Writer:
     def stop(self, timeout_s: float) -> bool:
         """Write what is queued and end; False: it could not be written in time."""
         with self._changed:
-            self._is_stopping = True
+            self._stopping.set()
             self._give_up_s = time.monotonic() + timeout_s
             self._changed.notify()
         self._thread.join(timeout_s + RETRY_S)
@@ -129,9 +129,9 @@ class Writer:
         batch = self._next_group()
         if batch:
             self._insist(batch)
-        elif self._is_stopping:
+        elif self._stopping.is_set():
             return False
-        if not self._is_stopping:
+        if not self._stopping.is_set():
             self._keep_house()
         return not self._has_given_up
 
@@ -141,13 +141,13 @@ class Writer:
 
     def _next_group(self) -> list[Record]:
         with self._changed:
-            if not self._queue and not self._is_stopping:
+            if not self._queue and not self._stopping.is_set():
                 self._changed.wait(IDLE_S)
             if self._queue and not self._is_full_or_urgent():
                 self._changed.wait_for(self._is_full_or_urgent, self._commit_interval_s)
-            gap_s = self._gathering.pause_s(time.monotonic())
-            if gap_s and not self._is_stopping:  # what comes meanwhile goes with it
-                self._changed.wait_for(lambda: self._is_stopping, gap_s)
+        # What comes in this gap goes with it, and need not wake this thread to be told so.
+        self._stopping.wait(self._gathering.pause_s(time.monotonic()))
+        with self._changed:
             batch: list[Record] = []
             size = 0
             while self._queue and len(batch) < self._commit_records and size < self._commit_bytes:
@@ -161,7 +161,7 @@ class Writer:
     def _is_full_or_urgent(self) -> bool:
         is_full = len(self._queue) >= self._commit_records
         is_urgent = self._urgent_position > self._taken_position
-        return is_full or is_urgent or self._is_stopping
+        return is_full or is_urgent or self._stopping.is_set()
 
     def _insist(self, batch: list[Record]) -> None:
         """Write a batch, however long it takes; at a stop, until time is up."""
@@ -184,11 +184,10 @@ class Writer:
 
     def _pause(self) -> None:
         """Before the next try; a stop cuts it short."""
-        with self._changed:
-            if self._is_stopping:
-                self._changed.wait(LAST_RETRY_S)
-            else:
-                self._changed.wait_for(lambda: self._is_stopping, RETRY_S)
+        if self._stopping.is_set():
+            time.sleep(LAST_RETRY_S)
+        else:
+            self._stopping.wait(RETRY_S)
 
     def _note_failure(self, error: Exception) -> None:
         reason = getattr(error, "strerror", None) or str(error)
@@ -206,7 +205,7 @@ class Writer:
     def _keep_house(self) -> None:
         try:
             while self._housekeep(self._store):
-                if self._queue or self._is_stopping:
+                if self._queue or self._stopping.is_set():
                     return
         except (OSError, sqlite3.OperationalError) as error:
             # what matters is written by `_insist`, and says so itself when it can't be

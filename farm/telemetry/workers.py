@@ -14,7 +14,9 @@ def table(rows: list[dict[str, Any]]) -> Table:
     """The rows of `farm.broker.snapshot.workers`; names from elsewhere are never markup."""
     made = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("worker", "state", "host", "key", "model", "hash"):
-        made.add_column(heading, no_wrap=heading in ("worker", "state", "hash"), overflow="ellipsis")
+        made.add_column(
+            heading, no_wrap=heading in ("worker", "state", "hash"), overflow="ellipsis"
+        )
     for heading in ("done", "per s", "memory", "up", "silent"):
         made.add_column(heading, justify="right", no_wrap=True)
     for row in rows:

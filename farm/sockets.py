@@ -105,8 +105,10 @@ def open_socket(
     return socket
 
 
-def open_door(socket: zmq.Socket[bytes], endpoint: str, farm_key: KeyPair) -> None:
+def open_door(socket: zmq.Socket[bytes], endpoint: str, farm_key: KeyPair) -> str:
     """Bind a socket once more, for other machines: only keys that the doorkeeper knows come in.
+
+    Returns the endpoint as libzmq has it, for `shut_door`.
 
     What was bound before stays as it is: libzmq's options hold for later bindings.
 
@@ -125,6 +127,7 @@ def open_door(socket: zmq.Socket[bytes], endpoint: str, farm_key: KeyPair) -> No
             f"can't listen at {endpoint}: {error.strerror}. Free the port, or set another one in "
             "attach.listen"
         ) from error
+    return socket.last_endpoint.rstrip(b"\0").decode("ascii")
 
 
 def shut_door(socket: zmq.Socket[bytes], endpoint: str) -> None:

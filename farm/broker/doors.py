@@ -12,7 +12,7 @@ import zmq
 from farm import log
 from farm.config.attach import PORTS
 from farm.doors.doorkeeper import ZAP_ENDPOINT, Doorkeeper
-from farm.doors.keyring import Keyring, check_keys
+from farm.doors.keyring import Keyring
 from farm.sockets import open_door, reopen_door, shut_door
 
 if TYPE_CHECKING:
@@ -34,12 +34,15 @@ class Doors:
         counts: raised here: see `Doorkeeper`.
 
     Raises:
-        StateError: no key is there that could come in, or the keys can't be used.
+        StateError: the keys can't be used.
     """
 
     def __init__(self, config: AttachConfig, state_dir: Path, counts: Counter[str]) -> None:
-        check_keys(state_dir)
         keyring = Keyring(state_dir)
+        if not keyring.workers():
+            log.get().warning(
+                "doors_without_keys", effect="nobody can come in", cure="farm keys new"
+            )
         self._farm_key = keyring.farm_key()
         self._keeper = Doorkeeper(keyring, counts)
         control, jobs, results = (
@@ -73,8 +76,7 @@ class Doors:
             (results, self.results_endpoint),
             (control, self.control_endpoint),
         ):
-            open_door(socket, endpoint, self._farm_key)
-            self._open.append((socket, endpoint))
+            self._open.append((socket, open_door(socket, endpoint, self._farm_key)))
         log.get().info("doors_open", control=self.control_endpoint)
         return self.socket
 

@@ -25,7 +25,7 @@ from farm.control import ControlClient
 from farm.doors import doorkeeper
 from farm.doors.doorkeeper import Doorkeeper
 from farm.doors.invite import Invite, host_of, is_endpoint
-from farm.doors.keyring import Keyring, is_key, new_pair, read_secret
+from farm.doors.keyring import Keyring, check_keys, is_key, new_pair, read_secret
 from farm.doors.tickets import NAME, Tickets, load_tickets
 from farm.errors import StateError
 from farm.sockets import Credentials, Role, open_socket, receive
@@ -276,12 +276,12 @@ def test_a_keyring_that_others_may_change_lets_nobody_in(
 class House:
     """A broker's sockets, with doors, and a loop that is turned by hand."""
 
-    def __init__(self, tmp_path: Path) -> None:
+    def __init__(self, tmp_path: Path, listen: str = "127.0.0.1") -> None:
         self.keyring = Keyring(tmp_path)
         self.pair = self.keyring.add("line-7")
         self.counts: Counter[str] = Counter()
         port = free_ports(3)
-        self.doors = Doors(AttachConfig(listen=f"127.0.0.1:{port}"), tmp_path, self.counts)
+        self.doors = Doors(AttachConfig(listen=f"{listen}:{port}"), tmp_path, self.counts)
         self.context: zmq.Context[Any] = zmq.Context()
         self.local = f"ipc://{tmp_path}/results"
         self.jobs = open_socket(self.context, Role.JOBS_SENDER, f"ipc://{tmp_path}/jobs")
@@ -408,9 +408,11 @@ def test_the_worker_is_told_why_the_door_stays_shut(house: House, who: str, why:
 
 
 def test_a_farm_that_listens_without_keys_refuses_to_start(tmp_path: Path) -> None:
-    # prevents: a port on the plant's network that nobody could come in by, or everybody
+    # prevents: a port on the plant's network that nobody can come in by, or everybody
     with pytest.raises(StateError, match="farm keys new"):
-        Doors(AttachConfig(listen="0.0.0.0:7003"), tmp_path, Counter())
+        check_keys(tmp_path)
+    Keyring(tmp_path).add("line-7")
+    check_keys(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from farm.errors import WireError
 if typing.TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-PROTOCOL = 4  # raised with every change of a message; a worker of another version is refused
+PROTOCOL = 5  # raised with every change of a message; a worker of another version is refused
 
 # A head carries ids and one answer; 1 MB is far beyond both. It bounds what a hostile head can
 # become in memory: empty maps, one byte each, grow by a factor of 64.
@@ -268,12 +268,13 @@ class Reload:
 @dataclass(frozen=True, slots=True)
 class SupervisorReport:
     """The supervisor tells which of its workers ended, as (pid, how), which of its slots it has
-    given up, as (number, how the last one ended), and asks for orders.
+    given up, as (number, how the last one ended), how workers are launched, and asks for orders.
     """
 
     KIND: ClassVar[int] = 48
     exits: list[tuple[int, str]]
     failed: list[tuple[int, str]]
+    nursery: dict[str, Any]  # as `Launcher.told` gives it, for `farm stats`
 
 
 @dataclass(frozen=True, slots=True)

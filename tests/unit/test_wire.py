@@ -134,10 +134,11 @@ def test_the_number_of_fields_must_fit(body: tuple[Any, ...]) -> None:
         (wire.kind_of(wire.Orders), (1,)),  # an int is no bool
         (wire.kind_of(wire.Ready), (7, "1", "h", True, {})),
         (wire.kind_of(wire.Welcome), (7, "j", "r", [], "h", "", {})),
-        (wire.kind_of(wire.SupervisorReport), ([1], [])),
-        (wire.kind_of(wire.SupervisorReport), ([[1]], [])),
-        (wire.kind_of(wire.SupervisorReport), ([["1", "killed"]], [])),
-        (wire.kind_of(wire.SupervisorReport), ([], [[1, "killed", 2]])),
+        (wire.kind_of(wire.SupervisorReport), ([1], [], {})),
+        (wire.kind_of(wire.SupervisorReport), ([[1]], [], {})),
+        (wire.kind_of(wire.SupervisorReport), ([["1", "killed"]], [], {})),
+        (wire.kind_of(wire.SupervisorReport), ([], [[1, "killed", 2]], {})),
+        (wire.kind_of(wire.SupervisorReport), ([], [], ["ready"])),
         (wire.kind_of(wire.SupervisorOrders), ([1], [[True, "why"]], -1, False)),
     ],
 )

@@ -127,7 +127,8 @@ def open_door(socket: zmq.Socket[bytes], endpoint: str, farm_key: KeyPair) -> st
             f"can't listen at {endpoint}: {error.strerror}. Free the port, or set another one in "
             "attach.listen"
         ) from error
-    return socket.last_endpoint.rstrip(b"\0").decode("ascii")
+    bound: bytes = socket.getsockopt(zmq.LAST_ENDPOINT)
+    return bound.decode("ascii")
 
 
 def shut_door(socket: zmq.Socket[bytes], endpoint: str) -> None:

@@ -311,12 +311,13 @@ class Reload:
 @dataclass(frozen=True, slots=True)
 class SupervisorReport:
     """The supervisor tells which of its workers ended, as (pid, how), which of its slots it has
-    given up, as (number, how the last one ended), and asks for orders.
+    given up, as (number, how the last one ended), how workers are launched, and asks for orders.
     """
 
     KIND: ClassVar[int] = 48
     exits: list[tuple[int, str]]
     failed: list[tuple[int, str]]
+    nursery: dict[str, Any]  # as `Launcher.told` gives it, for `farm stats`
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,7 @@ class Desk:
         self.scaler = scaler or Scaler(fixed, start=expected_workers)
         self._is_told = self.scaler.is_on  # whether the supervisor is to follow our number
         self.failed_slots: list[tuple[int, str]] = []  # of the supervisor, given up
+        self.nursery: dict[str, Any] = {}  # as the supervisor tells it; empty without one
         self._resolved: set[int] = set()  # dead letters, in this life
         self._kill: dict[int, _KillOrder] = {}
         self._log = log.get()
@@ -318,7 +319,7 @@ class Desk:
                 self.let_go(worker, how, now_s)
         self._kill = {pid: order for pid, order in self._kill.items() if order.lapses_s > now_s}
         pids = [w.pid for w in self._flow.roster.all() if w.local and w.state in UP]
-        self.failed_slots = report.failed
+        self.failed_slots, self.nursery = report.failed, report.nursery
         kill = [(pid, order.why) for pid, order in self._kill.items()]
         self._follow_load(now_s)
         workers = self.scaler.wanted if self._is_told else -1

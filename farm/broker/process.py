@@ -500,6 +500,7 @@ class BrokerProcess:
             expected_workers=self._desk.expected_workers,
             scaling=self._desk.scaler.snapshot(),
             failed_slots=self._desk.failed_slots,
+            nursery=self._desk.nursery,
             is_starting=not self._desk.was_complete and now_s < self._ready_by_s,
             is_draining=self._draining,
         )

@@ -34,6 +34,7 @@ class Surroundings:
     is_starting: bool
     is_draining: bool
     scaling: dict[str, Any] = field(default_factory=dict)  # how many workers are wanted, and why
+    nursery: dict[str, Any] = field(default_factory=dict)  # see `Launcher.told`
 
 
 def problems(flow: Flow, around: Surroundings, pace: Throughput, now_s: float) -> list[str]:
@@ -172,5 +173,6 @@ def build(flow: Flow, around: Surroundings, *, now_s: float, started_s: float) -
         "workers": workers(flow, now_s),
         "workers_expected": around.expected_workers,
         "scaling": around.scaling,
+        "nursery": around.nursery,
         "slots_failed": [list(slot) for slot in around.failed_slots],
     }

@@ -15,7 +15,7 @@ import contextlib
 import signal
 import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from farm import log, wire
 from farm.config.show import model_view
@@ -50,6 +50,7 @@ class _Home:
     nursery: Nursery
     edition: int  # of the configuration that it has loaded
     control: socket.socket | None = None
+    unfit: str = ""  # why nothing can be forked from it
     is_at_end: bool = False  # its process has closed the socket: nothing more comes
 
     def close(self) -> None:
@@ -96,6 +97,8 @@ class Launcher:
         self._homes: list[_Home] = []
         self._births: list[_Birth] = []
         self._by_exec = ""  # why, as it was said last
+        self._made = 0  # processes of nurseries, so far
+        self._last_end = ""  # of one that ended by itself
         self._log = log.get()
 
     # ---- which way ----------------------------------------------------------------------------
@@ -109,6 +112,28 @@ class Launcher:
         if way is Way.FORK:
             self._by_exec = ""
         return way
+
+    def told(self, now_s: float) -> dict[str, Any]:
+        """For `farm stats`: how workers are launched, and where the nursery stands.
+
+        Returns:
+            Its `state` ("off" where none is wanted), for how many seconds (`for_s`), the number of
+            those `made` so far, the `way` a worker would take now, and the `cause` of its being
+            unfit, or else of the last end of one. Empty where there are no local workers.
+        """
+        if self._config().workers.launch == "exec":
+            return {"state": "off", "for_s": None, "made": self._made, "way": "exec", "cause": ""}
+        home = self._of_configuration()
+        if home is None:
+            return {}
+        nursery = home.nursery
+        return {
+            "state": nursery.state.value,
+            "for_s": None if nursery.since_s is None else now_s - nursery.since_s,
+            "made": self._made,
+            "way": nursery.way(now_s).value,
+            "cause": home.unfit or self._last_end,
+        }
 
     def is_asked(self, slot: Slot) -> bool:
         """Whether a worker for this slot was asked for and has not reported yet."""
@@ -214,6 +239,7 @@ class Launcher:
             return True
         is_given_up = nursery.state is State.FAILED
         how = describe_end(returncode, by_us=by_us, is_out_of_memory=is_out_of_memory)
+        self._last_end = how
         wait_s = None if is_given_up else round(max(nursery.start_at_s - now_s, 0.0), 2)
         self._log.warning("nursery_ended", how=how, restart_in_s=wait_s)
         if is_given_up:
@@ -245,15 +271,22 @@ class Launcher:
         config = self._config()
         if config.workers.launch == "exec":
             return None
-        view, edition = model_view(config), self._edition()
+        timeout_s = config.workers.ready_timeout_s
+        home = self._of_configuration()
+        if home is None:
+            nursery = Nursery(self._make_policy(), model_view(config), ready_timeout_s=timeout_s)
+            home = _Home(nursery, self._edition())
+            self._homes.append(home)
+        home.nursery.ready_timeout_s = timeout_s
+        return home
+
+    def _of_configuration(self) -> _Home | None:
+        view, edition = model_view(self._config()), self._edition()
         for home in self._homes:
             # After a reload the same view is not enough: the files that it names may be others.
             if home.nursery.view == view and home.edition == edition:
-                home.nursery.ready_timeout_s = config.workers.ready_timeout_s
                 return home
-        nursery = Nursery(self._make_policy(), view, ready_timeout_s=config.workers.ready_timeout_s)
-        self._homes.append(_Home(nursery, edition))
-        return self._homes[-1]
+        return None
 
     def _start(self, home: _Home, now_s: float) -> None:
         config = self._config()
@@ -269,6 +302,7 @@ class Launcher:
         home.control, home.is_at_end = cradle.control, False
         pid = cradle.process.pid if is_early else self._children.take(cradle.process)
         home.nursery.started(pid, now_s)
+        self._made += 1
         if self._early_end is not None:
             (returncode, is_out_of_memory), self._early_end = self._early_end, None
             self.ended(pid, returncode, now_s, is_out_of_memory=is_out_of_memory)
@@ -295,6 +329,7 @@ class Launcher:
             return
         if isinstance(told, wire.NurseryReady) and home.nursery.state is State.LOADING:
             home.nursery.ready(told.unfit, now_s)
+            home.unfit = told.unfit
             if told.unfit:
                 self._say_by_exec(f"{told.unfit}, and a fork would break it")
                 return

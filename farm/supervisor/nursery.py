@@ -72,6 +72,7 @@ class Nursery:
         pid: of its process; 0 while there is none.
         start_at_s: when the next one is to be started, where it is to.
         started_s: when the process was started.
+        since_s: since when it is in its state.
         is_condemned: a kill is on its way to the process.
     """
 
@@ -85,6 +86,7 @@ class Nursery:
         self.pid = 0
         self.start_at_s = 0.0
         self.started_s = 0.0
+        self.since_s: float | None = None
         self.is_condemned = False
         self._ready_s = 0.0
         self._condemned_s = 0.0
@@ -118,12 +120,12 @@ class Nursery:
 
     def started(self, pid: int, now_s: float) -> None:
         """Its process loads."""
-        self._move(State.LOADING)
+        self._move(State.LOADING, now_s)
         self.pid, self.started_s, self.is_condemned = pid, now_s, False
 
     def not_started(self, now_s: float) -> None:
         """The system has no room for its process now."""
-        self._move(State.ABSENT)
+        self._move(State.ABSENT, now_s)
         self.start_at_s = now_s + self._policy.kept_from_starting()
 
     def ready(self, unfit: str, now_s: float) -> None:
@@ -133,7 +135,7 @@ class Nursery:
             unfit: why nothing can be forked from it; "" where it can.
             now_s: the time.
         """
-        self._move(State.UNFIT if unfit else State.READY)
+        self._move(State.UNFIT if unfit else State.READY, now_s)
         self._ready_s = now_s
 
     def ended(self, returncode: int, now_s: float) -> None:
@@ -144,13 +146,15 @@ class Nursery:
         was_ready = self.state is State.READY
         delay_s = self._policy.failed(now_s, ready_s=now_s - self._ready_s if was_ready else None)
         if delay_s is None:
-            self._move(State.FAILED)
+            self._move(State.FAILED, now_s)
             return
         is_spoilt = returncode == ExitCode.MODEL and not was_ready
-        self._move(State.SPOILT if is_spoilt else State.ABSENT)
+        self._move(State.SPOILT if is_spoilt else State.ABSENT, now_s)
         self.start_at_s = now_s + delay_s
 
-    def _move(self, state: State) -> None:
+    def _move(self, state: State, now_s: float) -> None:
         if state not in LEGAL[self.state]:
             raise AssertionError(f"nursery: {self.state} ▶ {state}")
+        if state is not self.state or self.since_s is None:
+            self.since_s = now_s
         self.state = state

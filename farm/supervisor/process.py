@@ -367,7 +367,8 @@ class Supervisor:
         ):
             return request
         self._in_report = len(self._unreported)
-        return wire.SupervisorReport(list(self._unreported), self._workers.failed)
+        nursery = self._launcher.told(time.monotonic())
+        return wire.SupervisorReport(list(self._unreported), self._workers.failed, nursery)
 
     def _take_reply(self, reply: wire.Message, now_s: float) -> None:
         asked, self._asked = self._asked, None

@@ -122,6 +122,8 @@ def _flow(shot: dict[str, Any]) -> Table:
     )
     if scaling := _scaling(shot):
         grid.add_row("workers", scaling)
+    if nursery := _nursery(shot):
+        grid.add_row("nursery", nursery)
     grid.add_row("journal", _journal(shot))
     parts = ", ".join(f"{n} {kind}" for kind, n in sorted(buffers["parts_by_kind"].items()))
     intake = shot["intake"]
@@ -143,6 +145,31 @@ def _scaling(shot: dict[str, Any]) -> str:
         return ""
     bounds = f" of {scaling['min']} to {scaling['max']}" if scaling["is_on"] else ""
     return f"{scaling['wanted']} wanted{bounds}: {escape(scaling['reason'])}"
+
+
+def _nursery(shot: dict[str, Any]) -> str:
+    """How local workers are launched; "" where there are none."""
+    told = shot.get("nursery") or {}
+    if not told:
+        return ""
+    state, cause = told["state"], escape(told["cause"])
+    lasts = "" if told["for_s"] is None else f" for {duration(told['for_s'])}"
+    by_exec = "workers are launched by exec"
+    ended = f" ({cause})" if cause else ""
+    meanwhile = "workers wait for the next one" if told["way"] == "wait" else by_exec
+    line = {
+        "off": f"off: {by_exec}",
+        "ready": f"ready{lasts}: workers are forked",
+        "loading": f"[yellow]loads{lasts}[/]: workers wait for it",
+        "absent": f"[yellow]none now[/]{ended}; {meanwhile}",
+        "unfit": f"[yellow]of no use[/], {cause}: {by_exec}",
+        "spoilt": "[red]can't load the model[/]: no worker is launched until it can",
+        "failed": f"[red]given up[/]{ended}; {by_exec}",
+    }.get(state, escape(state))
+    made_anew = told["made"] - 1
+    if state == "off" or made_anew < 1:
+        return line
+    return f"{line}; made anew " + ("once" if made_anew == 1 else f"{made_anew} times")
 
 
 def _journal(shot: dict[str, Any]) -> str:

@@ -129,6 +129,11 @@ def test_a_nursery_that_is_stopped_is_replaced_and_the_worker_comes_by_itself(
     assert "-m" in psutil.Process(successor).cmdline()  # by exec
     eventually(lambda: len(farm.events("nursery_ready")) == 2, 30, farm.last_lines)
     assert former not in farm.processes()
+    told = eventually(
+        lambda: (now := farm.stats()["nursery"])["state"] == "ready" and now, 10, "it is told"
+    )
+    assert (told["made"], told["way"]) == (2, "fork")
+    assert told["cause"] == "killed by the supervisor (SIGKILL)"
 
 
 def test_new_settings_reach_forked_workers(

@@ -91,7 +91,7 @@ class Bench:
         return worker_id
 
     def report(self, *exits: tuple[int, str], now_s: float = 0.0) -> wire.SupervisorOrders:
-        orders = self.desk.answer(wire.SupervisorReport(list(exits), []), now_s)
+        orders = self.desk.answer(wire.SupervisorReport(list(exits), [], {}), now_s)
         assert isinstance(orders, wire.SupervisorOrders)
         return orders
 
@@ -246,7 +246,7 @@ def test_the_supervisor_hears_of_more_workers_when_more_arrives_than_they_can_do
     for second in range(40):
         for _ in range(25):
             bench.flow.monitor.arrived(float(second))
-        orders = bench.desk.answer(wire.SupervisorReport([], []), float(second))
+        orders = bench.desk.answer(wire.SupervisorReport([], [], {}), float(second))
         wanted.append(orders.workers)
     # 25/s of 0.1 s are 2.5 busy, 3.6 at 70 %, of which another machine's worker is one
     assert (wanted[0], wanted[-1]) == (1, 3)
@@ -258,7 +258,7 @@ def test_the_supervisor_hears_of_more_workers_when_more_arrives_than_they_can_do
     for second in range(40, 60):
         for _ in range(200):
             bench.flow.monitor.arrived(float(second))
-        orders = bench.desk.answer(wire.SupervisorReport([], []), float(second))
+        orders = bench.desk.answer(wire.SupervisorReport([], [], {}), float(second))
     assert orders.workers == 3, "no worker helps while the model is suspected"
 
 
@@ -294,10 +294,12 @@ def test_a_wrong_configuration_changes_nothing() -> None:
     assert bench.hello(2).config == {"model": "rule"}
 
 
-def test_slots_that_were_given_up_are_remembered_for_the_snapshot() -> None:
+def test_what_only_the_supervisor_knows_is_remembered_for_the_snapshot() -> None:
     bench = Bench()
-    bench.desk.answer(wire.SupervisorReport([], [(2, "exit code 8 (model)")]), 0.0)
+    told = {"state": "ready", "made": 1}
+    bench.desk.answer(wire.SupervisorReport([], [(2, "exit code 8 (model)")], told), 0.0)
     assert bench.desk.failed_slots == [(2, "exit code 8 (model)")]
+    assert bench.desk.nursery == told
 
 
 def test_a_dead_letter_is_retried_once_however_often_it_is_asked_for() -> None:

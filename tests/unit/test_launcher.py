@@ -339,3 +339,39 @@ def test_a_reload_gives_a_nursery_that_was_unfit_another_chance(played: Played) 
     assert played.launcher.way(3.0) is Way.EXEC
     played.launcher.reloaded()
     assert played.launcher.way(3.1) is Way.WAIT
+
+
+def test_where_the_nursery_stands_is_told(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+    # prevents: `farm stats` of a farm whose workers are no forks any more, and no word of it
+    assert played.launcher.told(0.0) == {}
+    played.turn(1.0)
+    told = {"state": "loading", "for_s": 2.0, "made": 1, "way": "wait", "cause": ""}
+    assert played.launcher.told(3.0) == told
+    played.request()
+    played.control.send(wire.encode(wire.NurseryReady("", "m1", 2.0)))
+    played.turn(3.0)
+    told |= {"state": "ready", "for_s": 7.0, "way": "fork"}
+    assert played.launcher.told(10.0) == told
+    assert played.launcher.ended(NURSERY_PID, -signal.SIGKILL, 10.0, is_out_of_memory=False)
+    told |= {"state": "absent", "for_s": 0.5, "way": "wait", "cause": "killed by SIGKILL"}
+    assert played.launcher.told(10.5) == told
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
+    monkeypatch.setattr(
+        "farm.supervisor.launcher.spawn_nursery",
+        lambda: Cradle(FakeProcess(101), ours),  # type: ignore[arg-type]
+    )
+    played.turn(11.0)
+    theirs.send(wire.encode(wire.NurseryReady("the model has opened a socket", "m1", 2.0)))
+    played.turn(12.0)
+    told |= {"state": "unfit", "for_s": 1.0, "made": 2, "way": "exec"}
+    assert played.launcher.told(13.0) == told | {"cause": "the model has opened a socket"}
+    theirs.close()
+
+
+def test_a_farm_that_wants_no_nursery_says_so() -> None:
+    played = Played(launch="exec")
+    played.turn(0.0)
+    told = {"state": "off", "for_s": None, "made": 0, "way": "exec", "cause": ""}
+    assert played.launcher.told(0.0) == told
+    played.control.close()

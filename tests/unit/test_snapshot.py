@@ -56,6 +56,12 @@ def arrive(flow: Flow, kind: str, part_id: str) -> None:
     flow.arrived(f"box/tool/{kind}", data, arrived_s=0.0, intake_s=0.0, now_s=0.0)
 
 
+def test_what_the_supervisor_tells_of_its_nursery_is_shown(flow: Flow) -> None:
+    told = {"state": "ready", "for_s": 3.0, "made": 1, "way": "fork", "cause": ""}
+    assert shot(flow, nursery=told)["nursery"] == told
+    assert shot(flow)["nursery"] == {}
+
+
 def test_a_fresh_farm_can_be_shown_and_sent(flow: Flow) -> None:
     made = shot(flow)
     assert json.loads(json.dumps(made, allow_nan=False)) == made

@@ -15,6 +15,7 @@ from farm.broker import snapshot
 from farm.cli import root, stats
 from farm.config import Config
 from farm.errors import NoFarmError
+from farm.supervisor.nursery import State
 from farm.telemetry.view import STAGE_WORDS, render
 
 UP_S = 23 * 3600 + 59 * 60
@@ -69,6 +70,61 @@ def test_no_line_is_too_long_and_no_cell_is_broken(shot, width):
         if width >= 110:
             cells += f" drill-host-… {row['pid']}"
         assert any(" ".join(line.split()).endswith(cells) for line in lines), "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("told", "line"),
+    [
+        ({"state": "ready"}, "nursery ready for 3 min 20 s: workers are forked"),
+        (
+            {"state": "ready", "made": 3, "cause": "killed by SIGKILL"},
+            "nursery ready for 3 min 20 s: workers are forked; made anew 2 times",
+        ),
+        (
+            {"state": "loading", "made": 2, "way": "wait"},
+            "nursery loads for 3 min 20 s: workers wait for it; made anew once",
+        ),
+        (
+            {"state": "absent", "cause": "killed by SIGKILL", "way": "exec"},
+            "nursery none now (killed by SIGKILL); workers are launched by exec",
+        ),
+        ({"state": "absent", "way": "wait"}, "nursery none now; workers wait for the next one"),
+        (
+            {"state": "unfit", "cause": "the model keeps [a] open", "way": "exec"},
+            "nursery of no use, the model keeps [a] open: workers are launched by exec",
+        ),
+        (
+            {"state": "spoilt", "cause": "exit code 7 (model)", "way": "refused"},
+            "nursery can't load the model: no worker is launched until it can",
+        ),
+        (
+            {"state": "failed", "cause": "killed by SIGSEGV", "way": "exec"},
+            "nursery given up (killed by SIGSEGV); workers are launched by exec",
+        ),
+        (
+            {"state": "off", "for_s": None, "way": "exec"},
+            "nursery off: workers are launched by exec",
+        ),
+    ],
+)
+def test_how_workers_are_launched_is_told(shot, told, line):
+    # prevents: ten loaded models where one was meant, or slow restarts, and nothing says why
+    shot["nursery"] = {"for_s": 200.0, "made": 1, "way": "fork", "cause": ""} | told
+    assert line in [" ".join(each.split()) for each in drawn(shot, 120)]
+    for width in (60, 80, 160):
+        assert max(len(each.rstrip()) for each in drawn(shot, width)) <= width
+
+
+@pytest.mark.parametrize("state", [state.value for state in State])
+def test_each_state_of_a_nursery_has_its_words(shot, state):
+    # prevents: a bare state on the screen, or a picture that can't be drawn
+    shot["nursery"] = {"state": state, "for_s": 1.0, "made": 1, "way": "wait", "cause": ""}
+    [line] = [each for each in drawn(shot, 120) if each.startswith("nursery")]
+    assert len(line.split()) > 3
+
+
+def test_a_broker_without_local_workers_says_nothing_of_a_nursery(shot):
+    assert not [each for each in drawn(shot, 80) if each.startswith("nursery")]
 
 
 def test_side_by_side_only_where_both_fit(shot):

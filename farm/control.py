@@ -6,6 +6,7 @@ its socket, so that a broker that comes back is not flooded with stale ones.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import operator
 import time
@@ -16,7 +17,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from farm import wire
 from farm.errors import FarmError, NoFarmError, WireError
-from farm.sockets import Role, open_socket
+from farm.sockets import Role, open_socket, send_at_once
 
 if TYPE_CHECKING:
     from farm.sockets import Credentials
@@ -64,7 +65,9 @@ class ControlClient:
         """Send a request; look for the reply with `receive`."""
         assert self._asked_s is None  # one at a time
         self._asked_s = time.monotonic()
-        self.socket.send_multipart([b"", wire.encode(request)])
+        # Behind a door that does not open there is nobody to send to: it stays unanswered then.
+        with contextlib.suppress(zmq.Again):
+            send_at_once(self.socket, [b"", wire.encode(request)])
 
     def receive(self) -> wire.Message | None:
         """The reply if it is there.

@@ -127,7 +127,8 @@ def open_door(socket: zmq.Socket[bytes], endpoint: str, farm_key: KeyPair) -> st
             f"can't listen at {endpoint}: {error.strerror}. Free the port, or set another one in "
             "attach.listen"
         ) from error
-    bound: bytes = socket.getsockopt(zmq.LAST_ENDPOINT)
+    bound = socket.getsockopt(zmq.LAST_ENDPOINT)
+    assert isinstance(bound, bytes)
     return bound.decode("ascii")
 
 

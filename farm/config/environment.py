@@ -20,7 +20,8 @@ PREFIX = "FARM_"
 CONFIG_VARIABLE = "FARM_CONFIG"  # the path of the configuration file
 
 # Read by bin/farm and bin/test before any of this runs, and by the failpoints of the tests.
-OTHER_VARIABLES = frozenset({"FARM_VENV", "FARM_PYTHON", failpoints.VARIABLE})
+# The invite is that of `farm worker`.
+OTHER_VARIABLES = frozenset({"FARM_VENV", "FARM_PYTHON", "FARM_INVITE", failpoints.VARIABLE})
 
 # Short names; the long one of the same key wins over them.
 ALIASES = {"FARM_WORKERS": "mqtt.processing.workers"}

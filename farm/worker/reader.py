@@ -27,7 +27,7 @@ from farm.control import ControlClient
 from farm.doors.invite import host_of
 from farm.errors import WireError
 from farm.slot import Slot
-from farm.sockets import Role, open_socket
+from farm.sockets import Role, open_socket, send_at_once
 from farm.waker import Waker
 from farm.worker.unconfirmed import Unconfirmed
 
@@ -351,11 +351,20 @@ class Reader:
 
     def _send_batch(self, results: list[bytes]) -> None:
         if results and self._results is not None:
-            self._results.send_multipart(results)
+            self._send_frames(results)
 
     def _send(self, message: wire.Message) -> None:
+        self._send_frames([wire.encode(message)])
+
+    def _send_frames(self, frames: list[bytes]) -> None:
+        """Never waits: a reader that does can't tell anybody why. Results are kept (`Unconfirmed`)
+        where there may be nobody to take them; a claim is not missed by a broker that is gone.
+        """
         assert self._results is not None
-        self._results.send(wire.encode(message))
+        try:
+            send_at_once(self._results, frames)
+        except zmq.Again:
+            self._limited.warning("broker_takes_nothing", frames=len(frames))
 
     def _worker_id(self) -> int:
         assert self._welcome is not None

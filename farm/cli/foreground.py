@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from farm import log
@@ -33,6 +34,12 @@ def run(loaded: Loaded, read: Callable[[], Loaded], early: Cradle | None) -> Exi
     log.set_up(level=config.log.level, style=config.log.format, process="supervisor")
     for note in loaded.notes:
         log.get().info("configuration_note", note=note)
+    if os.geteuid() == 0:
+        log.get().warning(
+            "running_as_root",
+            effect="whoever finds a hole in a model or a library has this whole machine",
+            cure="give farm a user of its own; etc/farm.service does",
+        )
     directory, endpoints = where(config)
     with lock(directory):
         in_force = InForce(loaded, directory, read)

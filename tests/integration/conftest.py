@@ -29,7 +29,9 @@ def password_file(tmp_path: Path) -> str:
 
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Paths of a CA, of a server's certificate and key for 127.0.0.1, and of another CA."""
+    """Paths of a CA, of a server's certificate and key for 127.0.0.1, of a client's, and of
+    another CA.
+    """
     home = tmp_path_factory.mktemp("tls")
     for name in ("ca", "other"):
         _openssl(
@@ -47,7 +49,17 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         *("-CAkey", home / "ca.key", "-CAcreateserial", "-extfile", home / "san"),
         *("-out", home / "server.pem"),
     )
+    _openssl(
+        *("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
+        *("-subj", "/CN=farm-7", "-keyout", home / "client.key", "-out", home / "client.csr"),
+    )
+    _openssl(
+        *("x509", "-req", "-days", "2", "-in", home / "client.csr", "-CA", home / "ca.pem"),
+        *("-CAkey", home / "ca.key", "-CAcreateserial", "-out", home / "client.pem"),
+    )
     return {
+        "client_cert": str(home / "client.pem"),
+        "client_key": str(home / "client.key"),
         "ca": str(home / "ca.pem"),
         "other_ca": str(home / "other.pem"),
         "cert": str(home / "server.pem"),

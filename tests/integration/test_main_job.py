@@ -592,6 +592,29 @@ def test_a_certificate_of_a_stranger_is_refused_with_the_reason(
     assert "certificate" in shot["mqtt"]["reason"].lower()
 
 
+def test_an_mqtt_broker_that_asks_for_a_certificate_gets_ours(
+    make_mosquitto: Callable[..., Mosquitto],
+    make_site: Callable[..., Site],
+    start_farm: Callable[..., Farm],
+    certificates: dict[str, str],
+    unused_port: int,
+) -> None:
+    # prevents: a client certificate that is configured and never shown
+    listener = f"{_tls_listener(certificates, unused_port)}\nrequire_certificate true"
+    mosquitto = make_mosquitto(extra=f"{listener}\nuse_identity_as_username true")
+    site = make_site(mosquitto.port)
+    tls = {"enabled": True, "ca_file": certificates["ca"]}
+    ours = {"cert_file": certificates["client_cert"], "key_file": certificates["client_key"]}
+    start_farm(unused_port, workers=1, mqtt={"broker": {"tls": tls | ours}})
+    assert "u'farm-7'" in mosquitto.log  # by the name in it we are known
+    hole = Tool().drill()
+    site.send_hole(hole)
+    site.wait_answered([hole])
+    without = start_farm(unused_port, workers=1, wait=False, mqtt={"broker": {"tls": tls}})
+    eventually(lambda: without.events("mqtt_disconnected"), 20, "the failure is logged")
+    assert without.stats()["mqtt"]["state"] == "disconnected"
+
+
 def test_a_broker_of_mqtt_3_1_1_alone_gets_the_fallback(
     make_site: Callable[..., Site], start_farm: Callable[..., Farm]
 ) -> None:

@@ -26,6 +26,7 @@ from farm.config import load_config
 from farm.cores import cores
 from farm.drilling.plotting import require
 from farm.errors import ExitCode, FarmError
+from farm.models.null import MAX_COST_MS
 from farm.models.runtime import RUNTIMES
 from farm.simulation.bench.drive import Load
 from farm.simulation.bench.figures import summarise
@@ -118,7 +119,8 @@ def _assigned(
     "--model",
     default="",
     metavar="SPEC",
-    help="As `model:` in the configuration; null: one that does nothing.  [default: built-in]",
+    help="As `model:` in the configuration; null: one that does nothing, null:2.5: one that takes "
+    "2.5 ms of CPU time a hole.  [default: built-in]",
 )
 @click.option(
     "--runtime",
@@ -290,14 +292,32 @@ def _check_plot(plot: Path | None) -> None:
         raise click.BadParameter(f"{plot}: there is no such folder", param_hint="--plot")
 
 
+def _null_model(model: str) -> tuple[str, float]:
+    """The model's class, and the milliseconds that `null:MS` asks for."""
+    name, colon, cost = model.partition(":")
+    if name != "null":
+        return model, 0.0
+    try:
+        cost_ms = float(cost) if colon else 0.0
+    except ValueError:
+        cost_ms = -1.0
+    if not 0 <= cost_ms <= MAX_COST_MS:
+        raise click.BadParameter(
+            f"{model!r}: null:MS takes milliseconds, up to {MAX_COST_MS:g}", param_hint="--model"
+        )
+    return NULL_MODEL, cost_ms
+
+
 def _settings(
     model: str, runtime: str | None, durability: str, assignments: dict[str, Any]
 ) -> dict[str, Any]:
     """The farm's configuration, by section; checked, so that no error has to come from its log."""
     if runtime and model:
         raise FarmError("--runtime is the built-in model's: leave out --model, or --runtime")
+    model, cost_ms = _null_model(model)
     by_key = {
-        "model": NULL_MODEL if model == "null" else model,
+        "model": model,
+        **({"model_settings": {"cost_ms": cost_ms}} if cost_ms else {}),
         "journal.durability": durability,
         **({"model_settings": {"runtime": runtime}} if runtime else {}),
         **assignments,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import click
 import pytest
 from click.testing import CliRunner
 from test_bench_figures import measured
@@ -11,7 +12,8 @@ from test_bench_figures import measured
 from farm.cli import bench
 from farm.cli.bench import _settings, command
 from farm.errors import ConfigError, FarmError, ModelError
-from farm.simulation.bench.rounds import Round
+from farm.simulation.bench.drive import Load
+from farm.simulation.bench.rounds import Orders, Round
 
 
 @pytest.mark.parametrize(
@@ -50,6 +52,25 @@ def test_settings_come_by_section_and_the_last_word_is_the_assignment_s():
         "dispatch": {"max_attempts": 2},
     }
     assert _settings("", "int8", "off", {})["model_settings"] == {"runtime": "int8"}
+
+
+def test_a_null_model_of_a_chosen_cost_is_one_that_has_a_rate_of_its_own():
+    # prevents: a limit that is left out, and so a throughput that means nothing
+    found = _settings("null:2.5", None, "off", {})
+    assert found["model"] == "farm.models.null:NullModel"
+    assert found["model_settings"] == {"cost_ms": 2.5}
+    load = Load("nowhere", tools=1)
+    free, costly = (
+        Orders(load, 20, 1, _settings(spec, None, "off", {}), "auto") for spec in ("null", "null:2")
+    )
+    assert free.is_null
+    assert not costly.is_null
+
+
+@pytest.mark.parametrize("spec", ["null:", "null:x", "null:-1", "null:nan", "null:1e9"])
+def test_a_cost_that_is_none_is_refused(spec: str):
+    with pytest.raises(click.BadParameter, match="null:MS"):
+        _settings(spec, None, "off", {})
 
 
 class TwoOfThree:

@@ -51,8 +51,11 @@ def title(orders: Orders, cores: int) -> str:
 def _model_words(orders: Orders) -> str:
     if orders.is_null:
         return "a model that does nothing"
+    settings = orders.settings.get("model_settings", {})
+    if cost_ms := settings.get("cost_ms"):
+        return f"a model that takes {cost_ms:g} ms of CPU time a hole"
     name = orders.settings.get("model") or "the built-in model"
-    runtime = orders.settings.get("model_settings", {}).get("runtime", "")
+    runtime = settings.get("runtime", "")
     return f"{name} ({runtime})" if runtime else str(name)
 
 

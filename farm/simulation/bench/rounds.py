@@ -68,7 +68,8 @@ class Orders:
     @property
     def is_null(self) -> bool:
         """The model does nothing, so that alone it has no rate."""
-        return self.settings.get("model") == NULL_MODEL
+        has_cost = self.settings.get("model_settings", {}).get("cost_ms")
+        return self.settings.get("model") == NULL_MODEL and not has_cost
 
 
 @dataclass(frozen=True, slots=True)

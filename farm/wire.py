@@ -660,7 +660,8 @@ def _unpack(frame: bytes | memoryview) -> tuple[int, list[Any]]:
         )
     # msgpack's own exceptions (FormatError, StackError, ExtraData) derive from ValueError
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise WireError(f"not msgpack: {error!r}") from error
+        # its name alone: an ExtraData has all that came in it, and may become four times as long
+        raise WireError(f"not msgpack: {type(error).__name__}") from error
     version = body[0] if isinstance(body, list) and body else None
     if type(version) is not int:  # not shown: it may be nested so deep that this would end us
         raise WireError(f"no protocol version where {PROTOCOL} is spoken")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from farm.state_dir import Endpoints
     from farm.waker import Waker
 
+MAX_REFUSAL_CHARS: Final = 2000  # what is refused may stand in it
 _RESULTS_PER_TURN: Final = 500  # so that the rest gets its turn
 
 
@@ -128,7 +129,14 @@ class Switchboard:
         except JournalError as error:  # whoever asks for a dead letter gets to know
             self._limited.warning("request_failed", reason=str(error))
             refusal = error
-        return wire.encode(wire.Refused(str(refusal)))
+        except Exception as error:
+            if not peer:
+                raise
+            # From another machine nothing may end the broker, whatever we have overlooked.
+            self._counts["bad_frames"] += 1
+            self._limited.warning("request_broke", key=peer, exc_info=error)
+            refusal = WireError(f"the request can't be answered: {type(error).__name__}")
+        return wire.encode(wire.Refused(str(refusal)[:MAX_REFUSAL_CHARS]))
 
     # ---- results and jobs -----------------------------------------------------------------------
 

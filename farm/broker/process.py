@@ -103,6 +103,7 @@ class BrokerProcess:
             status_topic=f"farm/{instance}/status",
             intake=self._intake,
             wake=self._waker.wake,
+            max_payload_bytes=config.limits.message_bytes,
         )
         self._started_s = time.monotonic()
         has_doors = bool(config.attach.listen)
@@ -506,6 +507,7 @@ class BrokerProcess:
                 "paused": self._is_paused,
                 "unacknowledged": len(self._unacknowledged),
                 "overruns": self._link.exchange.overruns,
+                "oversize": self._link.exchange.oversize,
                 "lost_qos0": self._link.exchange.lost_qos0,
             },
             journal={

@@ -140,6 +140,7 @@ def _flow(shot: dict[str, Any]) -> Table:
         f"{intake['queued']} messages queued"
         + (", [yellow]intake braked[/]" if intake["braked"] else "")
         + (", [yellow]intake paused[/]" if intake["paused"] else "")
+        + (f", {intake['oversize']} too large" if intake.get("oversize") else "")
         + (f", [red]{intake['lost_qos0']} lost at QoS 0[/]" if intake["lost_qos0"] else ""),
     )
     return grid

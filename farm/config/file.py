@@ -21,6 +21,7 @@ _SCALARS = frozenset(_TAG + name for name in ("null", "bool", "int", "float", "s
 MAX_FILE_BYTES = 1_000_000  # ours has 20 kB
 MAX_VALUES = 100_000  # with each alias (*name) counted for all that it stands for
 _TOO_MUCH = f"holds more than {MAX_VALUES} values, its aliases written out"
+_COLLECTIONS = frozenset((_TAG + "map", _TAG + "seq"))
 _QUOTE_HINT = "write text that starts with one of & * ! % @ ` in quotes"
 _IS_MAPPING = "must be a mapping of keys to values"
 
@@ -133,6 +134,9 @@ class _Source:
 
     def plain(self, node: yaml.Node, name: str) -> Any:
         """The value of any node as dicts, lists, text, numbers, booleans and None."""
+        if isinstance(node, yaml.CollectionNode) and node.tag not in _COLLECTIONS:
+            self.problem(node, f"{name}: a YAML tag is not supported here: {_QUOTE_HINT}")
+            return None
         if isinstance(node, yaml.MappingNode):
             pairs = self.pairs(node, name)
             return {key: self.plain(value, join(name, key)) for key, _, value in pairs}

@@ -128,7 +128,7 @@ class Plant:
         self.farm = self._start_farm(
             self._port, workers=workers, state_dir=self.state_dir, more=more, wait=False
         )
-        eventually(self._is_up, WAIT_S, lambda: self.farm.last_lines())
+        eventually(self._is_up, WAIT_S, self.farm.last_lines)
 
     def _is_up(self) -> bool:
         shot = self.farm.stats()
@@ -185,7 +185,7 @@ def reason_of(reply: wire.Message) -> str:
     return reply.reason
 
 
-# ---- what is said by somebody who has no right to it ------------------------------------------------
+# ---- what is said by somebody who has no right to it ---------------------------------------------
 
 
 def test_a_claim_and_a_result_without_the_ticket_are_nobodys(plant: Plant, site: Site) -> None:
@@ -276,7 +276,7 @@ def test_a_door_takes_no_orders(plant: Plant) -> None:
     assert peer.beats()
 
 
-# ---- what is no message -------------------------------------------------------------------------------
+# ---- what is no message --------------------------------------------------------------------------
 
 
 def head(kind: int, *fields: Any, protocol: Any = wire.PROTOCOL) -> bytes:
@@ -377,7 +377,7 @@ def test_an_oversize_frame_ends_its_connection_and_nothing_else(
     site.wait_answered([hole], WAIT_S)
 
 
-# ---- too much ---------------------------------------------------------------------------------------------
+# ---- too much ------------------------------------------------------------------------------------
 
 
 def test_ten_thousand_hellos_make_no_crowd(plant: Plant, site: Site) -> None:
@@ -433,7 +433,7 @@ def test_more_workers_than_may_be_are_told_so(plant: Plant) -> None:
     )
 
 
-# ---- another model ----------------------------------------------------------------------------------------
+# ---- another model -------------------------------------------------------------------------------
 
 
 def test_a_worker_with_another_model_is_refused(plant: Plant) -> None:
@@ -457,7 +457,7 @@ def our_hash() -> str:
     return package.short_hash(next(iter(package.manifest.sha256)))
 
 
-# ---- what a screen would obey ------------------------------------------------------------------------------
+# ---- what a screen would obey --------------------------------------------------------------------
 
 HOSTILE = "\x1b[31m\x1b]0;owned\x07\r\n2026-01-01 [error] forged\u202eevil\u2066\x9b2J\x7f\0"
 OBEYED = [*range(0x20), 0x7F]

@@ -57,6 +57,10 @@ class ForgedError(WireError):
     """A worker on another machine says what it has no right to; it is told so, and counted."""
 
 
+class RateError(WireError):
+    """A worker on another machine says more than its key may; it is told so, and counted."""
+
+
 class ModelError(FarmError):
     """The model can't be found, loaded, verified or warmed up."""
 

@@ -18,6 +18,8 @@ _RICH = "rich"
 _is_hidden = sys.modules.setdefault(_RICH, None) is None  # type: ignore[arg-type]
 import structlog  # noqa: E402 - see above
 
+from farm.printable import printable, printable_data, printable_lines  # noqa: E402
+
 if _is_hidden:
     del sys.modules[_RICH]
 
@@ -44,6 +46,7 @@ def set_up(*, level: str, style: str, process: str) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            _neutralise,
             _put_first_things_first,
             renderer,
         ],
@@ -64,6 +67,28 @@ _FIRST = ("timestamp", "level", "process", "event")
 def _put_first_things_first(_logger: Any, _method: str, event: Any) -> dict[str, Any]:
     """When, how bad, who, what: in this order in every line, so that the eye finds them."""
     return {**{key: event[key] for key in _FIRST if key in event}, **event}
+
+
+_WITH_LINES = ("exception", "stack")  # of ours; what stands in a line of them may be a stranger's
+
+
+def _neutralise(_logger: Any, _method: str, event: Any) -> dict[str, Any]:
+    """What strangers write into a field must not colour a terminal or begin a line of its own."""
+    return {
+        key: printable_lines(value, indent="  ")
+        if key in _WITH_LINES and isinstance(value, str)
+        else printable(value)
+        if isinstance(value, str)
+        else printable_data(_as_data(value))
+        for key, value in event.items()
+    }
+
+
+def _as_data(value: Any) -> Any:
+    """What a renderer would show of it: of what is no plain data, its repr."""
+    if value is None or isinstance(value, bool | int | float | dict | list | tuple):
+        return value
+    return repr(value)
 
 
 def get() -> Any:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import zmq
 
 from farm.errors import StateError
+from farm.wire import MAX_HEAD_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +27,10 @@ RESULTS_HWM = 10_000
 CONTROL_HWM = 1000
 
 RESULTS_LINGER_MS = 2000  # a leaving worker's last result still goes out
-MAX_FRAME_BYTES = 64_000_000  # per frame; an honest part is bounded by limits.message_bytes
+# Who sends a larger frame is disconnected by libzmq, before it is in memory.
+CURVE_BYTES = 1000  # what encryption adds is 33
+MAX_FRAME_BYTES = MAX_HEAD_BYTES + CURVE_BYTES
+MAX_PART_BYTES = 64_000_000 + CURVE_BYTES  # of a job: the most that limits.message_bytes can be
 # A cable that was cut tells nobody: whoever is silent for so long is gone (RFC 37 ZMTP, PING).
 PING_EVERY_MS = 2000
 PING_TIMEOUT_MS = 8000
@@ -46,13 +50,16 @@ class _Kind:
     binds: bool
     hwm: int
     linger_ms: int
+    max_frame_bytes: int = MAX_FRAME_BYTES  # that it takes
 
 
 class Role(Enum):
     """The end of a socket that a process holds."""
 
     JOBS_SENDER = _Kind(zmq.PUSH, binds=True, hwm=JOBS_HWM, linger_ms=0)
-    JOBS_RECEIVER = _Kind(zmq.PULL, binds=False, hwm=JOBS_HWM, linger_ms=0)
+    JOBS_RECEIVER = _Kind(
+        zmq.PULL, binds=False, hwm=JOBS_HWM, linger_ms=0, max_frame_bytes=MAX_PART_BYTES
+    )
     RESULTS_RECEIVER = _Kind(zmq.PULL, binds=True, hwm=RESULTS_HWM, linger_ms=0)
     RESULTS_SENDER = _Kind(zmq.PUSH, binds=False, hwm=RESULTS_HWM, linger_ms=RESULTS_LINGER_MS)
     CONTROL_SERVER = _Kind(zmq.ROUTER, binds=True, hwm=CONTROL_HWM, linger_ms=0)
@@ -82,7 +89,7 @@ def open_socket(
     socket = context.socket(kind.zmq_type)
     socket.set_hwm(kind.hwm)
     socket.linger = kind.linger_ms
-    socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
+    socket.setsockopt(zmq.MAXMSGSIZE, kind.max_frame_bytes)
     socket.setsockopt(zmq.RECONNECT_IVL, 50)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, 200)  # workers wait for a broker that starts
     if credentials is not None:

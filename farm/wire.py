@@ -26,6 +26,7 @@ from typing import Any, ClassVar, NamedTuple
 import msgpack  # type: ignore[import-untyped]
 
 from farm.errors import WireError
+from farm.slot import MAX_JOBS
 
 if typing.TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -35,8 +36,14 @@ PROTOCOL = 5  # raised with every change of a message; a worker of another versi
 # A head carries ids and one answer; 1 MB is far beyond both. It bounds what a hostile head can
 # become in memory: empty maps, one byte each, grow by a factor of 64.
 MAX_HEAD_BYTES = 1_000_000
-MAX_FRAMES = 1024  # parts of one Jobs message
+MAX_FRAMES = 1024  # parts of one Jobs message; frames of one message of results
 MAX_ITEMS = 100_000  # of one array or map
+MAX_DEPTH = (
+    64  # arrays and maps inside each other; a thousand would end who formats or compares them
+)
+MAX_NAME_CHARS = 255  # of a worker, a host, a file, a model; DNS allows as many
+MAX_KEY_CHARS = 1000  # of a source or a part id, as the guard lets in
+MAX_REASON_CHARS = 100_000  # a model may say much, with a traceback in it
 
 
 class Job(NamedTuple):
@@ -416,17 +423,37 @@ def _is_note(value: Any) -> bool:
     return type(value) is list and [type(item) for item in value] == [int, str]
 
 
+def _is_shallow(value: Any, room: int = MAX_DEPTH) -> bool:
+    """Whether arrays and maps lie in it no deeper than that."""
+    if type(value) is dict:
+        value = value.values()
+    elif type(value) is not list:
+        return True
+    if not room:
+        return False
+    # most of what there is, is no container: it costs no call
+    return all(
+        _is_shallow(each, room - 1) for each in value if type(each) is list or type(each) is dict
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (float, int) and -_MOST <= value <= _MOST  # NaN is none
+
+
+_MOST = 1e18  # of any number that is not an id
 _are_notes = _all(_is_note)
 _CHECKS: dict[Any, Callable[[Any], bool]] = {
     int: _is(int),
-    float: _is(float, int),
+    float: _is_number,
     str: _is(str),
     bool: _is(bool),
     bytes: _is(bytes),
-    dict[str, Any]: _is(dict),  # other keys than str are refused by the unpacker
+    # other keys than str are refused by the unpacker
+    dict[str, Any]: lambda value: type(value) is dict and _is_shallow(value),
     list[int]: _all(_is(int)),
     list[tuple[int, str]]: _are_notes,
-    Any: lambda _value: True,
+    Any: _is_shallow,
 }
 _KINDS: dict[type[Any], int] = {
     cls: _HOT_KINDS.get(cls) or cls.KIND for cls in typing.get_args(Message)
@@ -434,18 +461,42 @@ _KINDS: dict[type[Any], int] = {
 _BY_KIND = {kind: cls for cls, kind in _KINDS.items()}
 
 
-def _layout(cls: type[Any]) -> tuple[tuple[str, Callable[[Any], bool]], ...]:
-    """Name and check of each field, in order."""
+def _layout(cls: type[Any]) -> tuple[tuple[str, Callable[[Any], bool], int], ...]:
+    """Name, check and most characters or items (0: any) of each field, in order."""
     hints = typing.get_type_hints(cls)
     names = cls._fields if cls in _HOT_KINDS else [field.name for field in fields(cls)]
-    return tuple((name, _CHECKS[hints[name]]) for name in names)
+    return tuple((name, _CHECKS[hints[name]], _MOST_OF.get((cls, name), 0)) for name in names)
 
 
-_LAYOUTS = {cls: _layout(cls) for cls in _KINDS}
 # What every valid `Result` looks like: looked at in one comparison.
 _RESULT_TYPES = [int, int, str, object, str, dict, str, str, float, float, float, int]
 _RESULT_VALUE_AT = 3
 _MOST_SECONDS = 1e9  # of a time in a result; NaN is no time either
+# How long a text of a message may be, how many ids it may have; others are bounded by the head.
+_MOST_OF: dict[tuple[type[Any], str], int] = {
+    (Claim, "job_ids"): MAX_JOBS,
+    (Claim, "tickets"): MAX_JOBS,
+    (Bounce, "job_ids"): MAX_JOBS,
+    (Bounce, "tickets"): MAX_JOBS,
+    (Result, "status"): MAX_NAME_CHARS,
+    (Result, "reason"): MAX_REASON_CHARS,
+    (Result, "model_version"): MAX_NAME_CHARS,
+    (Result, "model_hash"): MAX_NAME_CHARS,
+    (Bye, "reason"): MAX_KEY_CHARS,
+    (Hello, "name"): MAX_NAME_CHARS,
+    (Hello, "host"): MAX_NAME_CHARS,
+    (Ready, "model_version"): MAX_NAME_CHARS,
+    (Ready, "model_hash"): MAX_NAME_CHARS,
+    (Heartbeat, "state"): MAX_NAME_CHARS,
+    (Fetch, "name"): MAX_NAME_CHARS,
+    (DrainWorker, "name"): MAX_NAME_CHARS,
+    (StoryRequest, "source"): MAX_KEY_CHARS,
+    (StoryRequest, "part_id"): MAX_KEY_CHARS,
+    (Fork, "name"): MAX_NAME_CHARS,
+}
+# How a worker may say it is: by its own word, or by the broker's.
+_STATES = frozenset({"joining", "loading", "working", "draining", "left", "idle", "busy"})
+_LAYOUTS = {cls: _layout(cls) for cls in _KINDS}
 
 
 def kind_of(cls: type[Any]) -> int:
@@ -459,7 +510,7 @@ def encode(message: Message) -> bytes:
     Raises:
         WireError: it is too large, or holds what msgpack can't carry.
     """
-    body = [PROTOCOL, *(getattr(message, name) for name, _ in _LAYOUTS[type(message)])]
+    body = [PROTOCOL, *(getattr(message, name) for name, _, _ in _LAYOUTS[type(message)])]
     frame = _pack(_KINDS[type(message)], body)
     if type(message) is Result:
         # A model's answer is a stranger's data. What the broker would refuse (a key that is no
@@ -488,21 +539,48 @@ def decode(frames: Sequence[bytes | memoryview]) -> Message:
         types = [*map(type, values)]
         types[_RESULT_VALUE_AT] = object  # a value may be anything
         if types == _RESULT_TYPES:
-            _check_times(values)
+            _check_result(values)
             return Result(*values)
-    for index, (name, check) in enumerate(layout):
-        if not check(values[index]):
-            raise WireError(f"{cls.__name__}.{name} can't be this {type(values[index]).__name__}")
-        if check is _are_notes:
-            values[index] = [tuple(note) for note in values[index]]
+    _check_fields(cls, values)
     if cls is Result:
-        _check_times(values)
+        _check_result(values)
+    if cls is Heartbeat and values[1] not in _STATES:
+        raise WireError(f"Heartbeat in no state that there is: {values[1]!r:.40}")
     return typing.cast("Message", cls(*values))
 
 
-def _check_times(result: list[Any]) -> None:
-    """Whether the times of a Result are such: decisions are made of them."""
-    read_s, infer_s, demand = times = result[8:11]
+def _check_fields(cls: type[Any], values: list[Any]) -> None:
+    """Each field by itself; msgpack has made lists of tuples, which become such again.
+
+    Raises:
+        WireError: one is of the wrong type, or too long.
+    """
+    for index, (name, check, most) in enumerate(_LAYOUTS[cls]):
+        if not check(values[index]):
+            raise WireError(f"{cls.__name__}.{name} can't be this {type(values[index]).__name__}")
+        if most and len(values[index]) > most:
+            raise WireError(f"{cls.__name__}.{name} of {len(values[index])}, at most {most}")
+        if check is _are_notes:
+            values[index] = [tuple(note) for note in values[index]]
+
+
+def _check_result(result: list[Any]) -> None:
+    """What the types of a Result don't tell: decisions are made of its times, its texts are kept.
+
+    Raises:
+        WireError: no worker of ours sends that.
+    """
+    _, _, status, value, reason, provenance, version, model_hash, *times, _ = result
+    if len(reason) > MAX_REASON_CHARS or max(map(len, (status, version, model_hash))) > (
+        MAX_NAME_CHARS
+    ):
+        raise WireError(
+            f"Result with a text that is too long: at most {MAX_REASON_CHARS} characters of a "
+            f"reason, {MAX_NAME_CHARS} of status, model version and hash"
+        )
+    if not (_is_shallow(value) and _is_shallow(provenance)):
+        raise WireError(f"Result with more than {MAX_DEPTH} arrays and maps inside each other")
+    read_s, infer_s, demand = times
     are_times = 0 <= read_s < _MOST_SECONDS and 0 <= infer_s < _MOST_SECONDS
     if not (are_times and 0 <= demand < _MOST_SECONDS):
         raise WireError(f"Result with times that are none: {times!r:.100}")
@@ -582,8 +660,11 @@ def _unpack(frame: bytes | memoryview) -> tuple[int, list[Any]]:
         )
     # msgpack's own exceptions (FormatError, StackError, ExtraData) derive from ValueError
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise WireError(f"not msgpack: {error!r}") from error
+        # its name alone: an ExtraData has all that came in it, and may become four times as long
+        raise WireError(f"not msgpack: {type(error).__name__}") from error
     version = body[0] if isinstance(body, list) and body else None
-    if type(version) is not int or version != PROTOCOL:
-        raise WireError(f"protocol version {version!r:.20} where {PROTOCOL} is spoken")
+    if type(version) is not int:  # not shown: it may be nested so deep that this would end us
+        raise WireError(f"no protocol version where {PROTOCOL} is spoken")
+    if version != PROTOCOL:
+        raise WireError(f"protocol version {version} where {PROTOCOL} is spoken")
     return frame[0], body

@@ -117,7 +117,9 @@ class Correlator:
         self._past: OrderedDict[Key, _Past] = OrderedDict()
         # by source: joins with all required parts ▶ until when to wait for optional ones
         self._complete: dict[str, OrderedDict[Key, float]] = defaultdict(OrderedDict)
-        self._habits = Habits(rules.optional_parts, max_sources=rules.max_parts)
+        self._habits = Habits(
+            rules.optional_parts, max_sources=rules.max_parts, max_bytes=rules.max_bytes
+        )
         self._discarded: list[Discarded] = []
         self.counts: Counter[str] = Counter()
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from farm import log, wire
 from farm.broker.library import Library
 from farm.broker.roster import Worker, WorkerState
+from farm.config.attach import AttachConfig
+from farm.printable import printable
 from farm.scaler import Bounds, Load, Scaler
 
 if TYPE_CHECKING:
@@ -89,7 +91,10 @@ class Desk:
         slots: Slots,
         expected_workers: int,
         scaler: Scaler | None = None,
+        attach: AttachConfig | None = None,
     ) -> None:
+        self._attach = attach or AttachConfig()
+        self._limited = log.Limited()
         self._flow = flow
         self._house = house
         self._introduction = introduction
@@ -246,7 +251,12 @@ class Desk:
 
     def let_go(self, worker: Worker, cause: str, now_s: float) -> None:
         """Forget a worker that left or ended; what it held goes to others."""
-        if worker.state is WorkerState.LOADING and self._flow.dispatcher.golden.lost():
+        # One Hello costs a stranger with a key nothing: of his the golden hole is not lost, unless
+        # there are no others to tell by.
+        is_witness = worker.state is WorkerState.LOADING and not (
+            worker.key and self.expected_workers
+        )
+        if is_witness and self._flow.dispatcher.golden.lost():
             self._log.warning(
                 "golden_hole_dropped",
                 cause="new workers ended, one after the other, before they were READY",
@@ -257,12 +267,21 @@ class Desk:
 
     def _welcome(self, hello: wire.Hello, now_s: float, peer: str) -> wire.Message:
         told = self._introduction
+        if peer and (fault := self._crowd(peer)):
+            self._flow.counts["workers_refused"] += 1
+            self._limited.warning("worker_refused", key=peer, reason=fault)
+            return wire.Refused(fault)
         local = hello.host == told.host and not peer
         if local:
             for former in self._flow.roster.of_pid(hello.pid):
                 self.let_go(former, "it said hello again", now_s)
         worker = self._flow.roster.hello(
-            name=hello.name, host=hello.host, pid=hello.pid, local=local, now_s=now_s, key=peer
+            name=printable(hello.name),
+            host=printable(hello.host),
+            pid=hello.pid,
+            local=local,
+            now_s=now_s,
+            key=peer,
         )
         return wire.Welcome(
             worker.worker_id,
@@ -274,6 +293,23 @@ class Desk:
             self._flow.dispatcher.golden.parts,
             told.library.catalogue() if peer else {},
         )
+
+    def _crowd(self, key: str) -> str:
+        """Why one more worker by this key is too many, as a sentence; "" where it is not."""
+        attach = self._attach
+        elsewhere = [worker.key for worker in self._flow.roster.all() if worker.key]
+        if len(elsewhere) >= attach.max_workers:
+            return (
+                f"{len(elsewhere)} workers of other machines are here, and no more may be: raise "
+                "attach.max_workers, or drain some (farm workers)"
+            )
+        of_key = elsewhere.count(key)
+        if of_key >= attach.max_workers_per_key:
+            return (
+                f"{of_key} workers came in by the key {key}, and no more may: give the others a key"
+                " of their own, or raise attach.max_workers_per_key"
+            )
+        return ""
 
     def _note_ready(self, ready: wire.Ready, now_s: float) -> wire.Message:
         worker = self._flow.roster.heard(ready.worker_id, now_s)

@@ -21,6 +21,7 @@ from farm.broker.roster import Roster, Worker, WorkerState
 from farm.cores import cores
 from farm.errors import JournalBusyError, JournalError
 from farm.journal.records import Hurt
+from farm.printable import printable
 from farm.telemetry.histogram import Histogram
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from farm.config import Config
     from farm.journal.journal import Recorder
 
+
+MAX_TAKEN = 10_000  # results of one worker between two heartbeats; a forger has any number
 
 _STATUSES = {status.value: status for status in Status}
 
@@ -239,7 +242,7 @@ class Dispatcher:
         if worker is not None:
             self.roster.lay_down(worker, message.job_id)
             worker.jobs_done += 1
-            if worker.key:
+            if worker.key and len(worker.taken) < MAX_TAKEN:  # what is not told comes again
                 worker.taken.append(message.job_id)
         entry = self.ledger.end(message.job_id)
         if entry is None:
@@ -306,7 +309,8 @@ class Dispatcher:
 
     def ready(self, worker: Worker, message: wire.Ready) -> None:
         """A worker has loaded and warmed up its model."""
-        worker.model_version, worker.model_hash = message.model_version, message.model_hash
+        worker.model_version = printable(message.model_version)
+        worker.model_hash = printable(message.model_hash)
         worker.load_s = message.load_s
         if worker.state is WorkerState.LOADING:
             # its claim may have overtaken this: claims come on another socket

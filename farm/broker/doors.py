@@ -89,22 +89,30 @@ class Doors:
                 return
             self.socket.send_multipart(self._keeper.answer(request))
 
+    def keep_out(self, name: str, seconds: float, now_s: float) -> None:
+        """End the connections of a key, with all others, and let it in no more for so long."""
+        self._keeper.keep_out(name, seconds)
+        self._shut_all(now_s)
+
     def tend(self, now_s: float) -> None:
         """Look at the keys; where one is revoked, end its connections with all others.
 
         The others come in again by themselves, in a moment; what was on its way is sent again.
         """
         if self._keeper.look():
-            for socket, endpoint in self._open:
-                shut_door(socket, endpoint)
-            self._shut, self._open = [*self._shut, *self._open], []
-            self._shut_s = now_s
+            self._shut_all(now_s)
         for door in list(self._shut):
             if reopen_door(*door):
                 self._shut.remove(door)
                 self._open.append(door)
             elif now_s - self._shut_s > _REOPEN_S:  # somebody else has taken the port
                 self._limited.warning("door_shut", endpoint=door[1], next="trying again")
+
+    def _shut_all(self, now_s: float) -> None:
+        for socket, endpoint in self._open:
+            shut_door(socket, endpoint)
+        self._shut, self._open = [*self._shut, *self._open], []
+        self._shut_s = now_s
 
     def close(self) -> None:
         """End the doorkeeper."""

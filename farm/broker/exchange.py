@@ -83,6 +83,7 @@ class Exchange:
         self.is_overrun = False  # some arrivals did not fit: MQTT has to send them again
         self.is_holding = False  # nothing more is taken in
         self.overruns = 0
+        self.oversize = 0  # messages of which only the begin was kept: they will be refused
         self.lost_qos0 = 0  # messages that no redelivery brings back: their sender chose QoS 0
 
     # ---- for the loop ---------------------------------------------------------------------
@@ -211,6 +212,7 @@ class Exchange:
         if packet.topic == self._private_topic:
             self._on_private(packet)
             return
+        self.oversize += packet.is_cut
         if self.is_overrun or self.is_holding:
             # unacknowledged: it comes again after the reconnect, unless it was sent with QoS 0
             self.lost_qos0 += packet.qos == 0

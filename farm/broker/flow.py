@@ -113,6 +113,7 @@ class Flow:
         self.outbox = Outbox(
             max_inflight=config.mqtt.broker.max_inflight,
             load=journal.publications if journal.is_durable else None,
+            is_input=self._adapter.is_input,
         )
         self.monitor = ThroughputMonitor(
             healthy_ratio=config.throughput.healthy_ratio,

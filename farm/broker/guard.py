@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from farm.adapter import Answer, Finished, Need, Publication, Status, Terminal
 from farm.broker.intake import MAX_CACHED_TOPIC_CHARS
+from farm.broker.topics import matches
 from farm.errors import ReadError
 from farm.log import Limited
 
@@ -29,6 +30,7 @@ class GuardedAdapter:
 
     def __init__(self, adapter: Adapter, *, max_part_bytes: int, counts: Counter[str]) -> None:
         self._adapter = adapter
+        self._filters = tuple(adapter.topic_filters())
         self._routes: dict[str, Route] = {}
         self._max_part_bytes = max_part_bytes
         self._counts = counts
@@ -56,6 +58,12 @@ class GuardedAdapter:
                 self._routes.clear()
             self._routes[topic] = route
         return route
+
+    def is_input(self, topic: str) -> bool:
+        """Whether what is published there would come back as input."""
+        if not any(matches(each, topic) for each in self._filters):
+            return False
+        return self.route(topic) is not None
 
     def part_id(self, kind: str, payload: bytes) -> str | None:
         """The id that joins this part with others; None for optional kinds only.

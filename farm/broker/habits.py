@@ -28,11 +28,22 @@ class _Habit:
     loose: dict[str, Part] = field(default_factory=dict)  # without an id, bound to no join yet
     misses: int = 0  # joins in a row that waited in vain
 
+    @property
+    def payload_bytes(self) -> int:
+        """Of what is remembered; a part in both places counts twice."""
+        parts = (*self.newest.values(), *self.loose.values())
+        return sum(len(part.payload) for part in parts)
+
 
 class Habits:
-    """See the module. Remembers the `max_sources` that were heard of most recently."""
+    """See the module. Remembers the `max_sources` that were heard of most recently.
 
-    def __init__(self, policy: str, *, max_sources: int) -> None:
+    Of these again only so many that their parts have `max_bytes` in all, or the newest one.
+    """
+
+    def __init__(self, policy: str, *, max_sources: int, max_bytes: int = 1 << 62) -> None:
+        self._max_bytes = max_bytes
+        self._payload_bytes = 0
         self._policy = policy  # auto | always | never
         self._max_sources = max_sources
         self._sources: OrderedDict[str, _Habit] = OrderedDict()
@@ -66,13 +77,18 @@ class Habits:
     def note(self, part: Part) -> None:
         """An optional part came."""
         habit = self._of(part.source)
+        before = habit.payload_bytes
         habit.newest[part.kind] = part
         if part.part_id is None:
             habit.loose[part.kind] = part
+        self._weigh(habit.payload_bytes - before)
 
     def recall(self, part: Part) -> None:
         """An optional part of a former life: the newest of its kind then."""
-        self._of(part.source).newest[part.kind] = part
+        habit = self._of(part.source)
+        before = habit.payload_bytes
+        habit.newest[part.kind] = part
+        self._weigh(habit.payload_bytes - before)
 
     def newest(self, source: str, kinds: Collection[str]) -> dict[str, Part]:
         """The newest parts of these kinds, as far as any came."""
@@ -86,6 +102,7 @@ class Habits:
             return []
         loose = habit.loose
         taken = [loose.pop(kind) for kind in kinds if kind in loose]
+        self._payload_bytes -= sum(len(part.payload) for part in taken)
         return [part for part in taken if part.arrived_s >= since_s]
 
     def _of(self, source: str) -> _Habit:
@@ -93,7 +110,16 @@ class Habits:
         if habit is None:
             habit = self._sources[source] = _Habit()
             if len(self._sources) > self._max_sources:
-                self._sources.popitem(last=False)
+                self._forget_oldest()
         else:
             self._sources.move_to_end(source)
         return habit
+
+    def _weigh(self, more_bytes: int) -> None:
+        self._payload_bytes += more_bytes
+        while self._payload_bytes > self._max_bytes and len(self._sources) > 1:
+            self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        _, habit = self._sources.popitem(last=False)
+        self._payload_bytes -= habit.payload_bytes

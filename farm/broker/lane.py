@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 READ_BYTES = 1 << 19  # one read takes what lies ready: a full one is about two of the largest holes
 _TRAFFIC = (packets.PUBLISH, packets.PUBACK)
+# Of a PUBLISH before its payload: a topic has up to 65 535 bytes, and somebody may add properties.
+HEAD_BYTES = 140_000
 LAST_WRITE_S = 0.5  # for what is still to be sent when the connection is closed
 
 
@@ -38,9 +40,26 @@ class Receiver(Protocol):
 
 
 class Lane:
-    """See the module; made of a connected socket, plain or TLS."""
+    """See the module; made of a connected socket, plain or TLS.
 
-    def __init__(self, sock: socket.socket, receiver: Receiver, *, v5: bool) -> None:
+    Args:
+        sock: the socket.
+        receiver: is told of what came.
+        v5: whether MQTT 5 is spoken.
+        max_payload_bytes: of a larger payload no more than this and `HEAD_BYTES` is kept in memory,
+            enough to see that it is too large; what follows is read and let go of.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        receiver: Receiver,
+        *,
+        v5: bool,
+        max_payload_bytes: int = packets.MAX_REMAINING_LENGTH,
+    ) -> None:
+        self._max_body_bytes = max_payload_bytes + HEAD_BYTES
+        self._to_skip = 0  # bytes of a packet that is too large, still to come
         self._sock = sock
         self._receiver = receiver
         self._v5 = v5
@@ -138,13 +157,24 @@ class Lane:
         Messages may come in one read with CONNACK. They wait until the client has looked at that:
         before, nobody knows whether the session goes on, and no acknowledgement could be sent.
         """
-        end, at, needed = self._filled, 0, 0
+        end, needed = self._filled, 0
+        at = min(self._to_skip, end)
+        self._to_skip -= at
         with memoryview(self._buffer) as view:
             while at < end and (self.is_welcome or view[at] & packets.TYPE_MASK not in _TRAFFIC):
                 span = packets.frame(view, at, end)
                 if span is None:
                     break
                 body, after = span
+                if after - body > self._max_body_bytes:
+                    kept = body + self._max_body_bytes
+                    if kept > end:
+                        needed = kept - at
+                        break
+                    self._take_begin(view, at, body, kept)
+                    self._to_skip = max(0, after - end)
+                    at = min(after, end)
+                    continue
                 if after > end:
                     needed = after - at
                     break
@@ -174,6 +204,19 @@ class Lane:
             *packets.read_puback(view, body, after)
         ):
             self._for_client += view[at:after]
+
+    def _take_begin(self, view: memoryview, at: int, body: int, kept: int) -> None:
+        """The begin of a packet that is too large.
+
+        Raises:
+            PacketError: it is no PUBLISH; no other is as long as that.
+        """
+        first_byte = view[at]
+        if first_byte & packets.TYPE_MASK != packets.PUBLISH:
+            raise packets.PacketError(f"a packet of kind 0x{first_byte:02X} that has no end")
+        self._receiver.published(
+            packets.read_publish(first_byte, view, body, kept, v5=self._v5, is_cut=True)
+        )
 
     # ---- sending ------------------------------------------------------------------------------
 

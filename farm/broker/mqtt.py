@@ -29,6 +29,7 @@ from farm import log
 from farm.broker.exchange import CLIENTS_OWN, FIRST_FAILURE, Exchange
 from farm.broker.lane import Lane, LanePoll
 from farm.broker.mqtt_client import CONNECT_TIMEOUT_S, MqttClient
+from farm.broker.packets import MAX_REMAINING_LENGTH
 from farm.broker.tenancy import Tenancy
 from farm.waker import Waker
 
@@ -89,7 +90,9 @@ class MqttLink:
         status_topic: str,
         intake: Intake,
         wake: Callable[[], None],
+        max_payload_bytes: int = MAX_REMAINING_LENGTH,
     ) -> None:
+        self._max_payload_bytes = max_payload_bytes  # of more only the begin is kept in memory
         self._settings = settings
         self._client_id = client_id
         self._filters = filters
@@ -369,7 +372,11 @@ class MqttLink:
 
     def _make_client(self) -> MqttClient:
         client = MqttClient(
-            self._settings, self.exchange, v5=self._version == "5", client_id=self._client_id
+            self._settings,
+            self.exchange,
+            v5=self._version == "5",
+            client_id=self._client_id,
+            max_payload_bytes=self._max_payload_bytes,
         )
         client.will_set(self._status_topic, _status("offline"), qos=1, retain=True)
         client.on_socket_open = self._on_socket_open

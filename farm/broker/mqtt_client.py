@@ -11,6 +11,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from farm.broker.lane import Lane
+from farm.broker.packets import MAX_REMAINING_LENGTH
 from farm.config.credentials import read_credentials
 from farm.errors import MqttError
 
@@ -29,8 +30,15 @@ class MqttClient(paho.Client):
     """
 
     def __init__(
-        self, settings: BrokerConfig, receiver: Receiver, *, v5: bool, client_id: str
+        self,
+        settings: BrokerConfig,
+        receiver: Receiver,
+        *,
+        v5: bool,
+        client_id: str,
+        max_payload_bytes: int = MAX_REMAINING_LENGTH,
     ) -> None:
+        self._max_payload_bytes = max_payload_bytes
         clean = {} if v5 else {"clean_session": False}
         super().__init__(
             CallbackAPIVersion.VERSION2,
@@ -52,7 +60,9 @@ class MqttClient(paho.Client):
         # a test holds paho to it.
         sock = cast("socket.socket", super()._create_socket())
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.lane = Lane(sock, self._receiver, v5=self._has_v5)
+        self.lane = Lane(
+            sock, self._receiver, v5=self._has_v5, max_payload_bytes=self._max_payload_bytes
+        )
         return self.lane
 
     def open(self) -> None:

@@ -92,6 +92,8 @@ class Outbox:
     Args:
         max_inflight: publications that may be unconfirmed at once.
         load: fetches the publications of a letter that waits on disk; may raise JournalError.
+        is_input: whether a topic is one that we take in ourselves: an answer on it would come
+            back, be answered, and so on for ever.
     """
 
     def __init__(
@@ -99,7 +101,11 @@ class Outbox:
         *,
         max_inflight: int,
         load: Callable[[int], tuple[Publication, ...]] | None = None,
+        is_input: Callable[[str], bool] = lambda _topic: False,
     ) -> None:
+        self._is_input = is_input
+        self._is_known_input = functools.lru_cache(maxsize=MAX_CACHED_TOPICS)(is_input)
+        self.loops = 0  # publications that would have come back in
         self._configured = max_inflight
         self._max_inflight = max_inflight
         self._load = load
@@ -171,12 +177,22 @@ class Outbox:
                 assert self._load is not None  # else it would have been kept
                 letter.publications = self._load(letter.letter_id)
             publication = letter.publications[letter.unsent[0]]
-            reason = defect(publication, self.max_packet_bytes)
+            reason = self._defect(publication)
             if reason is None:
                 return publication
             self._take_off(letter)
             if finished := self._close(letter, f"not publishable: {reason}"):
                 self._set_aside.append(finished)
+        return None
+
+    def _defect(self, publication: Publication) -> str | None:
+        if reason := defect(publication, self.max_packet_bytes):
+            return reason
+        topic = publication.topic
+        is_short = len(topic) <= MAX_CACHED_TOPIC_CHARS
+        if (self._is_known_input if is_short else self._is_input)(topic):
+            self.loops += 1
+            return "its topic is one that the farm takes in itself: it would answer its own answers"
         return None
 
     def take_set_aside(self) -> list[Letter]:

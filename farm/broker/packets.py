@@ -36,6 +36,7 @@ class Publish(NamedTuple):
     qos: int
     is_retained: bool
     is_dup: bool
+    is_cut: bool = False  # of its payload only the begin is here: it is larger than what is taken
 
 
 def frame(buffer: memoryview, start: int, end: int) -> tuple[int, int] | None:
@@ -62,8 +63,12 @@ def frame(buffer: memoryview, start: int, end: int) -> tuple[int, int] | None:
     return None
 
 
-def read_publish(first_byte: int, buffer: memoryview, start: int, end: int, *, v5: bool) -> Publish:
+def read_publish(
+    first_byte: int, buffer: memoryview, start: int, end: int, *, v5: bool, is_cut: bool = False
+) -> Publish:
     """The PUBLISH whose body lies between `start` and `end`; the payload is copied out, once.
+
+    With `is_cut` the body goes on beyond `end`, behind its topic and id at the earliest.
 
     Raises:
         PacketError: it is none.
@@ -81,11 +86,13 @@ def read_publish(first_byte: int, buffer: memoryview, start: int, end: int, *, v
             at = _skip_properties(buffer, at, end)
     except (struct.error, IndexError) as error:
         raise PacketError(f"a PUBLISH that is too short: {error}") from error
+    if is_cut:
+        at = min(at, end)  # not even its properties have fitted
     if at > end or qos > 2:
         raise PacketError("a PUBLISH whose parts are longer than the whole")
     payload = buffer[at:end].tobytes()
     is_retained, is_dup = bool(first_byte & _RETAIN_FLAG), bool(first_byte & DUP_FLAG)
-    return Publish(topic, payload, mid, qos, is_retained, is_dup)
+    return Publish(topic, payload, mid, qos, is_retained, is_dup, is_cut)
 
 
 def _skip_properties(buffer: memoryview, at: int, end: int) -> int:

@@ -27,15 +27,18 @@ from farm.broker.library import Library
 from farm.broker.mqtt import Down, Evicted, MqttLink, Up
 from farm.broker.slots import Slots
 from farm.broker.switchboard import Switchboard
+from farm.broker.topics import check_filters
 from farm.clock import WallClock
 from farm.config.reload import take_over
 from farm.config.show import worker_view
 from farm.doors.keyring import DIRECTORY_NAME
+from farm.doors.rates import Rates
 from farm.doors.tickets import load_tickets
 from farm.errors import ExitCode, JournalError, WireError
 from farm.gathering import Gathering
 from farm.journal.journal import Journal, NoJournal
 from farm.journal.records import Setting
+from farm.printable import printable
 from farm.scaler import Scaler
 from farm.waker import Waker
 
@@ -78,6 +81,8 @@ class BrokerProcess:
         self._log = log.get()
         self._limited = log.Limited()
         self._adapter = load_adapter(config)
+        news = (f"farm/{instance}/{tail}" for tail in ("status", "dead", "dead/count"))
+        check_filters(self._adapter, tuple(news))
         self._waker = Waker()
         self._intake = Intake(
             max_messages=config.intake.max_queued_messages,
@@ -98,6 +103,7 @@ class BrokerProcess:
             status_topic=f"farm/{instance}/status",
             intake=self._intake,
             wake=self._waker.wake,
+            max_payload_bytes=config.limits.message_bytes,
         )
         self._started_s = time.monotonic()
         has_doors = bool(config.attach.listen)
@@ -113,6 +119,7 @@ class BrokerProcess:
         )
         counts = self._flow.counts
         self._doors = Doors(config.attach, state_dir, counts) if has_doors else None
+        self._rates = Rates(config.attach, counts)
         self._desk = Desk(
             self._flow,
             self,
@@ -120,6 +127,7 @@ class BrokerProcess:
             slots=self._slots,
             expected_workers=config.mqtt.processing.workers,
             scaler=Scaler.of(config),
+            attach=config.attach,
         )
         self._unacknowledged: deque[tuple[int, Arrival]] = deque()  # after which position each
         self._gathering = Gathering(busy_hz=BUSY_HZ, gap_s=GAP_S)
@@ -150,6 +158,7 @@ class BrokerProcess:
             gate=Gate(flow.roster, flow.ledger),
             waker=self._waker,
             counts=flow.counts,
+            rates=self._rates,
         )
         self._log.info("broker_started", control=self._endpoints.control, instance=self._instance)
         self._recover()
@@ -307,7 +316,7 @@ class BrokerProcess:
                 self._flow.dispatcher.finished(message, now_s)
             case wire.Bye():
                 if worker := self._flow.roster.get(message.worker_id):
-                    self._desk.let_go(worker, message.reason, now_s)
+                    self._desk.let_go(worker, printable(message.reason), now_s)
             case _:
                 self._board.refuse_result(message)
 
@@ -411,6 +420,7 @@ class BrokerProcess:
         for worker, cause in self._flow.dispatcher.faulty(now_s):
             self._desk.fence(worker, cause, now_s)
         if self._doors is not None:
+            self._keep_out(self._doors, now_s)
             self._doors.tend(now_s)
         self._wall.look()
         if now_s >= self._next_mark_s:
@@ -427,6 +437,15 @@ class BrokerProcess:
         if now_s >= self._next_status_s:
             self._next_status_s = now_s + self._config.throughput.status_interval_s
             self._log_status(now_s)
+
+    def _keep_out(self, doors: Doors, now_s: float) -> None:
+        """Who says far too much is out for a while, and its workers are nobody's."""
+        for name, cause in self._rates.take_offenders().items():
+            seconds = self._config.attach.keep_out_s
+            self._log.warning("key_kept_out", key=name, cause=cause, for_s=seconds)
+            doors.keep_out(name, seconds, now_s)
+            for worker in self._flow.roster.of_key(name):
+                self._desk.fence(worker, cause, now_s)
 
     def _tidy_up(self) -> None:
         """Follow what the journal's retention has let go of."""
@@ -488,6 +507,7 @@ class BrokerProcess:
                 "paused": self._is_paused,
                 "unacknowledged": len(self._unacknowledged),
                 "overruns": self._link.exchange.overruns,
+                "oversize": self._link.exchange.oversize,
                 "lost_qos0": self._link.exchange.lost_qos0,
             },
             journal={

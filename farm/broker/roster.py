@@ -97,6 +97,10 @@ class Roster:
         """Every worker of a name; those of other machines also by the name of their key."""
         return tuple(w for w in self._workers.values() if name in (w.name, w.key))
 
+    def of_key(self, key: str) -> tuple[Worker, ...]:
+        """Every worker that came in by this key."""
+        return tuple(w for w in self._workers.values() if key and w.key == key)
+
     def hello(
         self, *, name: str, host: str, pid: int, local: bool, now_s: float, key: str = ""
     ) -> Worker:

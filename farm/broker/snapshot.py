@@ -130,7 +130,7 @@ def build(flow: Flow, around: Surroundings, *, now_s: float, started_s: float) -
     """The snapshot of a flow at a time."""
     pace = flow.monitor.assess(now_s, waiting=flow.backlog(now_s))
     wrong = problems(flow, around, pace, now_s)
-    counts = {**flow.correlator.counts, **flow.counts}
+    counts = {**flow.correlator.counts, **flow.counts, "loops": flow.outbox.loops}
     waiting = flow.correlator.buffer
     by_kind = waiting.parts_by_kind
     return {

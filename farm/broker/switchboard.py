@@ -7,12 +7,14 @@ goes no further.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Final
 
 import zmq
 
 from farm import log, wire
-from farm.errors import ConfigError, ForgedError, JournalError, WireError
+from farm.doors.rates import REQUESTS, RESULTS
+from farm.errors import ConfigError, ForgedError, JournalError, RateError, WireError
 from farm.sockets import Role, open_socket, receive, send_at_once
 
 if TYPE_CHECKING:
@@ -21,9 +23,11 @@ if TYPE_CHECKING:
 
     from farm.broker.doors import Doors
     from farm.broker.gate import Gate
+    from farm.doors.rates import Rates
     from farm.state_dir import Endpoints
     from farm.waker import Waker
 
+MAX_REFUSAL_CHARS: Final = 2000  # what is refused may stand in it
 _RESULTS_PER_TURN: Final = 500  # so that the rest gets its turn
 
 
@@ -36,6 +40,7 @@ class Switchboard:
         gate: what may be said through them.
         waker: ends `wait`.
         counts: raised here: bad_frames, forged.
+        rates: how much may be said through the doors; None: any amount.
 
     Raises:
         StateError: an address is taken.
@@ -49,7 +54,9 @@ class Switchboard:
         gate: Gate,
         waker: Waker,
         counts: Counter[str],
+        rates: Rates | None = None,
     ) -> None:
+        self._rates = rates
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._doors = doors
         self._gate = gate
@@ -109,6 +116,7 @@ class Switchboard:
         respond: Callable[[wire.Message, str], wire.Message],
     ) -> bytes:
         try:
+            self._check_rate(peer, REQUESTS, 1)
             request = wire.decode(frames)
             self._gate.check(request, peer)
             return wire.encode(respond(request, peer))
@@ -121,7 +129,14 @@ class Switchboard:
         except JournalError as error:  # whoever asks for a dead letter gets to know
             self._limited.warning("request_failed", reason=str(error))
             refusal = error
-        return wire.encode(wire.Refused(str(refusal)))
+        except Exception as error:
+            if not peer:
+                raise
+            # From another machine nothing may end the broker, whatever we have overlooked.
+            self._counts["bad_frames"] += 1
+            self._limited.warning("request_broke", key=peer, exc_info=error)
+            refusal = WireError(f"the request can't be answered: {type(error).__name__}")
+        return wire.encode(wire.Refused(str(refusal)[:MAX_REFUSAL_CHARS]))
 
     # ---- results and jobs -----------------------------------------------------------------------
 
@@ -138,7 +153,13 @@ class Switchboard:
         self._waker.wake()  # more may lie there
 
     def _decoded(self, frames: Sequence[bytes], peer: str) -> list[wire.Message]:
-        found = []
+        found: list[wire.Message] = []
+        try:
+            self._check_rate(peer, RESULTS, len(frames))
+            _check_count(frames)
+        except WireError as error:
+            self._refuse(error, "result_frame_refused")
+            return found
         for frame in frames:
             try:
                 message = wire.decode([frame])
@@ -180,7 +201,33 @@ class Switchboard:
             return "", socket.recv_multipart(zmq.NOBLOCK)
         return receive(socket)
 
+    def _check_rate(self, peer: str, what: str, messages: int) -> None:
+        """Before anything is decoded.
+
+        Raises:
+            RateError: it is more than his key may say.
+        """
+        if (
+            peer
+            and self._rates is not None
+            and (fault := self._rates.fault(peer, what, messages, time.monotonic()))
+        ):
+            raise RateError(fault)
+
     def _refuse(self, error: WireError, event: str) -> None:
+        if isinstance(error, RateError):  # counted by the rates
+            self._limited.warning("too_many_messages_refused", reason=str(error))
+            return
         is_forged = isinstance(error, ForgedError)
         self._counts["forged" if is_forged else "bad_frames"] += 1
         self._limited.warning("forged_message_refused" if is_forged else event, reason=str(error))
+
+
+def _check_count(frames: Sequence[bytes]) -> None:
+    """Whether so many results may come together.
+
+    Raises:
+        WireError: no worker keeps so many.
+    """
+    if len(frames) > wire.MAX_FRAMES:
+        raise WireError(f"{len(frames)} frames of results, at most {wire.MAX_FRAMES}")

@@ -13,6 +13,7 @@ import click
 
 from farm import __version__
 from farm.errors import FarmError
+from farm.printable import printable_lines
 
 # Each name is a module of this package that defines `command`. The order is the order of the help.
 COMMANDS = {
@@ -85,7 +86,8 @@ def main() -> None:
     try:
         root.main(prog_name="farm", standalone_mode=True)
     except FarmError as error:
-        click.echo(f"farm: {error}", err=True)
+        # names and reasons in it may be a stranger's; a list of problems has a line for each
+        click.echo(printable_lines(f"farm: {error}"), err=True)
         sys.exit(error.exit_code)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):

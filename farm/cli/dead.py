@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from farm.control import ask
 from farm.errors import ExitCode, FarmError, JournalError
 from farm.journal.ids import asked, told
 from farm.journal.reader import JournalReader, KeptHole, KeptMessage
+from farm.printable import file_name, json_line, printable
 from farm.telemetry.life import as_data, day_and_time, lines_of_hole
 
 if TYPE_CHECKING:
@@ -72,13 +72,13 @@ def list_letters(
         count = journal.count_dead_letters()
     if as_json:
         for letter in letters:
-            click.echo(json.dumps(as_data(letter, [], letter.story), default=repr))
+            click.echo(json_line(as_data(letter, [], letter.story)))
         return
     if not letters:
         click.echo("no dead letters")
         return
     for line in _table(letters):
-        click.echo(line)
+        click.echo(printable(line))
     if count > len(letters):
         click.echo(f"… {count - len(letters)} more: --limit {count}")
 
@@ -116,10 +116,10 @@ def show(
             raise FarmError(f"there is no hole {told(hole_id)} in the journal of {directory}")
         messages = journal.messages_of(hole)
         if as_json:
-            click.echo(json.dumps(as_data(hole, messages, hole.story), default=repr))
+            click.echo(json_line(as_data(hole, messages, hole.story)))
         else:
             for line in lines_of_hole(hole, messages, hole.story, present=_PRESENT):
-                click.echo(line)
+                click.echo(printable(line))
         if out is not None:
             _write_out(journal, messages, out)
 
@@ -130,7 +130,7 @@ def _write_out(journal: JournalReader, messages: list[KeptMessage], folder: Path
     lost = []
     for message in messages:
         try:
-            (folder / f"{message.kind}.json").write_bytes(journal.payload(message))
+            (folder / file_name(f"{message.kind}.json")).write_bytes(journal.payload(message))
         except JournalError as error:
             lost.append(f"{message.kind}: {error}")
     click.echo(f"{len(messages) - len(lost)} messages written to {folder}", err=True)
@@ -209,7 +209,7 @@ def _have_handled(
             for hole_id in reply.done:
                 click.echo(f"computed again as {told(hole_id)}")
         for hole_id, why in reply.refused:
-            click.echo(f"{told(hole_id)}: {why}", err=True)
+            click.echo(printable(f"{told(hole_id)}: {why}"), err=True)
     click.echo(f"{done} {'retried' if request is wire.Retry else 'dropped'}")
     if refused:
         raise click.exceptions.Exit(ExitCode.FAILURE)

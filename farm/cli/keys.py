@@ -11,6 +11,7 @@ import click
 
 from farm.cli.options import config_option, load, state_dir_option
 from farm.errors import StateError
+from farm.printable import printable
 from farm.state_dir import resolve_state_dir
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def list_(config_path: Path | None, state_dir: Path | None) -> None:
         click.echo("no keys: nobody on another machine may attach; `farm keys new NAME` makes one")
     width = max((len(key.name) for key in keys), default=0)
     for key in keys:
-        click.echo(f"{key.name:<{width}}  made {key.made or 'at an unknown time'}")
+        click.echo(f"{key.name:<{width}}  made {printable(key.made, 40) or 'at an unknown time'}")
 
 
 @command.command()

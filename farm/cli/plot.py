@@ -11,6 +11,7 @@ import click
 from farm.cli.model_option import load_named
 from farm.cli.options import config_option, load, models_dir_option
 from farm.errors import FarmError
+from farm.printable import printable
 
 if TYPE_CHECKING:
     from farm.config import Config
@@ -145,7 +146,7 @@ def _write(
 
     title = "\n".join(_lines(heading, outcome(answer), _TITLE_CHARS))
     write_png(hole_figure(hole, answer, truth, title=title, by=by), path)
-    click.echo(f"wrote {path}: {outcome(answer)}")
+    click.echo(printable(f"wrote {path}: {outcome(answer)}"))
 
 
 def _show(
@@ -166,4 +167,4 @@ def _show(
 
 
 def _lines(heading: str, told: str, width: int) -> list[str]:
-    return [*textwrap.wrap(heading, width), *textwrap.wrap(told, width)]
+    return [*textwrap.wrap(printable(heading), width), *textwrap.wrap(printable(told), width)]

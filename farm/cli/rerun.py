@@ -12,6 +12,7 @@ from farm.cli.options import config_option, load, state_dir_option
 from farm.errors import ExitCode, FarmError, ModelError
 from farm.journal.ids import asked, told
 from farm.journal.reader import JournalReader, KeptHole
+from farm.printable import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,8 +54,10 @@ def command(
 
     same = answer["status"] == kept.status and alike(answer["value"], kept.value)
     click.echo(
-        f"{told(kept.hole_id)}  {kept.source}  {kept.part_id}  {kept.model_version} "
-        f"({kept.model_hash})"
+        printable(
+            f"{told(kept.hole_id)}  {kept.source}  {kept.part_id}  {kept.model_version} "
+            f"({kept.model_hash})"
+        )
     )
     click.echo(f"  then  {_words(kept.status, kept.value, kept.reason)}")
     click.echo(f"  now   {_words(answer['status'], answer['value'], answer['reason'])}")
@@ -119,4 +122,4 @@ def _model_of(config: Config, kept: KeptHole) -> Model:
 
 
 def _words(status: str, value: Any, reason: str) -> str:
-    return f"{status}: {reason or repr(value)[:_SHOWN_CHARS]}"
+    return printable(f"{status}: {reason or repr(value)[:_SHOWN_CHARS]}")

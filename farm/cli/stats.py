@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -13,6 +12,7 @@ import click
 from farm.cli.options import config_option, load, state_dir_option
 from farm.control import fetch_stats
 from farm.errors import ExitCode, NoFarmError
+from farm.printable import json_line
 from farm.state_dir import endpoints, locate_state_dir
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def command(
 def _show_once(endpoint: str, *, as_json: bool) -> ExitCode:
     shot = fetch_stats(endpoint)
     if as_json:
-        click.echo(json.dumps(shot))
+        click.echo(json_line(shot))
     else:
         from rich.console import Console  # noqa: PLC0415 - not needed for --json
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,6 +13,7 @@ from farm.control import ask
 from farm.errors import FarmError, NoFarmError
 from farm.journal.reader import JournalReader, KeptHole
 from farm.journal.records import HoleState
+from farm.printable import json_line, printable
 from farm.telemetry.life import as_data, data_of_message, line_of_other, lines_of_hole
 
 if TYPE_CHECKING:
@@ -59,15 +59,15 @@ def command(
     if as_json:
         loose = [data_of_message(message) for message in others]
         found = {"holes": [as_data(*one) for one in told], "messages": loose}
-        click.echo(json.dumps(found, default=repr))
+        click.echo(json_line(found))
         return
     for hole, messages, story in told:
         for line in lines_of_hole(hole, messages, story, present=present):
-            click.echo(line)
+            click.echo(printable(line))
     if others:
         click.echo("messages of this id in no hole")
         for message in others:
-            click.echo(line_of_other(message))
+            click.echo(printable(line_of_other(message)))
 
 
 def _open_stories(holes: list[KeptHole], control: str) -> tuple[dict[str, Any], str]:

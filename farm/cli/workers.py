@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,6 +10,7 @@ from farm import wire
 from farm.cli.operator import order, place
 from farm.cli.options import config_option, state_dir_option
 from farm.control import fetch_stats
+from farm.printable import json_line, printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,7 +41,7 @@ def command(
     _, control = place(config_path, state_dir)
     found: list[dict[str, Any]] = fetch_stats(control)["workers"]
     if as_json:
-        click.echo(json.dumps(found))
+        click.echo(json_line(found))
     elif not found:
         click.echo("no workers: start some with `farm scale N`, or attach one (farm keys --help)")
     else:
@@ -64,4 +64,6 @@ def drain(config_path: Path | None, state_dir: Path | None, name: str) -> None:
       farm workers drain 3
     """
     order(config_path, state_dir, wire.DrainWorker(name))
-    click.echo(f"{name} finishes what it has and leaves; `farm workers` shows when it is gone")
+    click.echo(
+        f"{printable(name)} finishes what it has and leaves; `farm workers` shows when it is gone"
+    )

@@ -49,6 +49,35 @@ class AttachConfig(Section):
         " invites. Empty: the host in `listen`, or this machine's name.",
     )
 
+    max_workers: int = Field(
+        256,
+        ge=1,
+        le=100_000,
+        description="Workers of other machines at once; one more is refused, and tries again.",
+    )
+    max_workers_per_key: int = Field(
+        64, ge=1, le=100_000, description="Of these, so many by one key."
+    )
+    requests_hz: float = Field(
+        200.0,
+        gt=0,
+        le=1e6,
+        description="Requests of one key in a second, on average over ten; a worker has two, and"
+        " one for each 0.5 MB of a model.",
+    )
+    results_hz: float = Field(
+        5000.0,
+        gt=0,
+        le=1e7,
+        description="Claims and results of one key in a second, likewise; a hole has two.",
+    )
+    keep_out_s: float = Field(
+        60.0,
+        ge=0,
+        le=86_400,
+        description="Seconds for which a key is kept out that goes on beyond these rates.",
+    )
+
     @property
     def host(self) -> str:
         """The address that is listened at; * for all."""

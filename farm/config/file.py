@@ -18,6 +18,10 @@ from farm.config.setting import Reading, Setting
 
 _TAG = "tag:yaml.org,2002:"
 _SCALARS = frozenset(_TAG + name for name in ("null", "bool", "int", "float", "str", "timestamp"))
+MAX_FILE_BYTES = 1_000_000  # ours has 20 kB
+MAX_VALUES = 100_000  # with each alias (*name) counted for all that it stands for
+_TOO_MUCH = f"holds more than {MAX_VALUES} values, its aliases written out"
+_COLLECTIONS = frozenset((_TAG + "map", _TAG + "seq"))
 _QUOTE_HINT = "write text that starts with one of & * ! % @ ` in quotes"
 _IS_MAPPING = "must be a mapping of keys to values"
 
@@ -29,7 +33,10 @@ def read_file(path: Path) -> Reading:
     """
     reading = Reading()
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with path.open("rb") as file:
+            raw = file.read(MAX_FILE_BYTES + 1)
+        is_too_large = len(raw) > MAX_FILE_BYTES
+        text = "" if is_too_large else raw.decode("utf-8-sig")
     except FileNotFoundError:
         reading.problems.append(f"{path}: no such file")
     except OSError as error:
@@ -37,7 +44,10 @@ def read_file(path: Path) -> Reading:
     except UnicodeDecodeError as error:
         reading.problems.append(f"{path}: is not UTF-8 text (byte {error.start})")
     else:
-        _read_text(text, path, reading)
+        if is_too_large:
+            reading.problems.append(f"{path}: has more than {MAX_FILE_BYTES} bytes")
+        else:
+            _read_text(text, path, reading)
     return reading
 
 
@@ -50,6 +60,8 @@ def plain_value(text: str) -> Any:
     source = _Source(Path(), Reading())
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
+        if _values_in(node, {}) > MAX_VALUES:
+            raise ValueError(_TOO_MUCH)
         value = source.plain(node, "value") if node is not None else None
     except (yaml.YAMLError, RecursionError):
         raise ValueError("must be YAML or JSON") from None
@@ -61,7 +73,9 @@ def plain_value(text: str) -> Any:
 def _read_text(text: str, path: Path, reading: Reading) -> None:
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-        if node is not None and not _is_null(node):
+        if _values_in(node, {}) > MAX_VALUES:
+            reading.problems.append(f"{path}: {_TOO_MUCH}")
+        elif node is not None and not _is_null(node):
             _Source(path, reading).section(node, "")
     except yaml.MarkedYAMLError as error:
         reading.problems.append(f"{path}{_position(error)}: not valid YAML: {_cause(error)}")
@@ -120,6 +134,9 @@ class _Source:
 
     def plain(self, node: yaml.Node, name: str) -> Any:
         """The value of any node as dicts, lists, text, numbers, booleans and None."""
+        if isinstance(node, yaml.CollectionNode) and node.tag not in _COLLECTIONS:
+            self.problem(node, f"{name}: a YAML tag is not supported here: {_QUOTE_HINT}")
+            return None
         if isinstance(node, yaml.MappingNode):
             pairs = self.pairs(node, name)
             return {key: self.plain(value, join(name, key)) for key, _, value in pairs}
@@ -153,6 +170,22 @@ class _Source:
     def problem(self, node: yaml.Node, text: str) -> None:
         """Note what is wrong, at the node's line."""
         self.reading.problems.append(f"{self.path}:{_line(node)}: {text}")
+
+
+def _values_in(node: yaml.Node | None, known: dict[int, int]) -> int:
+    """How many values a node is once its aliases are written out; none of them is.
+
+    Raises:
+        RecursionError: it is inside itself.
+    """
+    if not isinstance(node, yaml.CollectionNode):
+        return 1
+    if id(node) not in known:
+        children = node.value
+        if isinstance(node, yaml.MappingNode):
+            children = [each for pair in children for each in pair]
+        known[id(node)] = 1 + sum(_values_in(each, known) for each in children)
+    return known[id(node)]
 
 
 def _is_null(node: yaml.Node) -> bool:

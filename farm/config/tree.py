@@ -139,7 +139,7 @@ class LimitsConfig(Section):
     message_bytes: int = Field(
         4_000_000,
         ge=1000,
-        le=256_000_000,
+        le=64_000_000,  # what one frame to a worker may have
         description="Bytes of a message; the largest real one is 0.3 MB.",
     )
     samples: int = Field(

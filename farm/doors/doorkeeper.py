@@ -18,7 +18,7 @@ from farm.sockets import ZAP_DOMAIN
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from farm.doors.keyring import Keyring
 
@@ -35,10 +35,18 @@ class Doorkeeper:
 
     Args:
         keyring: whose workers may come in.
-        counts: raised here: admitted, turned_away.
+        counts: raised here: admitted, turned_away, kept_out.
+        clock: monotonic seconds.
     """
 
-    def __init__(self, keyring: Keyring, counts: Counter[str]) -> None:
+    def __init__(
+        self,
+        keyring: Keyring,
+        counts: Counter[str],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
+        self._kept_out: dict[str, float] = {}  # until when, by name
         self._keyring = keyring
         self._counts = counts
         self._limited = log.Limited()
@@ -69,6 +77,13 @@ class Doorkeeper:
             log.get().info("keys_revoked", names=sorted(gone))
         return bool(gone)
 
+    def keep_out(self, name: str, seconds: float) -> None:
+        """Let a key in no more for so long. Then every connection must be closed, too."""
+        now_s = self._clock()
+        self._kept_out = {n: until_s for n, until_s in self._kept_out.items() if until_s > now_s}
+        self._kept_out[name] = now_s + seconds
+        self._counts["kept_out"] += 1
+
     def answer(self, request: Sequence[bytes]) -> list[bytes]:
         """The reply to a ZAP request: 200 and the key's name, or 400."""
         if len(request) < _FRAMES or request[0] != _VERSION:
@@ -77,6 +92,9 @@ class Doorkeeper:
         name = ""
         if mechanism == b"CURVE" and domain == ZAP_DOMAIN and len(key) == _KEY_BYTES and not more:
             name = self._names.get(z85.encode(key).decode("ascii"), "")
+        cause = "its key is not on the keyring: never made here, or revoked"
+        if self._kept_out and self._kept_out.get(name, 0.0) > self._clock():
+            name, cause = "", f"its key, {name}, is kept out for a while (attach.keep_out_s)"
         if name:
             self._counts["admitted"] += 1
         else:
@@ -84,7 +102,7 @@ class Doorkeeper:
             self._limited.warning(
                 "stranger_turned_away",
                 address=address.decode("ascii", "replace"),
-                cause="its key is not on the keyring: never made here, or revoked",
+                cause=cause,
             )
         return self._reply(request, name)
 

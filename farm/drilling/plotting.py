@@ -23,6 +23,7 @@ from farm.drilling.picture import (
     references,
 )
 from farm.errors import FarmError
+from farm.printable import printable_lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -115,7 +116,8 @@ def hole_figure(
 
     zooms = captions(answer, truth)
     figure = Figure(figsize=(12, 8.2 if zooms else 5.2), dpi=_DPI, layout="constrained")
-    figure.suptitle(title or outcome(answer), fontsize=12)
+    # as text: a $ in an id begins no formula, which might not be one
+    figure.suptitle(printable_lines(title or outcome(answer)), fontsize=12, parse_math=False)
     rows = (
         figure.add_gridspec(2, 1, height_ratios=(1.45, 1)) if zooms else figure.add_gridspec(1, 1)
     )

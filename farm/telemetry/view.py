@@ -9,6 +9,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from farm.printable import printable_data
+
 WIDE_COLUMNS = 160  # latency (59) and workers with host and pid (97) side by side
 HOST_COLUMNS = 110  # from here on the worker table has room for host and pid
 MODEL_COLUMNS = 80  # … and from here on for the model and the time
@@ -60,11 +62,16 @@ COUNT_WORDS = {
     "adapter_failures": "failures of the adapter",
     "answerer_failures": "failures of the answerer",
     "foreign_topics": "foreign topics",
+    "loops": "answers on topics that are taken in",
+    "rate_limited": "messages beyond the rate of a key",
+    "kept_out": "keys kept out for a while",
+    "workers_refused": "workers refused, too many",
 }
 
 
 def render(snapshot: dict[str, Any], width: int) -> RenderableType:
-    """The whole picture of one snapshot."""
+    """The whole picture of one snapshot. No text in it is obeyed by a terminal."""
+    snapshot = printable_data(snapshot)
     rows: list[RenderableType] = [_head(snapshot), _flow(snapshot)]
     latency, workers = _latency(snapshot), _workers(snapshot, width)
     if width >= WIDE_COLUMNS:
@@ -133,6 +140,7 @@ def _flow(shot: dict[str, Any]) -> Table:
         f"{intake['queued']} messages queued"
         + (", [yellow]intake braked[/]" if intake["braked"] else "")
         + (", [yellow]intake paused[/]" if intake["paused"] else "")
+        + (f", {intake['oversize']} too large" if intake.get("oversize") else "")
         + (f", [red]{intake['lost_qos0']} lost at QoS 0[/]" if intake["lost_qos0"] else ""),
     )
     return grid

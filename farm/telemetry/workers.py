@@ -7,6 +7,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from farm.printable import printable_data
 from farm.telemetry.view import WORKER_STYLES, duration, size
 
 
@@ -19,7 +20,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
         )
     for heading in ("done", "per s", "memory", "up", "silent"):
         made.add_column(heading, justify="right", no_wrap=True)
-    for row in rows:
+    for row in printable_data(rows):
         made.add_row(
             Text(row["name"]),
             Text(row["state"], style=WORKER_STYLES.get(row["state"], "")),

@@ -206,7 +206,8 @@ class Reader:
         self._next_beat_s = now_s + self._interval_s
         if self._phase is Phase.JOINING:
             self._next_beat_s = now_s + HELLO_PAUSE_S
-            hello = wire.Hello(self._name, socket.gethostname(), os.getpid())
+            name = self._name[: wire.MAX_NAME_CHARS]
+            hello = wire.Hello(name, socket.gethostname(), os.getpid())
             self._control.send(hello)
         elif announce:
             self._announce()
@@ -226,8 +227,8 @@ class Reader:
         self._control.send(
             wire.Ready(
                 self._welcome.worker_id,
-                loaded.model_version,
-                loaded.model_hash,
+                str(loaded.model_version)[: wire.MAX_NAME_CHARS],
+                str(loaded.model_hash)[: wire.MAX_NAME_CHARS],
                 loaded.load_s,
                 loaded.golden,
             )
@@ -240,7 +241,8 @@ class Reader:
             if former is not None:
                 former.close()
                 former.remove()
-            if welcome.slot:
+            # who came through a door writes no file because the other end names its path
+            if welcome.slot and self._credentials is None:
                 self._slot = Slot.create(Path(welcome.slot), welcome.worker_id)
         except (OSError, ValueError) as error:
             self._log.warning("slot_unusable", path=welcome.slot, reason=str(error))
@@ -385,7 +387,7 @@ class Reader:
             return
         if self._results is None or now_s >= self._left_at_s:
             if self._results is not None:
-                self._send(wire.Bye(self._worker_id(), self._drain_reason))
+                self._send(wire.Bye(self._worker_id(), self._drain_reason[: wire.MAX_KEY_CHARS]))
             self._move(Phase.LEFT)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import socket
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from farm.broker import packets
-from farm.broker.lane import READ_BYTES, Lane
+from farm.broker.lane import HEAD_BYTES, READ_BYTES, Lane
 from farm.broker.mqtt_client import MqttClient
 from farm.config.mqtt import BrokerConfig
 
@@ -218,3 +219,66 @@ def test_a_full_buffer_before_connack_is_not_the_end(pair) -> None:
     feed(lane, far, stream[READ_BYTES + 100_000 :], iter(lambda: 50_000, None))
     lane.fill()
     assert len(heard.publishes) == 12
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("v5", [True, False])
+def test_of_a_message_that_is_too_large_only_the_begin_is_kept(seed, pair, *, v5: bool) -> None:
+    """A quarter of a gigabyte in memory, twice, for a message that will be refused anyway."""
+    near, far = pair
+    far.setblocking(False)
+    heard, rng = Heard(), random.Random(seed)
+    lane = Lane(near, heard, v5=v5, max_payload_bytes=1000)
+    lane.is_welcome = True
+    huge = packets.publish("t/x", b"h" * 3_000_000, 2, is_retained=False, v5=v5)
+    small = packets.publish("t/x", b"s" * 1000, 3, is_retained=False, v5=v5)
+    stream, at, largest = small + huge + small + PINGRESP, 0, 0
+    while at < len(stream):
+        size = rng.choice((1, 7, 10_000, 200_000))
+        with contextlib.suppress(BlockingIOError):
+            at += far.send(stream[at : at + size])
+        lane.fill()
+        largest = max(largest, len(lane._buffer))
+    lane.fill()
+    first, cut, last = heard.publishes
+    assert (first.payload, first.is_cut) == (b"s" * 1000, False)
+    assert last == first
+    assert (cut.topic, cut.mid, cut.qos, cut.is_cut) == (b"t/x", 2, 1, True)
+    assert 1000 < len(cut.payload) <= 1000 + HEAD_BYTES  # so that it is seen to be too large
+    assert largest == READ_BYTES
+    assert lane.recv(10) == PINGRESP
+
+
+def test_a_message_of_the_largest_size_is_whole(pair) -> None:
+    """The other side: what is allowed is not cut, whatever its topic's length."""
+    near, far = pair
+    heard = Heard()
+    lane = Lane(near, heard, v5=True, max_payload_bytes=300_000)
+    lane.is_welcome = True
+    packet = packets.publish("t" * 65_535, b"p" * 300_000, 2, is_retained=False, v5=True)
+    feed(lane, far, packet, iter([50_000] * 100))
+    assert [(len(p.payload), p.is_cut) for p in heard.publishes] == [(300_000, False)]
+
+
+def test_properties_without_end_lose_no_connection(pair) -> None:
+    """A connection that is cut, made anew and cut again by the same message, for ever."""
+    near, far = pair
+    heard = Heard()
+    lane = Lane(near, heard, v5=True, max_payload_bytes=1000)
+    lane.is_welcome = True
+    body = b"\0\3t/x\0\2" + packets.variable_int(400_000) + b"\x26" * 400_000 + b"payload"
+    feed(lane, far, b"\x32" + packets.variable_int(len(body)) + body, iter([50_000] * 100))
+    feed(lane, far, publish(7, 10), iter([50_000] * 100))
+    assert [(p.mid, len(p.payload), p.is_cut) for p in heard.publishes] == [
+        (2, 0, True),
+        (8, 14, False),
+    ]
+
+
+def test_what_is_no_message_may_not_be_so_long(pair) -> None:
+    near, far = pair
+    lane = Lane(near, Heard(), v5=True, max_payload_bytes=1000)
+    with pytest.raises(packets.PacketError, match="no end"):
+        feed(
+            lane, far, b"\x20" + packets.variable_int(400_000) + b"\0" * 200_000, iter([50_000] * 9)
+        )

@@ -6,6 +6,7 @@ a *door*: the same socket bound once more, with CURVE (RFC 26), so that only a k
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -37,6 +38,9 @@ PING_TIMEOUT_MS = 8000
 HANDSHAKE_MS = 10_000
 RECONNECT_FAR_MS = 5000  # longest pause between two tries to reach another machine
 ZAP_DOMAIN = b"farm"
+# What waits for one far worker: more would only grow old behind a thin line, in our memory.
+FAR_JOBS_HWM = 3
+FAR_REPLIES_HWM = 20
 
 # As plain numbers: pyzmq's own `send_multipart` combines two of its enums anew for each frame, and
 # that takes as long as sending a small one.
@@ -94,6 +98,7 @@ def open_socket(
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, 200)  # workers wait for a broker that starts
     if credentials is not None:
         _expect_a_network(socket)
+        socket.setsockopt(zmq.IPV6, 1)
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_FAR_MS)
         socket.curve_serverkey = credentials.farm_key.encode("ascii")
         socket.curve_publickey = credentials.pair.public.encode("ascii")
@@ -112,17 +117,26 @@ def open_socket(
     return socket
 
 
-def open_door(socket: zmq.Socket[bytes], endpoint: str, farm_key: KeyPair) -> str:
+def open_door(socket: zmq.Socket[bytes], endpoint: str, farm_key: KeyPair, *, send_hwm: int) -> str:
     """Bind a socket once more, for other machines: only keys that the doorkeeper knows come in.
 
-    Returns the endpoint as libzmq has it, for `shut_door`.
-
     What was bound before stays as it is: libzmq's options hold for later bindings.
+
+    Args:
+        socket: one of the broker's.
+        endpoint: tcp://ADDRESS:PORT, or * for all addresses.
+        farm_key: ours.
+        send_hwm: messages that may wait for one peer.
+
+    Returns:
+        The endpoint as libzmq has it, for `shut_door`.
 
     Raises:
         StateError: the endpoint can't be bound; the message says why and what to do.
     """
     _expect_a_network(socket)
+    socket.setsockopt(zmq.IPV6, int("[" in endpoint))
+    socket.sndhwm = send_hwm
     socket.curve_server = True
     socket.curve_publickey = farm_key.public.encode("ascii")
     socket.curve_secretkey = farm_key.secret.encode("ascii")
@@ -148,12 +162,15 @@ def shut_door(socket: zmq.Socket[bytes], endpoint: str) -> None:
 
 
 def reopen_door(socket: zmq.Socket[bytes], endpoint: str) -> bool:
-    """Open a door that was shut; False: the port is not free, yet or any more."""
+    """Open a door that was shut; False: it can't be now, and may be later.
+
+    The port is not free yet, the address is gone with its cable, or there are no descriptors.
+    """
     try:
+        # without a descriptor to spare, libzmq ends the process
+        os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
         socket.bind(endpoint)
-    except zmq.ZMQError as error:
-        if error.errno != zmq.EADDRINUSE:
-            raise
+    except (zmq.ZMQError, OSError):
         return False
     return True
 
@@ -177,15 +194,14 @@ def _expect_a_network(socket: zmq.Socket[bytes]) -> None:
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, PING_TIMEOUT_MS)
     socket.setsockopt(zmq.HEARTBEAT_TTL, PING_TIMEOUT_MS)
     socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
-    socket.setsockopt(zmq.IPV6, 1)
 
 
 def send_at_once(socket: zmq.Socket[bytes], frames: Sequence[bytes]) -> None:
     """Send one message of these frames, at least one, without waiting.
 
     Raises:
-        zmq.Again: nobody is connected, or the queue is full; nothing of it was sent.
+        zmq.Again: nobody is connected, or the queue is full; nothing of it will arrive.
     """
-    for frame in frames[:-1]:  # what is refused is refused with the first one
+    for frame in frames[:-1]:
         socket.send(frame, _AT_ONCE_WITH_MORE)
     socket.send(frames[-1], _AT_ONCE)

@@ -40,6 +40,11 @@ class Introduction:
     far_results_endpoint: str = ""
     library: Library = field(default_factory=lambda: Library(None))  # the model, for these
 
+    @property
+    def far_config_hash(self) -> str:
+        """Of all that a worker of another machine is told, the model's files among it."""
+        return f"{self.config_hash}-{self.library.digest}"
+
 
 @dataclass(frozen=True, slots=True)
 class _KillOrder:
@@ -171,7 +176,7 @@ class Desk:
         """The configuration is read again; the supervisor replaces its workers, we the others."""
         before = self._introduction
         self._introduction = self._house.reload()
-        if self._introduction.config_hash != before.config_hash:
+        if self._introduction.far_config_hash != before.far_config_hash:
             for worker in self._flow.roster.all():
                 if worker.key:
                     worker.leave, worker.anew = "the farm's configuration has changed", True
@@ -267,6 +272,8 @@ class Desk:
 
     def _welcome(self, hello: wire.Hello, now_s: float, peer: str) -> wire.Message:
         told = self._introduction
+        for former in self._flow.roster.of_process(peer, hello.host, hello.pid) if peer else ():
+            self.let_go(former, "it said hello again", now_s)  # its reply was lost, or came late
         if peer and (fault := self._crowd(peer)):
             self._flow.counts["workers_refused"] += 1
             self._limited.warning("worker_refused", key=peer, reason=fault)
@@ -288,7 +295,7 @@ class Desk:
             told.far_jobs_endpoint if peer else told.jobs_endpoint,
             told.far_results_endpoint if peer else told.results_endpoint,
             told.config,
-            told.config_hash,
+            told.far_config_hash if peer else told.config_hash,
             self._slots.path_of(worker),
             self._flow.dispatcher.golden.parts,
             told.library.catalogue() if peer else {},

@@ -241,13 +241,14 @@ class Dispatcher:
         worker = self.roster.heard(message.worker_id, now_s)
         if worker is not None:
             self.roster.lay_down(worker, message.job_id)
-            worker.jobs_done += 1
             if worker.key and len(worker.taken) < MAX_TAKEN:  # what is not told comes again
                 worker.taken.append(message.job_id)
         entry = self.ledger.end(message.job_id)
         if entry is None:
             self._counts["late_results"] += 1
             return
+        if worker is not None:
+            worker.jobs_done += 1
         self.breaker.came_home(entry.job_id, now_s)
         took_s = message.read_s + message.infer_s
         self.deadline.measured(took_s)
@@ -257,7 +258,9 @@ class Dispatcher:
         self.stages["reading"].add(message.read_s)
         self.stages["inference"].add(message.infer_s)
         done = _finished(entry.key, message)
-        if done.status is Status.OK:
+        # What one from another machine says is no measure for ours, unless there are no others.
+        is_measure = worker is None or not worker.key or self.roster.ready == self.roster.elsewhere
+        if done.status is Status.OK and is_measure:
             self.golden.keep(entry.payloads, done.value, done.model_hash, now_s)
         by = worker.name if worker is not None else "a worker that has left"
         entry.story.note(now_s, "computed", f"worker {by}, {1000 * message.infer_s:.2f} ms")
@@ -274,7 +277,8 @@ class Dispatcher:
             who=worker.name,
             cause=cause,
         )
-        if loss.blamed:  # one death, however many were in the batch
+        # one death, however many were in the batch; a cable that was cut is none of the model's
+        if loss.blamed and not (worker.key and self.roster.is_silent(worker, now_s)):
             self.breaker.killed(loss.blamed[0].job_id, now_s)
         for entry in loss.blamed:
             self._journal.append(Hurt(entry.job_id, entry.deaths, entry.story.told()))

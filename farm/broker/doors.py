@@ -13,7 +13,13 @@ from farm import log
 from farm.config.attach import PORTS
 from farm.doors.doorkeeper import ZAP_ENDPOINT, Doorkeeper
 from farm.doors.keyring import Keyring
-from farm.sockets import open_door, reopen_door, shut_door
+from farm.sockets import (
+    FAR_JOBS_HWM,
+    FAR_REPLIES_HWM,
+    open_door,
+    reopen_door,
+    shut_door,
+)
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -21,6 +27,7 @@ if TYPE_CHECKING:
 
     from farm.config.attach import AttachConfig
 
+_LOOK_S: Final = 0.25  # at the keys
 _REOPEN_S: Final = 2.0  # in which libzmq gives back the port of a door that was shut
 _REQUESTS_PER_TURN: Final = 50  # a flood of strangers must not keep the loop from its work
 
@@ -53,6 +60,7 @@ class Doors:
         self._open: list[tuple[zmq.Socket[bytes], str]] = []
         self._shut: list[tuple[zmq.Socket[bytes], str]] = []
         self._shut_s = 0.0
+        self._next_look_s = 0.0
         self._limited = log.Limited()
 
     def open(
@@ -71,12 +79,13 @@ class Doors:
         self.socket = context.socket(zmq.REP)
         self.socket.linger = 0
         self.socket.bind(ZAP_ENDPOINT)  # before any door: without a doorkeeper they stand open
-        for socket, endpoint in (
-            (jobs, self.jobs_endpoint),
-            (results, self.results_endpoint),
-            (control, self.control_endpoint),
+        for socket, endpoint, send_hwm in (
+            (jobs, self.jobs_endpoint, FAR_JOBS_HWM),
+            (results, self.results_endpoint, FAR_REPLIES_HWM),  # sends nothing
+            (control, self.control_endpoint, FAR_REPLIES_HWM),
         ):
-            self._open.append((socket, open_door(socket, endpoint, self._farm_key)))
+            bound = open_door(socket, endpoint, self._farm_key, send_hwm=send_hwm)
+            self._open.append((socket, bound))
         log.get().info("doors_open", control=self.control_endpoint)
         return self.socket
 
@@ -99,8 +108,10 @@ class Doors:
 
         The others come in again by themselves, in a moment; what was on its way is sent again.
         """
-        if self._keeper.look():
-            self._shut_all(now_s)
+        if now_s >= self._next_look_s:
+            self._next_look_s = now_s + _LOOK_S
+            if self._keeper.look():
+                self._shut_all(now_s)
         for door in list(self._shut):
             if reopen_door(*door):
                 self._shut.remove(door)

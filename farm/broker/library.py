@@ -1,11 +1,14 @@
 """The `Library`: the model's files, lent piece by piece to workers on other machines.
 
 Owns what is told of them and what is handed out: only files that the package's manifest vouches
-for. A model that is a class of the user's has none, and must be installed on the other machine.
+for, and the worker compares each with the hash that it was told. A model that is a class of the
+user's has none, and must be installed on the other machine.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import TYPE_CHECKING, Any, Final
 
 from farm import log, wire
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
     from farm.models.package import Package
 
 PIECE_BYTES: Final = 500_000  # fits into a head
-MAX_CATALOGUE_FILES: Final = 100
+DIGEST_CHARS: Final = 16
 
 
 class Library:
@@ -30,7 +33,8 @@ class Library:
 
     def __init__(self, package: Package | None) -> None:
         self._package = package
-        self._read: tuple[str, bytes] = ("", b"")  # the last file: it is asked for in pieces
+        told = json.dumps(self.catalogue(), sort_keys=True)
+        self.digest = hashlib.sha256(told.encode()).hexdigest()[:DIGEST_CHARS]
 
     @classmethod
     def of(cls, config: Config) -> Library:
@@ -50,8 +54,8 @@ class Library:
         if self._package is None:
             return {}
         manifest = self._package.manifest
-        files = dict(list(manifest.sha256.items())[:MAX_CATALOGUE_FILES])
-        return {"name": manifest.name, "kind": kind_of(self._package), "sha256": files}
+        kind = kind_of(self._package)
+        return {"name": manifest.name, "kind": kind, "sha256": manifest.sha256}
 
     def piece(self, name: str, offset: int) -> wire.Message:
         """The reply to a `Fetch`."""
@@ -61,12 +65,12 @@ class Library:
             return wire.Refused(f"the model has no file {name!r:.80}")
         if offset < 0:
             return wire.Refused(f"a file does not begin at {offset}")
-        if self._read[0] != name:
-            try:
-                self._read = (name, self._load(self._package, name))
-            except ModelError as error:
-                return wire.Refused(str(error))
-        return wire.Piece(self._read[1][offset : offset + PIECE_BYTES])
+        try:
+            with (self._package.folder / name).open("rb") as file:
+                file.seek(offset)
+                return wire.Piece(file.read(PIECE_BYTES))
+        except (OSError, OverflowError) as error:
+            return wire.Refused(f"the farm can't read {name} itself: {error}")
 
     def fault(self, model_hash: str) -> str:
         """Why a worker that computes with this model is not wanted; "" where nothing is known."""
@@ -80,11 +84,3 @@ class Library:
             f"it computes with another model ({model_hash:.40}) than this farm, "
             f"{package.manifest.name}: start it without weights of its own, and it fetches ours"
         )
-
-    def _load(self, package: Package, name: str) -> bytes:
-        if name != MANIFEST:
-            return package.read(name)
-        try:
-            return (package.folder / MANIFEST).read_bytes()
-        except OSError as error:
-            raise ModelError(f"the manifest can't be read: {error.strerror}") from error

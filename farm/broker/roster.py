@@ -93,6 +93,12 @@ class Roster:
         """Every incarnation of a local process."""
         return tuple(w for w in self._workers.values() if w.local and w.pid == pid)
 
+    def of_process(self, key: str, host: str, pid: int) -> tuple[Worker, ...]:
+        """Every incarnation of a process on another machine."""
+        return tuple(
+            w for w in self._workers.values() if w.key == key and (w.host, w.pid) == (host, pid)
+        )
+
     def of_name(self, name: str) -> tuple[Worker, ...]:
         """Every worker of a name; those of other machines also by the name of their key."""
         return tuple(w for w in self._workers.values() if name in (w.name, w.key))
@@ -159,9 +165,11 @@ class Roster:
 
     def silent(self, now_s: float) -> tuple[Worker, ...]:
         """Workers that were not heard of for longer than the timeout."""
-        return tuple(
-            worker for worker in self._workers.values() if now_s - worker.heard_s > self._timeout_s
-        )
+        return tuple(w for w in self._workers.values() if self.is_silent(w, now_s))
+
+    def is_silent(self, worker: Worker, now_s: float) -> bool:
+        """Whether a worker was not heard of for longer than the timeout."""
+        return now_s - worker.heard_s > self._timeout_s
 
     def stuck(self, now_s: float, timeout_s: float) -> tuple[Worker, ...]:
         """Workers that take longer over a job, be it open in the ledger or not any more.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from typing import TYPE_CHECKING
 
 from farm import log
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from farm.config import Loaded
     from farm.errors import ExitCode
     from farm.supervisor.spawning import Cradle
+
+
+MAX_FILES = 65_536
 
 
 def run(loaded: Loaded, read: Callable[[], Loaded], early: Cradle | None) -> ExitCode:
@@ -40,6 +44,7 @@ def run(loaded: Loaded, read: Callable[[], Loaded], early: Cradle | None) -> Exi
             effect="whoever finds a hole in a model or a library has this whole machine",
             cure="give farm a user of its own; etc/farm.service does",
         )
+    raise_file_limit()
     directory, endpoints = where(config)
     with lock(directory):
         in_force = InForce(loaded, directory, read)
@@ -48,3 +53,11 @@ def run(loaded: Loaded, read: Callable[[], Loaded], early: Cradle | None) -> Exi
             child_args += ["--config", str(in_force.copy)]
         supervisor = Supervisor(in_force, endpoints=endpoints, child_args=child_args, early=early)
         return supervisor.run()
+
+
+def raise_file_limit() -> None:
+    """As many open files as the system lets us have: each connection is one, a stranger's, too."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
+    if wanted > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -98,12 +98,14 @@ def list_(config_path: Path | None, state_dir: Path | None) -> None:
       farm keys list
     """
     _, keyring = _keyring(config_path, state_dir)
-    keys = keyring.workers()
-    if not keys:
+    keys, damaged = keyring.read()
+    if not keys and not damaged:
         click.echo("no keys: nobody on another machine may attach; `farm keys new NAME` makes one")
     width = max((len(key.name) for key in keys), default=0)
     for key in keys:
         click.echo(f"{key.name:<{width}}  made {printable(key.made, 40) or 'at an unknown time'}")
+    for name, fault in damaged.items():
+        click.echo(f"{printable(name)}  can't be used: {printable(str(fault))}", err=True)
 
 
 @command.command()
@@ -117,8 +119,14 @@ def revoke(config_path: Path | None, state_dir: Path | None, name: str) -> None:
     Examples:
       farm keys revoke line-7
     """
-    _, keyring = _keyring(config_path, state_dir)
+    config, keyring = _keyring(config_path, state_dir)
     keyring.revoke(name)
+    if config.attach.listen and not keyring.workers():
+        click.echo(
+            "that was the last key: a farm that runs goes on, but `farm start` will refuse; make "
+            "another one, or empty attach.listen",
+            err=True,
+        )
     click.echo(f"{name} may come in no more; a running farm ends its connections within a second")
 
 
@@ -126,7 +134,14 @@ def _keyring(config_path: Path | None, state_dir: Path | None) -> tuple[Config, 
     from farm.doors.keyring import Keyring  # noqa: PLC0415 - zmq, not for --help
 
     config = load(config_path, state_dir=state_dir).config
-    return config, Keyring(resolve_state_dir(config, os.environ))
+    directory = resolve_state_dir(config, os.environ)
+    if directory.stat().st_uid != os.geteuid():
+        owner = directory.owner()
+        raise StateError(
+            f"{directory} is {owner}'s, who could not read a key made by somebody else: "
+            f"sudo -u {owner} farm keys …"
+        )
+    return config, Keyring(directory)
 
 
 def _reached_at(config: Config) -> str:

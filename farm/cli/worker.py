@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from farm.doors.invite import Invite
 
 INVITE_VARIABLE: Final = "FARM_INVITE"
+RETRY_S: Final = 15.0  # after a failure: whatever it was, a person may have mended it there
 
 
 @click.command()
@@ -67,7 +70,7 @@ def command(
     if parent is not None and not die_with_parent(parent):
         sys.exit(1)
     config = load(config_path, state_dir=state_dir).config
-    invite = read_invite(join, key_file)
+    invite = read_invite(join, key_file, is_by_hand=parent is None)
     name = name or (f"{invite.name}-{os.getpid()}" if invite else f"pid-{os.getpid()}")
     log.set_up(level=config.log.level, style=config.log.format, process=f"worker {name}")
     if connect and not connect.startswith(("tcp://", "ipc://")):
@@ -75,7 +78,13 @@ def command(
             f"{connect!r} is neither tcp://HOST:PORT nor ipc:///PATH", param_hint="--connect"
         )
     if invite is not None:
-        join_from_afar(invite, connect or invite.endpoint, name, is_on_command_line=bool(join))
+        again = options(config_path, state_dir, key_file, name)
+        join_from_afar(invite, connect or invite.endpoint, again, is_on_command_line=bool(join))
+    if connect and not is_here(connect):
+        raise click.UsageError(
+            f"{connect} is on another machine, whose doors open to keys alone: give --key or "
+            "--join (`farm keys new` there makes one)"
+        )
     endpoint = connect or endpoints(config, resolve_state_dir(config, os.environ)).control
     if parent is not None:
         offer_to_kernel()
@@ -84,8 +93,13 @@ def command(
     sys.exit(run(name=name, control_endpoint=endpoint, by_hand=parent is None))
 
 
-def read_invite(join: str | None, key_file: Path | None) -> Invite | None:
+def read_invite(join: str | None, key_file: Path | None, *, is_by_hand: bool) -> Invite | None:
     """The invite that was given in one of the three ways; None: in none of them.
+
+    Args:
+        join: of the option.
+        key_file: of the option.
+        is_by_hand: else the supervisor's own workers would follow an invite in its environment.
 
     Raises:
         StateError: it is none, or others may read it.
@@ -96,29 +110,59 @@ def read_invite(join: str | None, key_file: Path | None) -> Invite | None:
         raise click.UsageError("--key and --join say the same in two ways: give one of them")
     if key_file is not None:
         return Invite.load(key_file)
-    line = join or os.environ.get(INVITE_VARIABLE, "")
+    line = join or (os.environ.get(INVITE_VARIABLE, "") if is_by_hand else "")
     if line == "-":
-        line = sys.stdin.readline()
+        return Invite.of_line(sys.stdin.readline())
     return Invite.of_line(line) if line else None
 
 
+def is_here(endpoint: str) -> bool:
+    """Whether an endpoint is on this machine, where no key is asked for."""
+    from farm.doors.invite import host_of  # noqa: PLC0415 - zmq, not for --help
+
+    host = host_of(endpoint).strip("[]")
+    is_loopback = host in ("localhost", "::1") or host.startswith("127.")
+    return endpoint.startswith("ipc://") or is_loopback
+
+
+def options(
+    config_path: Path | None, state_dir: Path | None, key_file: Path | None, name: str
+) -> list[str]:
+    """The options with which this command is run again; the invite is in the environment."""
+    given = {"--config": config_path, "--state-dir": state_dir, "--key": key_file, "--name": name}
+    return [word for option, value in given.items() if value for word in (option, str(value))]
+
+
 def join_from_afar(
-    invite: Invite, endpoint: str, name: str, *, is_on_command_line: bool
+    invite: Invite, endpoint: str, again: list[str], *, is_on_command_line: bool
 ) -> NoReturn:
-    """Be a worker on another machine, started anew as often as the farm wants it."""
+    """Be a worker on another machine until it is told to leave.
+
+    It is started anew as often as the farm wants it, and after every failure: nobody may be there
+    who would do that.
+
+    Args:
+        invite: who it is, and to whom it belongs.
+        endpoint: of the farm's control socket.
+        again: options of the process that comes after this one.
+        is_on_command_line: whether the invite is in the arguments of this one.
+    """
     from farm.sockets import Credentials  # noqa: PLC0415 - zmq, not for --help
     from farm.worker.process import run  # noqa: PLC0415
     from farm.worker.title import set_title  # noqa: PLC0415
 
     if is_on_command_line:  # where every user of this machine could read the secret in it
-        set_title(["farm", "worker", "--join", "-", "--name", name], "farm worker")
+        set_title(["farm", "worker", "--join", "-", *again], "farm worker")
     credentials = Credentials(invite.pair, invite.farm_key)
-    code = run(name=name, control_endpoint=endpoint, by_hand=True, credentials=credentials)
-    if code is ExitCode.ANEW:
-        log.get().info("worker_starts_anew")
+    code = run(name=again[-1], control_endpoint=endpoint, by_hand=True, credentials=credentials)
+    if code is ExitCode.OK:
+        sys.exit(code)
+    for signum in (signal.SIGTERM, signal.SIGINT):  # from here on there is nothing to finish
+        signal.signal(signum, signal.SIG_DFL)
+    wait_s = 0.0 if code is ExitCode.ANEW else RETRY_S
+    log.get().info("worker_starts_anew", in_s=wait_s)
+    time.sleep(wait_s)
+    if "--key" not in again:
         os.environ[INVITE_VARIABLE] = invite.line()
-        os.execv(  # noqa: S606 - this very program
-            sys.executable,
-            [sys.executable, "-P", "-m", "farm", "worker", "--connect", endpoint, "--name", name],
-        )
-    sys.exit(code)
+    command_line = [sys.executable, "-P", "-m", "farm", "worker", "--connect", endpoint, *again]
+    os.execv(sys.executable, command_line)  # noqa: S606 - this very program

@@ -63,14 +63,17 @@ class Doorkeeper:
         if changed_ns == self._seen_ns:
             return False
         try:
-            names = {key.public: key.name for key in self._keyring.workers()}
-        except StateError as error:
-            # Nobody is let in by a keyring that can't be trusted; it is looked at again.
-            self._limited.warning("keyring_unusable", reason=str(error), effect="nobody comes in")
-            names = {}
-        else:
-            is_settled = time.time_ns() - changed_ns > _SETTLED_NS
-            self._seen_ns = changed_ns if is_settled else -1
+            keys, damaged = self._keyring.read()
+        except StateError as error:  # no descriptors, no rights: nobody is revoked by that
+            self._limited.warning("keyring_unreadable", reason=str(error), next="trying again")
+            return False
+        names = {key.public: key.name for key in keys}
+        for name, fault in damaged.items():
+            self._limited.warning("key_unusable", name=name, reason=str(fault))
+            if isinstance(fault.__cause__, OSError):  # it can't be read now, and was good before
+                names |= {public: n for public, n in self._names.items() if n == name}
+        is_settled = time.time_ns() - changed_ns > _SETTLED_NS and not damaged
+        self._seen_ns = changed_ns if is_settled else -1
         gone = [name for public, name in self._names.items() if names.get(public) != name]
         self._names = names
         if gone:

@@ -104,7 +104,7 @@ class Keyring:
             StateError: no key has this name, or the disk fails.
         """
         known = sorted(key.name for key in self.workers())
-        if name not in known:
+        if not _NAME.fullmatch(name) or not self._path(name).exists():
             names = ", ".join(known) if known else "there is none at all"
             raise StateError(f"there is no key named {name!r:.80}: {names}")
         try:
@@ -113,24 +113,39 @@ class Keyring:
             raise StateError(f"{self._path(name)} can't be removed: {error.strerror}") from error
 
     def workers(self) -> list[WorkerKey]:
-        """The workers that may attach, by name.
+        """The workers that may attach, by name, without those whose key can't be used.
 
         Raises:
-            StateError: a key can't be read, or others may write into the folder.
+            StateError: the folder can't be read.
+        """
+        return self.read()[0]
+
+    def read(self) -> tuple[list[WorkerKey], dict[str, StateError]]:
+        """The workers that may attach, and of the others, by name, what is wrong with their keys.
+
+        Raises:
+            StateError: the folder can't be read.
         """
         try:
             paths = sorted(self._workers.iterdir())
         except FileNotFoundError:
-            return []
+            return [], {}
         except OSError as error:
             raise StateError(f"{self._workers} can't be read: {error.strerror}") from error
-        found = []
+        found: list[WorkerKey] = []
+        damaged: dict[str, StateError] = {}
         for path in paths:
-            if path.suffix == _SUFFIX and _NAME.fullmatch(path.name.removesuffix(_SUFFIX)):
+            name = path.name.removesuffix(_SUFFIX)
+            if path.suffix != _SUFFIX or not _NAME.fullmatch(name):
+                continue
+            try:
                 told = read_secret(path)
-                name = path.name.removesuffix(_SUFFIX)
-                found.append(WorkerKey(name, _key(told, "public", path), str(told.get("made", ""))))
-        return found
+                public = _key(told, "public", path)
+            except StateError as error:
+                damaged[name] = error
+            else:
+                found.append(WorkerKey(name, public, str(told.get("made", ""))))
+        return found, damaged
 
     def changed_ns(self) -> int:
         """When a key was last added or removed, as the file system has it; 0: never."""
@@ -175,7 +190,8 @@ def write_secret(path: Path, told: dict[str, Any]) -> None:
     """
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+        path.parent.parent.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+        path.parent.mkdir(mode=_PRIVATE, exist_ok=True)  # parents=True would not make it private
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump(told, file)

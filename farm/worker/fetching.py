@@ -24,19 +24,24 @@ from farm.models.package import MANIFEST, Package, open_package
 from farm.models.registry import model_folders
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from farm.sockets import Credentials
 
 MAX_FILE_BYTES: Final = 2_000_000_000
 TRY_S: Final = 10.0  # for one piece
+LOOK_MS: Final = 100  # whether it is over
 GIVE_UP_S: Final = 120.0  # without a single piece
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
 def model_here(
-    catalogue: Mapping[str, Any], endpoint: str, credentials: Credentials, cache: Path
+    catalogue: Mapping[str, Any],
+    endpoint: str,
+    credentials: Credentials,
+    cache: Path,
+    is_over: Callable[[], bool] = lambda: False,
 ) -> Package:
     """The package that a farm computes with, on this machine: found, or fetched now.
 
@@ -45,6 +50,7 @@ def model_here(
         endpoint: of the farm's control socket.
         credentials: for it.
         cache: where fetched packages are.
+        is_over: asked in between whether to give up.
 
     Raises:
         ModelError: it can't be fetched, or is not what the farm says it is.
@@ -54,7 +60,7 @@ def model_here(
         if found := _whole(folder, sha256):
             return found
     folder = cache / _digest(sha256)
-    lender = _Lender(endpoint, credentials)
+    lender = _Lender(endpoint, credentials, is_over)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in [*sha256, MANIFEST]:  # the manifest last: then all of it is there
@@ -79,8 +85,11 @@ def cache_directory(environ: Mapping[str, str]) -> Path:
 class _Lender:
     """Asks the farm for files, a piece at a time; a lost piece is asked for again."""
 
-    def __init__(self, endpoint: str, credentials: Credentials) -> None:
+    def __init__(
+        self, endpoint: str, credentials: Credentials, is_over: Callable[[], bool]
+    ) -> None:
         self._endpoint = endpoint
+        self._is_over = is_over
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._client = ControlClient(
             self._context, endpoint, timeout_s=TRY_S, credentials=credentials
@@ -113,7 +122,7 @@ class _Lender:
         while time.monotonic() < give_up_s:
             self._client.send(wire.Fetch(name, offset))
             reply = None
-            if self._client.socket.poll(int(TRY_S * 1000)):
+            if self._has_reply():
                 try:
                     reply = self._client.receive()
                 except WireError as error:
@@ -127,6 +136,15 @@ class _Lender:
         raise ModelError(
             f"the farm at {self._endpoint} has lent no piece of {name} for {GIVE_UP_S:g} s"
         )
+
+    def _has_reply(self) -> bool:
+        try_until_s = time.monotonic() + TRY_S
+        while time.monotonic() < try_until_s:
+            if self._client.socket.poll(LOOK_MS):
+                return True
+            if self._is_over():
+                raise ModelError("told to leave before the model was here")
+        return False
 
 
 def _checked(catalogue: Mapping[str, Any]) -> dict[str, str]:

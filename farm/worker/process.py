@@ -49,11 +49,13 @@ def run(
         # drained before any broker answered, or failed; the reader has said why
         return ExitCode.FAILURE if reader.failed else ExitCode.OK
     try:
-        config = _configuration(welcome, control_endpoint, credentials)
+        config = _configuration(welcome, control_endpoint, credentials, reader)
         reader.set_heartbeat(config.workers.heartbeat_interval_s)
         equipment = _take_over(inherited, config) or equip(config)
     # a model may fail in any way: say it in one line, and let the supervisor back off
     except Exception as error:  # noqa: BLE001
+        if reader.is_leaving:  # whoever told it to does not care any more
+            return ExitCode.OK
         say_unusable(error)
         return ExitCode.MODEL
     model = equipment.model
@@ -75,13 +77,15 @@ def run(
 
 
 def _configuration(
-    welcome: wire.Welcome, control_endpoint: str, credentials: Credentials | None
+    welcome: wire.Welcome, control_endpoint: str, credentials: Credentials | None, reader: Reader
 ) -> Config:
     """What the broker has told; on another machine with the place of the model here."""
     told = welcome.config
     if credentials is not None and welcome.package:
         cache = cache_directory(os.environ)
-        package = model_here(welcome.package, control_endpoint, credentials, cache)
+        package = model_here(
+            welcome.package, control_endpoint, credentials, cache, lambda: reader.is_leaving
+        )
         settings = {**told["model_settings"], "weights": str(package.folder)}
         # By the farm's id it might be another model here, or none.
         processing = {**told["mqtt"]["processing"], "model_id": DEFAULT_ID, "models_dir": None}

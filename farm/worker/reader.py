@@ -79,6 +79,7 @@ class Reader:
     ) -> None:
         self._credentials = credentials  # of a worker that comes through a door
         self._unconfirmed = Unconfirmed()  # what it sent
+        self._is_to_reconnect = False
         self.is_to_return = False  # it left to come back as a new process
         self.welcomes: queue.SimpleQueue[wire.Welcome | str] = queue.SimpleQueue()
         self.inbox: queue.SimpleQueue[tuple[int, tuple[wire.Job, ...]] | None] = queue.SimpleQueue()
@@ -129,9 +130,15 @@ class Reader:
         self._outbox.put(results)
         self._waker.wake()
 
+    @property
+    def is_leaving(self) -> bool:
+        """Whether it was told to drain."""
+        return self._drain_reason is not None
+
     def drain(self, reason: str) -> None:
-        """Finish what is claimed, then leave; `inbox` ends with None."""
+        """Finish what is claimed, then leave for good; `inbox` ends with None."""
         self._drain_reason = reason
+        self.is_to_return = False
         self._waker.wake()
 
     def join(self, timeout_s: float) -> None:
@@ -191,7 +198,11 @@ class Reader:
         """Say the next thing on the control socket: Hello, Ready or a heartbeat."""
         now_s = time.monotonic()
         why = self._control.why_silent()
-        if self._control.give_up_if_late() and self._phase is not Phase.DRAINING:
+        is_late = self._control.give_up_if_late()
+        # The other two sockets may be dead as well: after a handshake that was refused libzmq does
+        # not try again.
+        self._is_to_reconnect |= is_late and self._credentials is not None
+        if is_late and self._phase is not Phase.DRAINING:
             told = {"cause": why} if why else {}
             self._limited.warning(
                 "broker_silent", endpoint=self._endpoint, **told, next="trying again"
@@ -256,13 +267,13 @@ class Reader:
         try:
             reply = self._control.receive()
         except WireError as error:
-            self._log.warning("control_reply_refused", reason=str(error))
+            self._limited.warning("control_reply_refused", reason=str(error))
             return
         match reply:
             case wire.Welcome():
                 self._welcomed(reply)
             case wire.Refused(reason):
-                self._log.error("broker_refused", reason=reason)
+                self._limited.warning("broker_refused", reason=reason)
                 if self._phase is Phase.WORKING:
                     # Our answer to the golden hole was wrong, or the broker is of another version
                     # now. To join again would not mend it: leave, and be started anew.
@@ -276,6 +287,8 @@ class Reader:
                 return
 
     def _obey(self, orders: wire.Orders) -> None:
+        if self._is_to_reconnect and self._welcome is not None and self._results is not None:
+            self._connect(self._welcome)
         self._unconfirmed.taken(orders.taken)
         self._send_batch(self._unconfirmed.overdue(time.monotonic()))
         if orders.leave and self._drain_reason is None:
@@ -305,6 +318,7 @@ class Reader:
         self._next_beat_s = 0.0
 
     def _connect(self, welcome: wire.Welcome) -> None:
+        self._is_to_reconnect = False
         for old in (self._jobs, self._results):
             if old is not None:
                 old.close(0)
@@ -312,8 +326,10 @@ class Reader:
         self._jobs = self._open(Role.JOBS_RECEIVER, welcome.jobs_endpoint)
 
     def _open(self, role: Role, endpoint: str) -> zmq.Socket[bytes]:
-        # a broker that listens at all its addresses can't know by which one we reach it
-        there = endpoint.replace("tcp://*", f"tcp://{host_of(self._endpoint)}")
+        there = endpoint
+        if self._credentials is not None:  # by which address we reach it, only we know
+            port = endpoint.rpartition(":")[2]
+            there = f"tcp://{host_of(self._endpoint)}:{port}"
         return open_socket(self._context, role, there, self._credentials)
 
     # ---- jobs and results -----------------------------------------------------------------

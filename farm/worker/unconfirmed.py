@@ -12,7 +12,9 @@ from typing import Final, NamedTuple
 
 from farm import wire
 
-RESEND_S: Final = 3.0  # a heartbeat, its reply, and a slow link
+# A heartbeat, its reply, and a slow link. Less than a fast model's deadline: what was only lost
+# on the way must not be taken for a worker that hangs.
+RESEND_S: Final = 1.2
 MAX_RESULTS: Final = 1000  # beyond, the oldest is let go of: the broker has its job computed again
 
 

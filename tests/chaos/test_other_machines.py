@@ -244,8 +244,7 @@ def test_a_cable_that_is_cut_and_mended_loses_nothing(
     holes = drill(site, 8.0, meanwhile)
     assert_all_answered(plant, site, holes)
     plant.wait_for("second")
-    fenced = plant.farm.events("worker_fenced")
-    assert [row["worker"] for row in fenced] == ["second"]
+    assert "second" in [row["worker"] for row in plant.farm.events("worker_fenced")]
     more = drill(site, 2.0, lambda _at_s: None)
     site.wait_answered(more, 20)
     assert plant.done_by("second") > 0  # of its new membership

@@ -8,6 +8,7 @@ import pytest
 from test_desk import HERE, INTRODUCTION, Bench
 
 from farm import wire
+from farm.broker.ledger import Entry
 from farm.broker.library import Library
 from farm.broker.snapshot import workers
 from farm.models.depthnet import BUILT_IN
@@ -35,8 +36,8 @@ def hello(bench: Bench, pid: int = 7, host: str = "there") -> wire.Welcome:
     return welcome
 
 
-def ready(bench: Bench, model_hash: str = HASH) -> tuple[int, wire.Message]:
-    worker_id = hello(bench).worker_id
+def ready(bench: Bench, model_hash: str = HASH, pid: int = 7) -> tuple[int, wire.Message]:
+    worker_id = hello(bench, pid).worker_id
     answer = bench.desk.answer(wire.Ready(worker_id, "v", model_hash, 0.1, {}), 0.0, "line-7")
     return worker_id, answer
 
@@ -67,7 +68,7 @@ def test_it_is_never_taken_for_one_of_this_machine(bench: Bench) -> None:
 def test_only_the_farms_model_is_wanted(bench: Bench) -> None:
     worker_id, answer = ready(bench)
     assert answer == wire.Orders(known=True)
-    refused_id, refusal = ready(bench, "0123456789abcdef")
+    refused_id, refusal = ready(bench, "0123456789abcdef", 8)
     assert isinstance(refusal, wire.Refused)
     assert "another model" in refusal.reason
     assert bench.flow.roster.get(refused_id) is None
@@ -142,3 +143,52 @@ def test_its_pace_is_told(bench: Bench) -> None:
     [row] = workers(bench.flow, 60.0)
     assert row["rate_hz"] == pytest.approx(40, rel=0.01)
     assert (row["key"], row["silent_s"]) == ("line-7", 1.0)
+
+
+def test_a_hello_that_is_repeated_is_one_worker(bench: Bench) -> None:
+    # prevents: phantoms that are fenced one by one, where a reply was lost on the way
+    first = hello(bench).worker_id
+    second = hello(bench).worker_id
+    assert bench.flow.roster.get(first) is None
+    assert bench.flow.roster.get(second) is not None
+    other = bench.desk.answer(wire.Hello("far-7", "there", 7), 0.0, "line-8")
+    assert isinstance(other, wire.Welcome)  # another key is another worker
+    assert bench.flow.roster.get(second) is not None
+
+
+def test_new_weights_reach_it_under_an_unchanged_configuration(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker_id, _ = ready(bench)
+    monkeypatch.setattr(bench.house, "reload", lambda: FAR)
+    bench.desk.answer(wire.Reload(), 0.0)
+    assert beat(bench, worker_id) == wire.Orders(known=True)
+    monkeypatch.setattr(bench.house, "reload", lambda: replace(FAR, library=Library(None)))
+    bench.desk.answer(wire.Reload(), 0.0)
+    assert beat(bench, worker_id).anew  # type: ignore[union-attr]
+
+
+def test_a_cable_that_is_cut_under_many_is_not_blamed_on_the_model(bench: Bench) -> None:
+    # prevents: a farm that stops dispatching to its own workers, since somebody pulled a plug
+    flow = bench.flow
+    for pid in range(10, 16):
+        worker_id = hello(bench, pid).worker_id
+        flow.ledger.add(Entry(pid, ("box/tool", str(pid)), {}, 0, 0.0, 0.0, 0.0))
+        flow.dispatcher.claimed(wire.Claim(worker_id, [pid]), 0.0)
+    for worker in flow.roster.all():
+        bench.fence(worker.worker_id, 100.0)  # none was heard of for so long
+    assert flow.dispatcher.breaker.is_blaming
+    assert flow.ledger.waiting == 6
+
+
+def test_what_it_says_is_no_measure_for_ours(bench: Bench) -> None:
+    # prevents: one wrong machine, and every worker of ours fails its golden hole
+    golden = bench.flow.dispatcher.golden
+    bench.ready(8)
+    worker_id, _ = ready(bench)
+    for job_id, by in ((1, worker_id), (2, bench.ready(9))):
+        bench.flow.ledger.add(Entry(job_id, ("box/tool", "1"), {"trace": b"7"}, 1, 0.0, 0.0, 0.0))
+        bench.flow._answers.expect("box/tool", job_id, 0.0)
+        result = wire.Result(by, job_id, "ok", {"x": job_id}, "", {}, "m", "h", 0.1, 0.1)
+        bench.flow.dispatcher.finished(result, 1.0)
+        assert bool(golden.parts) == (by != worker_id)

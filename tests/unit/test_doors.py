@@ -6,11 +6,13 @@ What a door lets in is shown beside what it keeps out: a door that is merely shu
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import stat
 import time
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -33,7 +35,6 @@ from farm.wire import StatsRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from farm.doors.keyring import KeyPair
 
@@ -106,12 +107,17 @@ def test_a_name_is_given_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"public": 5}', '{"public": "short"}', "\x00"])
-def test_a_damaged_key_is_told_of(tmp_path: Path, text: str) -> None:
+def test_a_damaged_key_is_told_of_and_shuts_nobody_else_out(tmp_path: Path, text: str) -> None:
+    # prevents: one bad file, and no machine comes in any more, nor can one be revoked
     keyring = Keyring(tmp_path)
     keyring.add("line-7")
+    keyring.add("line-8")
     (keyring.directory / "workers/line-7.pub").write_text(text)
-    with pytest.raises(StateError, match=r"line-7\.pub"):
-        keyring.workers()
+    good, damaged = keyring.read()
+    assert [key.name for key in good] == ["line-8"]
+    assert "line-7.pub" in str(damaged["line-7"])
+    keyring.revoke("line-7")
+    assert keyring.read()[1] == {}
 
 
 # ---- invites -------------------------------------------------------------------------------------
@@ -260,7 +266,7 @@ def test_revoking_is_noticed_once(
     assert keeper.answer(request(other))[2] == b"400"
 
 
-def test_a_keyring_that_others_may_change_lets_nobody_in(
+def test_a_key_that_others_may_change_is_out(
     door: tuple[Doorkeeper, Keyring, KeyPair],
 ) -> None:
     keeper, keyring, pair = door
@@ -268,6 +274,52 @@ def test_a_keyring_that_others_may_change_lets_nobody_in(
     (keyring.directory / "workers/line-7.pub").chmod(0o666)
     assert keeper.look()
     assert keeper.answer(request(pair))[2] == b"400"
+
+
+def test_nobody_is_out_since_the_keys_can_not_be_read_for_a_moment(
+    door: tuple[Doorkeeper, Keyring, KeyPair], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # prevents: a broker without descriptors that takes all keys for revoked, and shuts its doors
+    keeper, keyring, pair = door
+    other = keyring.add("line-8")
+    assert not keeper.look()
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_text", fail)
+        assert not keeper.look()
+        assert keeper.answer(request(pair))[2] == b"200"
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "iterdir", fail)
+        assert not keeper.look()
+        assert keeper.answer(request(other))[2] == b"200"
+    keyring.revoke("line-7")
+    assert keeper.look()
+    assert keeper.answer(request(pair))[2] == b"400"
+
+
+def test_a_door_that_can_not_be_opened_again_now_is_tried_later(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # prevents: a broker that ends, since the address it listened at has gone with its cable
+    sender = house.sender(house.credentials())
+    sender.send(b"before")
+    house.hears(("line-7", [b"before"]))
+    other = house.keyring.add("line-8")
+
+    def fail(*_: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", fail)
+        house.keyring.revoke("line-7")
+        eventually(lambda: house.turn() or house.doors._shut, WAIT_S, "the doors are shut")
+        house.turn()
+        assert house.doors._shut
+    house.sender(house.credentials(other)).send(b"after")
+    house.hears(("line-7", [b"before"]), ("line-8", [b"after"]))
 
 
 # ---- real doors ----------------------------------------------------------------------------------
@@ -365,7 +417,8 @@ def test_a_revoked_key_is_cut_off_in_the_middle_of_a_connection(house: House) ->
     house.hears(("line-7", [b"before"]))
     house.keyring.revoke("line-7")
     eventually(lambda: house.turn() or house.counts["turned_away"], WAIT_S, "he is turned away")
-    sender.send(b"after")
+    with contextlib.suppress(zmq.Again):  # there is nobody to send to any more
+        sender.send(b"after", zmq.NOBLOCK)
     house.sender(None, house.local).send(b"from here")
     house.hears(("line-7", [b"before"]), ("", [b"from here"]))
 

@@ -76,14 +76,22 @@ def test_nothing_else_is_lent(package: Package, name: str) -> None:
 
 def test_a_piece_from_before_the_beginning_is_refused(package: Package) -> None:
     assert isinstance(Library(package).piece("CARD.md", -1), wire.Refused)
-    assert Library(package).piece("CARD.md", 10**15) == wire.Piece(b"")
+    assert Library(package).piece("CARD.md", 10**9) == wire.Piece(b"")
 
 
-def test_a_file_that_was_changed_since_is_not_lent(package: Package) -> None:
-    (package.folder / "CARD.md").write_text("another card")
+def test_a_file_that_is_gone_is_told_of(package: Package) -> None:
+    (package.folder / "CARD.md").unlink()
     reply = Library(package).piece("CARD.md", 0)
     assert isinstance(reply, wire.Refused)
-    assert "not what" in reply.reason
+    assert "can't read CARD.md" in reply.reason
+
+
+def test_other_files_make_another_library(package: Package, tmp_path: Path) -> None:
+    # prevents: new weights under an old name that never reach other machines
+    other = write_package(tmp_path / "other", {"CARD.md": b"x"}, package.manifest)
+    digests = [Library(each).digest for each in (package, other, None)]
+    assert len(set(digests)) == 3
+    assert Library(package).digest == digests[0]
 
 
 def test_another_model_is_not_wanted(package: Package) -> None:
@@ -228,6 +236,23 @@ def test_names_that_lead_out_of_the_folder_are_refused(
     with pytest.raises(ModelError, match="can't be"):
         fetch(farm, tmp_path / "cache", sha256=sha256)
     assert farm.asked == []
+
+
+def test_a_worker_that_is_told_to_leave_does_not_wait_for_a_model(
+    farm: Farm, tmp_path: Path
+) -> None:
+    farm.deaf = 10**6
+    told = farm.library.catalogue()
+    with pytest.raises(ModelError, match="told to leave"):
+        model_here(told, farm.endpoint, farm.credentials, tmp_path / "cache", lambda: True)
+
+
+def test_a_file_that_was_changed_there_since_is_refused_here(
+    farm: Farm, package: Package, tmp_path: Path
+) -> None:
+    (package.folder / "CARD.md").write_text("another card")
+    with pytest.raises(ModelError, match=r"CARD\.md came otherwise"):
+        fetch(farm, tmp_path / "cache")
 
 
 def test_a_farm_that_lends_nothing_says_so(farm: Farm, package: Package, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import io
+import itertools
 import json
 import math
 from collections import Counter
@@ -448,8 +449,10 @@ def test_no_more_workers_than_may_be() -> None:
     bench = Bench()
     bench.desk._attach = AttachConfig(max_workers=3, max_workers_per_key=2)
 
+    pids = itertools.count(1)  # another process each time: the same one again is one worker
+
     def hello(key: str) -> wire.Message:
-        return bench.desk.answer(wire.Hello("w", "far", 1), 0.0, key)
+        return bench.desk.answer(wire.Hello("w", "far", next(pids)), 0.0, key)
 
     assert isinstance(hello("a"), wire.Welcome)
     assert isinstance(hello("a"), wire.Welcome)

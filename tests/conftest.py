@@ -14,6 +14,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
+WORKERS_PER_CORE = 2  # most tests wait for processes, a fixed time or the disk
+MOST_WORKERS = 8  # each may have PyTorch in memory
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """How many tests `-n auto` runs at a time."""
+    return min(WORKERS_PER_CORE * len(os.sched_getaffinity(0)), MOST_WORKERS)
+
+
 @pytest.fixture(scope="session")
 def has_mosquitto() -> None:
     """Skip where there is no mosquitto, but never in CI: a skipped suite looks like a green one."""

@@ -29,7 +29,8 @@ is_installed() {
     [ -x "$bin/farm" ] && grep -q 'farm\.__main__' "$bin/farm" || return 1
     [ "$extras" = test ] || return 0
     [ -x "$bin/pytest" ] && [ -x "$bin/ruff" ] && [ -x "$bin/mypy" ] || return 1
-    [ "$(cd / && "$bin/python" -P -c 'import farm; print(farm.__path__[0])')" = "$root/farm" ]
+    [ "$(cd / && "$bin/python" -P -c 'import farm, xdist; print(farm.__path__[0])' 2>/dev/null)" = \
+        "$root/farm" ]
 }
 
 is_current() {

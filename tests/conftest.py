@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import os
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from rig import Farm, Mosquitto, Site, settings_for
+from rig import Farm, Mosquitto, Site, settings_for, short_directory
 
 from farm.simulation.mqttd import find_mosquitto
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+WORKERS_PER_CORE = 2  # most tests wait for processes, a fixed time or the disk
+MOST_WORKERS = 8  # each may have PyTorch in memory
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """How many tests `-n auto` runs at a time."""
+    return min(WORKERS_PER_CORE * len(os.sched_getaffinity(0)), MOST_WORKERS)
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +34,14 @@ def has_mosquitto() -> None:
     if os.environ.get("CI", "").lower() in ("true", "1"):
         pytest.fail("mosquitto is missing, and in CI nothing may be skipped: apt install mosquitto")
     pytest.skip("mosquitto is not installed: apt install mosquitto")
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """An empty directory, for sockets: below `tmp_path` their paths may get too long."""
+    made = short_directory()
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
 
 
 @pytest.fixture

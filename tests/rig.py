@@ -40,6 +40,7 @@ from farm.errors import NoFarmError
 from farm.simulation.drilled import Recipe, drill
 from farm.simulation.gateway import HEADS, RESULT, ROOT, STYLES, TRACE
 from farm.simulation.mqttd import accepts_mqtt, find_mosquitto
+from farm.simulation.ports import free_port
 from farm.simulation.restamp import BoundHole, HoleTemplate
 from farm.simulation.tether import tethered
 
@@ -75,27 +76,6 @@ def eventually(check: Callable[[], T], timeout_s: float, what: str | Callable[[]
         if time.monotonic() > deadline_s:
             pytest.fail(f"not within {timeout_s:g} s: {what() if callable(what) else what}")
         time.sleep(POLL_S)
-
-
-def free_port() -> int:
-    """A TCP port on loopback that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def free_ports(count: int) -> int:
-    """The first of several ports in a row on loopback that nobody listens on at this moment."""
-    while True:
-        first = free_port()
-        with contextlib.ExitStack() as probes:
-            try:
-                for port in range(first, first + count):
-                    probe = probes.enter_context(socket.socket())
-                    probe.bind(("127.0.0.1", port))
-            except (OSError, OverflowError):  # one of them is in use, or beyond the last
-                continue
-            return first
 
 
 def short_directory() -> Path:

@@ -22,17 +22,17 @@ from typing import TYPE_CHECKING, Self
 
 from farm.errors import MqttError
 from farm.simulation.mqtt import BrokerAddress
+from farm.simulation.ports import LOOPBACK, free_port
 from farm.simulation.tether import tethered
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-LOOPBACK = "127.0.0.1"
 START_TIMEOUT_S = 20.0  # amqtt takes 1 s on a busy small machine
 STOP_TIMEOUT_S = 5.0
 POLL_S = 0.02
 RELAXED_SAVE_S = 10  # also saved when it is stopped in good order
-# Another process may take the port between our choosing it and the broker's binding it.
+# A stranger may take the port between our choosing it and the broker's binding it.
 PORT_ATTEMPTS = 3
 # MQTT 3.1.1 CONNECT, clean session, keep alive 10 s, client id "probe"; all brokers speak it.
 _CONNECT = b"\x10\x11\x00\x04MQTT\x04\x02\x00\x0a\x00\x05probe"
@@ -275,11 +275,3 @@ def accepts_mqtt(host: str, port: int, timeout_s: float = 1.0) -> bool:
             return answer[:1] == _CONNACK[:1] and answer[3:] == b"\x00"
     except OSError:
         return False
-
-
-def free_port() -> int:
-    """A TCP port on loopback that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -51,6 +51,8 @@ class CoreTime:
             return 0.0
         ran_s = end.ran_s - begin.ran_s
         wanted_s = (end.now_s - begin.now_s) - (end.queued_s - begin.queued_s)
-        if ran_s <= 0 or wanted_s <= 0:
+        if ran_s <= 0:
             return 0.0
-        return min(ran_s / wanted_s, 1.0)
+        # A thread that is put aside between the readings of two accounts has that wait in one of
+        # them only: then it seems to have wanted less time than it ran, or less than none.
+        return ran_s / max(wanted_s, ran_s)

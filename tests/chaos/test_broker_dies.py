@@ -32,7 +32,15 @@ pytestmark = pytest.mark.chaos
 RATE = 40.0  # holes a second
 KILLS = 20
 LIFE_S = 0.25  # from the first hole of a life to its end
+# A busy machine starts a broker in seconds. Without a bound the backlog of those would outlast the
+# kills by far, a life at a time; twice what a calm machine has open changes nothing there.
+MOST_OPEN = 100
+KILLING_S = 240.0  # for all of them, at the most: on a calm machine it takes 30
+LOOK_EVERY = 20  # holes
+UNDER_WAY = 6  # both answers of a hole of each tool
 QUICK = {"backoff_initial_s": 0.02, "restart_budget": 1000}
+# A hole waits through the lives in which it is not answered: none is to be overtaken for that.
+PATIENT = {"objective_s": 60.0}
 
 
 @pytest.fixture
@@ -46,7 +54,7 @@ def _deaths(farm: Farm) -> int:
     return sum(event["child"] == "broker" and "SIGKILL" in event["how"] for event in ended)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("point", NAMES)
 def test_twenty_kills_at_one_point_lose_no_hole_and_change_no_answer(
     point: str, mosquitto: Mosquitto, site: Site, start_farm: Callable[..., Farm]
@@ -57,16 +65,22 @@ def test_twenty_kills_at_one_point_lose_no_hole_and_change_no_answer(
         mosquitto.port,
         workers=2,
         supervisor=QUICK,
+        overload=PATIENT,
+        # else what is under way at a kill depends on how quick mosquitto is
+        mqtt={"broker": {"max_inflight": UNDER_WAY}},
         environment={VARIABLE: f"{point}:{LIFE_S}"},
     )
     tools = [Tool(), Tool("2025-06"), Tool("2024-12")]
     holes: list[Hole] = []
-    for number, _ in enumerate(paced(RATE, 90)):
-        hole = tools[number % len(tools)].drill()
-        site.send_hole(hole)
-        holes.append(hole)
-        if number % 20 == 0 and _deaths(farm) >= KILLS:
-            break
+    is_held_back = False
+    for number, _ in enumerate(paced(RATE, KILLING_S)):
+        if number % LOOK_EVERY == 0:
+            if _deaths(farm) >= KILLS:
+                break
+            is_held_back = len(site.missing(holes)) > MOST_OPEN
+        if not is_held_back:
+            holes.append(tools[len(holes) % len(tools)].drill())
+            site.send_hole(holes[-1])
     assert _deaths(farm) >= KILLS, f"only {_deaths(farm)} kills:\n{farm.last_lines()}"
     site.wait_acknowledged()
     site.wait_answered(holes, 60)

@@ -20,11 +20,12 @@ from rig import (
     assert_one_answer_each,
     assert_order_kept,
     eventually,
-    free_port,
     paced,
     run_farm,
     settle,
 )
+
+from farm.simulation.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,7 +6,8 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from rig import free_port
+
+from farm.simulation.ports import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -31,14 +31,14 @@ DEADLINE_S = 100.0
 TOPICS = AnswerTopics()
 
 
-def start(tmp_path: Path, *arguments: object) -> subprocess.Popen[str]:
+def start(folder: Path, *arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "farm", "bench", *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         # What would configure a real farm must not reach this one.
-        env={**os.environ, "TMPDIR": str(tmp_path), "MQTT_BROKER_PORT": "1"},
+        env={**os.environ, "TMPDIR": str(folder), "MQTT_BROKER_PORT": "1"},
     )
 
 
@@ -50,14 +50,14 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-def test_a_closed_loop_beside_the_pool_and_bare_mqtt(tmp_path):
-    work, plot = tmp_path / "tmp", tmp_path / "bench.png"
-    work.mkdir()
+def test_a_closed_loop_beside_the_pool_and_bare_mqtt(short_path, tmp_path):
+    plot = tmp_path / "bench.png"
     options = ("--model", "null", "--workers", 2, "--in-flight", 8, "--tools", 3)
     times = ("--duration", 1, "--warm-up", 0.5)
     process = start(
-        work, *options, *times, "--against", "pool", "--against", "plain", "--plot", plot, "--json"
-    )
+        short_path, *options, *times, "--against", "pool", "--against", "plain", "--plot", plot,
+        "--json",
+    )  # fmt: skip
     code, out, err = finish(process)
     assert code == 0, out + err
     assert "\x1b[" not in err  # plain lines off a terminal
@@ -79,13 +79,13 @@ def test_a_closed_loop_beside_the_pool_and_bare_mqtt(tmp_path):
     assert found["ratios"]["pool"] == pytest.approx(farm["rate_hz"] / beside["pool"]["rate_hz"])
     assert found["cpu_ms_outside_forward"] == pytest.approx(farm["own_cpu_ms"])  # it is null
     assert plot.read_bytes().startswith(b"\x89PNG")
-    assert list(work.iterdir()) == []
+    assert list(short_path.iterdir()) == []
 
 
-def test_an_open_loop_with_a_killed_worker_and_the_model_alone(tmp_path):
+def test_an_open_loop_with_a_killed_worker_and_the_model_alone(short_path):
     # the rule is a model of few ms without torch
     process = start(
-        tmp_path, "--rate", 30, "--duration", 2, "--warm-up", 1, "-w", 2, "--model", "rule",
+        short_path, "--rate", 30, "--duration", 2, "--warm-up", 1, "-w", 2, "--model", "rule",
         "--replace", 1, "--durability", "off",
     )  # fmt: skip
     code, out, err = finish(process)
@@ -94,11 +94,11 @@ def test_an_open_loop_with_a_killed_worker_and_the_model_alone(tmp_path):
     assert "model alone" in out
     assert "after a kill -9" in out
     assert "unanswered      0" in out
-    assert list(tmp_path.iterdir()) == []
+    assert list(short_path.iterdir()) == []
 
 
-def test_ctrl_c_ends_every_process(tmp_path):
-    process = start(tmp_path, "--model", "null", "-w", 1, "--duration", 600, "--no-limits")
+def test_ctrl_c_ends_every_process(short_path):
+    process = start(short_path, "--model", "null", "-w", 1, "--duration", 600, "--no-limits")
     assert process.stderr is not None
     for line in process.stderr:
         if "holes answered" in line:
@@ -111,7 +111,7 @@ def test_ctrl_c_ends_every_process(tmp_path):
     assert "Traceback" not in err
     _, alive = psutil.wait_procs(children, timeout=10)
     assert not alive
-    assert list(tmp_path.iterdir()) == []
+    assert list(short_path.iterdir()) == []
 
 
 class Farmlet:

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.integration
 DEADLINE_S = 100.0
 
 
-def start(tmp_path: Path, *arguments: object) -> subprocess.Popen[str]:
+def start(folder: Path, *arguments: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "farm", *map(str, arguments)]
     return subprocess.Popen(
         command,
@@ -28,7 +28,7 @@ def start(tmp_path: Path, *arguments: object) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         # What would configure a real farm must not reach this one.
-        env={**os.environ, "TMPDIR": str(tmp_path), "MQTT_BROKER_PORT": "1"},
+        env={**os.environ, "TMPDIR": str(folder), "MQTT_BROKER_PORT": "1"},
     )
 
 
@@ -50,9 +50,9 @@ def read_until(process: subprocess.Popen[str], words: str) -> None:
 
 @pytest.mark.parametrize("engine", ["mosquitto", "amqtt"])
 @pytest.mark.usefixtures("has_mosquitto")
-def test_the_demo_answers_every_hole_and_leaves_nothing(tmp_path, engine):
+def test_the_demo_answers_every_hole_and_leaves_nothing(short_path, engine):
     process = start(
-        tmp_path, "demo", "--holes", 30, "--rate", 30, "--workers", 2, "--engine", engine
+        short_path, "demo", "--holes", 30, "--rate", 30, "--workers", 2, "--engine", engine
     )
     code, out, err = finish(process)
     assert code == 0, out + err
@@ -61,12 +61,12 @@ def test_the_demo_answers_every_hole_and_leaves_nothing(tmp_path, engine):
     assert "Every hole was answered, and only once." in out
     assert '"Value": [' in out  # an answer as received
     assert "\x1b[" not in out  # plain lines off a terminal
-    assert list(tmp_path.iterdir()) == []
+    assert list(short_path.iterdir()) == []
 
 
 @pytest.mark.usefixtures("has_mosquitto")
-def test_ctrl_c_ends_an_endless_demo_with_its_summary(tmp_path):
-    process = start(tmp_path, "demo", "--holes", 0, "--workers", 1)
+def test_ctrl_c_ends_an_endless_demo_with_its_summary(short_path):
+    process = start(short_path, "demo", "--holes", 0, "--workers", 1)
     read_until(process, "answered 1")
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGINT)
@@ -80,15 +80,15 @@ def test_ctrl_c_ends_an_endless_demo_with_its_summary(tmp_path):
 
 
 @pytest.mark.usefixtures("has_mosquitto")
-def test_ctrl_c_while_the_farm_starts_says_so_and_leaves_nothing(tmp_path):
+def test_ctrl_c_while_the_farm_starts_says_so_and_leaves_nothing(short_path):
     # prevents: "Aborted!" with exit code 1, as if the demo had failed
-    process = start(tmp_path, "demo", "--workers", 2)
+    process = start(short_path, "demo", "--workers", 2)
     read_until(process, "MQTT broker")
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGINT)
     code, out, err = finish(process)
     assert code == 130, out + err
     assert err == "stopped before any hole was drilled\n"
-    assert list(tmp_path.iterdir()) == []
+    assert list(short_path.iterdir()) == []
     _, alive = psutil.wait_procs(children, timeout=10)
     assert not alive

@@ -18,7 +18,8 @@ from farm.simulation import mqttd
 from farm.simulation.drilled import Recipe, drill
 from farm.simulation.listener import AnswerListener, AnswerTopics
 from farm.simulation.mqtt import BrokerAddress, MqttLink
-from farm.simulation.mqttd import EmbeddedBroker, Engine, accepts_mqtt, free_port
+from farm.simulation.mqttd import EmbeddedBroker, Engine, accepts_mqtt
+from farm.simulation.ports import free_port
 from farm.simulation.restamp import HoleTemplate
 from farm.simulation.schedule import Plan
 from farm.simulation.units import DrillingUnits, simulated_fleet

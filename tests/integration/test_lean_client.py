@@ -12,7 +12,8 @@ import pytest
 from farm.errors import MqttError
 from farm.simulation.lean import LeanClient, publish_packet
 from farm.simulation.mqtt import BrokerAddress, MqttLink
-from farm.simulation.mqttd import EmbeddedBroker, Engine, free_port
+from farm.simulation.mqttd import EmbeddedBroker, Engine
+from farm.simulation.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

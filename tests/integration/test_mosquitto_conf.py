@@ -13,9 +13,10 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
-from rig import REPOSITORY, eventually, free_port, short_directory
+from rig import REPOSITORY, eventually, short_directory
 
 from farm.simulation.mqttd import accepts_mqtt, find_mosquitto
+from farm.simulation.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

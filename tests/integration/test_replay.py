@@ -17,7 +17,8 @@ import pytest
 
 from farm.simulation.archive import read_archive
 from farm.simulation.mqtt import MqttLink
-from farm.simulation.mqttd import EmbeddedBroker, free_port
+from farm.simulation.mqttd import EmbeddedBroker
+from farm.simulation.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

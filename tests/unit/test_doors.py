@@ -19,7 +19,7 @@ import pytest
 import zmq
 from hypothesis import given
 from hypothesis import strategies as st
-from rig import eventually, free_ports
+from rig import eventually
 
 from farm.broker.doors import Doors
 from farm.config.attach import AttachConfig
@@ -30,6 +30,7 @@ from farm.doors.invite import Invite, host_of, is_endpoint
 from farm.doors.keyring import Keyring, check_keys, is_key, new_pair, read_secret
 from farm.doors.tickets import NAME, Tickets, load_tickets
 from farm.errors import StateError
+from farm.simulation.ports import free_ports
 from farm.sockets import Credentials, Role, open_socket, receive
 from farm.wire import StatsRequest
 

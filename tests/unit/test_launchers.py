@@ -199,6 +199,22 @@ def test_tests_run_in_the_root_with_their_extras(checkout):
     assert checkout.run()[2] == ""  # the extras of the tests hold those of the demo
 
 
+def test_without_arguments_all_is_checked_and_tested_several_at_a_time(checkout):
+    # prevents: a check that is left out, and a suite of half an hour that nobody runs
+    checkout.run("bin/test", "tests/unit")
+    for tool in ("ruff", "mypy"):
+        place = checkout.root / ".venv" / "bin" / tool
+        checkout.script(place, f'#!/bin/sh\necho {tool} "$@"\n')
+    code, out, _ = checkout.run("bin/test")
+    assert code == 0
+    assert [line.strip() for line in out.splitlines()] == [
+        "ruff check --quiet",
+        "ruff format --check --quiet",
+        "mypy",
+        f"pytest in {checkout.root}: -m pytest -n auto --dist worksteal",
+    ]
+
+
 def test_without_mosquitto_the_tests_say_how_to_get_it(checkout):
     """The machine that runs this has one, so the shell is told that it has not."""
     script = ". bin/setup.sh; command() { return 1; }; id() { echo 1000; }; use_mosquitto; echo on"

@@ -46,19 +46,31 @@ _REFUSALS: Final = {
     0x9F: ("connections come too fast for it", "raise the broker's limit of the rate"),
 }
 
+_CERTIFICATES: Final = {  # how OpenSSL's verdicts begin
+    "Hostname mismatch": "name the broker in mqtt.broker.host as its certificate does",
+    "IP address mismatch": "name the broker in mqtt.broker.host as its certificate does",
+    "certificate has expired": "renew the broker's certificate, or set this machine's clock",
+    "certificate is not yet valid": "set this machine's clock",
+}
+
 
 def of_refusal(settings: BrokerConfig, refusal: RefusedError) -> Finding:
     """The broker answered CONNECT with a reason."""
     said, cure = _REFUSALS.get(
         refusal.code, ("it refuses us", "look for this reason in the broker's log")
     )
+    if refusal.code == 0x87 and (settings.username or settings.username_file):
+        # mosquitto's word for a wrong password, too
+        cure = _REFUSALS[0x86][1] + ", or allow this user at the broker"
     return fail(CHECK, f"{_place(settings)}: {said} ({refusal})", cure)
 
 
 def of_error(settings: BrokerConfig, error: OSError) -> Finding:
     """No connection came about."""
     place = _place(settings)
-    if isinstance(error, ssl.SSLError):
+    if isinstance(error, ssl.SSLError) or (
+        settings.tls.enabled and isinstance(error, ConnectionResetError)
+    ):
         return _of_tls(settings, error)
     if isinstance(error, socket.gaierror):
         return fail(
@@ -108,38 +120,28 @@ def of_silence(settings: BrokerConfig, said: str) -> Finding:
     )
 
 
-def _of_tls(settings: BrokerConfig, error: ssl.SSLError) -> Finding:
+def _of_tls(settings: BrokerConfig, error: OSError) -> Finding:
     place = _place(settings)
     if isinstance(error, ssl.SSLCertVerificationError):
-        cure = {
-            "Hostname mismatch": "name the broker in mqtt.broker.host as its certificate does",
-            "IP address mismatch": "name the broker in mqtt.broker.host as its certificate does",
-            "certificate has expired": "renew the certificate, or set this machine's clock",
-            "certificate is not yet valid": "set this machine's clock",
-        }
         told = error.verify_message
+        cures = (cure for begin, cure in _CERTIFICATES.items() if told.startswith(begin))
         return fail(
             CHECK,
             f"{place}: its certificate is not trusted: {told}",
-            next(
-                (help_ for begin, help_ in cure.items() if told.startswith(begin)),
-                "name the certificate of its authority in mqtt.broker.tls.ca_file",
-            ),
+            next(cures, "name the certificate of its authority in mqtt.broker.tls.ca_file"),
         )
-    if error.reason in {
-        "WRONG_VERSION_NUMBER",
-        "UNEXPECTED_EOF_WHILE_READING",
-        "RECORD_LAYER_FAILURE",
-    }:
+    if _first_words(settings)[:1] == bytes([_CONNACK]):
         return fail(
             CHECK,
-            f"{place} does not speak TLS ({error.reason})",
+            f"{place} speaks MQTT without TLS",
             "correct mqtt.broker.port (8883 as a rule), or set mqtt.broker.tls.enabled to false",
         )
+    why = getattr(error, "reason", None) or error.strerror or error
     return fail(
         CHECK,
-        f"{place}: TLS fails: {error.reason or error}",
-        "see mqtt.broker.tls: the broker may want a certificate of ours (cert_file, key_file)",
+        f"{place}: TLS fails: {why}",
+        "correct mqtt.broker.port; the broker may also want a certificate of ours"
+        " (mqtt.broker.tls.cert_file and key_file)",
     )
 
 

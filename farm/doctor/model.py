@@ -129,8 +129,10 @@ def judge(config: Config, answer: dict[str, Any], truth_mm: tuple[float, float, 
     found = value.get("keypoints_mm") if isinstance(value, dict) else None
     if not isinstance(found, list) or len(found) != len(truth_mm):
         return warn(check, f"its answer is none of a depth model: {value!r:.60}", cure)
+    if not all(map(math.isfinite, found)):
+        return blame(check, f"its answer to a known hole is no number: {found}", cure)
     off_mm = max(abs(a - b) for a, b in zip(found, truth_mm, strict=True))
-    if math.isnan(off_mm) or off_mm > OFF_MM:
+    if off_mm > OFF_MM:
         return blame(check, f"a keypoint of a known hole is off by {off_mm:.2f} mm", cure)
     return ok(check, f"a known hole is answered, off by {off_mm:.3f} mm at most")
 

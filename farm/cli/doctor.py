@@ -7,7 +7,8 @@ import os
 import sys
 from collections import Counter
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
 
@@ -16,7 +17,7 @@ from farm.doctor.configuration import unusable
 from farm.doctor.examination import EXAMINATIONS, examine
 from farm.doctor.finding import Finding, Verdict
 from farm.doctor.patient import admit
-from farm.errors import ConfigError, ExitCode
+from farm.errors import ConfigError, ExitCode, StateError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,6 +27,13 @@ if TYPE_CHECKING:
 
 _STYLES: Final = {Verdict.OK: "green", Verdict.WARN: "bold yellow", Verdict.FAIL: "bold red"}
 _CHECK_CHARS: Final = 26  # of the longest name of a check
+
+
+class _Shown(NamedTuple):
+    """How findings are shown."""
+
+    begin: Callable[[str], None]  # with the name of an examination
+    show: Callable[[Finding], None]
 
 
 @click.command()
@@ -61,24 +69,22 @@ def command(
       farm doctor --json | jq '.findings[] | select(.verdict != "ok")'
     """
     found: list[Finding] = []
-    show = _keep if as_json else _printer()
-    with _progress_line() as progress:
+    with _shown(as_json=as_json) as shown:
         overrides = {"mqtt.processing.workers": workers}
+        chosen = [name for name in EXAMINATIONS if not names or name in names]
         try:
             loaded = load(config_path, state_dir=state_dir, overrides=overrides)
-        except ConfigError as error:
-            findings: Iterator[Finding] = iter([unusable(error)])
-        else:
-            chosen = [name for name in EXAMINATIONS if not names or name in names]
-            findings = examine(admit(loaded, os.environ), chosen, progress)
+            findings = examine(admit(loaded, os.environ), chosen, shown.begin)
+        except (ConfigError, StateError) as error:
+            findings = iter([unusable(error)])
         for finding in findings:
             found.append(finding)
-            show(finding)
+            shown.show(finding)
     counts = Counter(finding.verdict for finding in found)
     if as_json:
         click.echo(json.dumps(_as_data(found, counts)))
     else:
-        click.echo("\n" + ", ".join(f"{counts[verdict]} {verdict.value}" for verdict in Verdict))
+        _print_summary(found)
     sys.exit(ExitCode.FAILURE if counts[Verdict.FAIL] else ExitCode.OK)
 
 
@@ -94,18 +100,6 @@ def _as_data(found: list[Finding], counts: Counter[Verdict]) -> dict[str, object
             for one in found
         ],
     }
-
-
-def _keep(_finding: Finding) -> None:
-    """Nothing is printed before the end."""
-
-
-def _printer() -> Callable[[Finding], None]:
-    """Prints each finding as it comes: an examination may take a minute."""
-    from rich.console import Console  # noqa: PLC0415 - not needed for --json
-
-    console = Console()
-    return lambda finding: _print(console, finding)
 
 
 def _print(console: Console, finding: Finding) -> None:
@@ -125,12 +119,32 @@ def _print(console: Console, finding: Finding) -> None:
 
 
 @contextmanager
-def _progress_line() -> Iterator[Callable[[str], None]]:
-    """One line on a terminal that says what is looked at; nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield lambda _name: None
-        return
-    from rich.console import Console  # noqa: PLC0415
+def _shown(*, as_json: bool) -> Iterator[_Shown]:
+    """Shows each finding as it comes, and on a terminal what is looked at."""
+    from rich.console import Console  # noqa: PLC0415 - not for --help
 
-    with Console(stderr=True).status("reading the configuration") as status:
-        yield lambda name: status.update(f"looking at: {name}")
+    console = Console()
+    # on one console where both are seen, else the line would be written into the findings
+    line = console if console.is_terminal and not as_json else Console(stderr=True)
+    show: Callable[[Finding], None] = _keep if as_json else partial(_print, console)
+    if not line.is_terminal:
+        yield _Shown(lambda _name: None, show)
+        return
+    with line.status("reading the configuration") as status:
+        yield _Shown(lambda name: status.update(f"looking at: {name}"), show)
+
+
+def _keep(_finding: Finding) -> None:
+    """Nothing is printed before the end."""
+
+
+def _print_summary(found: list[Finding]) -> None:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    told = []
+    for verdict in Verdict:
+        checks = [finding.check for finding in found if finding.verdict is verdict]
+        names = "" if verdict is Verdict.OK or not checks else f" ({', '.join(checks)})"
+        told.append(f"{len(checks)} {verdict.value}{names}")
+    Console().print(Text("\n" + ", ".join(told)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from farm.doctor.finding import Finding, fail, ok, warn
-from farm.errors import ConfigError
+from farm.errors import ConfigError, StateError
 from farm.references import check_references
 
 if TYPE_CHECKING:
@@ -36,6 +36,6 @@ def examine(patient: Patient) -> Iterator[Finding]:
         )
 
 
-def unusable(error: ConfigError) -> Finding:
-    """The finding about a configuration that could not even be loaded."""
-    return fail("configuration.values", str(error), "correct it: `farm config check` says no more")
+def unusable(error: ConfigError | StateError) -> Finding:
+    """The finding about a configuration with which nothing else can be looked at."""
+    return fail("configuration.values", str(error), "correct it, then look again")

@@ -29,7 +29,9 @@ def examine(patient: Patient) -> Iterator[Finding]:
     yield _sockets(patient)
     if directory.is_dir():
         yield _lock(patient)
-        if (directory / DIRECTORY_NAME / DATABASE_NAME).exists():
+        database = directory / DIRECTORY_NAME / DATABASE_NAME
+        # what SQLite makes beside it to read it would be ours, and its farm could not open it
+        if database.exists() and database.stat().st_uid == os.geteuid():
             yield _journal(directory)
 
 

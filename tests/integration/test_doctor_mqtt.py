@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -15,7 +17,7 @@ import pytest
 from rig import eventually, free_port, run_farm, settings_for, short_directory
 
 from farm.config import Config, Loaded
-from farm.doctor import mqtt, mqtt_load
+from farm.doctor import mqtt
 from farm.doctor.finding import Finding, Verdict
 from farm.doctor.patient import Patient
 from farm.doctor.probe import PRIVATE, Probe
@@ -90,7 +92,13 @@ def test_nobody_hears_of_it_and_nothing_stays(
 ) -> None:
     # prevents: consumers that get a probe for an answer, and sessions that fill up for ever after
     mosquitto = make_mosquitto(durable=False)
-    monkeypatch.setattr(mqtt_load.secrets, "token_hex", lambda _: "f" * 16)
+    names: list[str] = []
+
+    def remembered(count: int) -> str:
+        names.append(os.urandom(count).hex())
+        return names[-1]
+
+    monkeypatch.setattr(secrets, "token_hex", remembered)
     heard: list[str] = []
     everything = MqttLink(
         BrokerAddress("127.0.0.1", mosquitto.port),
@@ -125,8 +133,10 @@ def test_nobody_hears_of_it_and_nothing_stays(
         newcomer.close()
     assert late == ["the/end"]  # nothing is retained
     settings = patient(mosquitto.port).config.mqtt.broker
-    with Probe(settings, protocol="5", name="f" * 16, keep_s=60) as probe:
-        assert not probe.connect().is_session_present
+    assert len(names) > 5
+    for name in names:
+        with Probe(settings, protocol="5", name=name, keep_s=60) as probe:
+            assert not probe.connect().is_session_present, name
 
 
 def test_a_broker_of_3_1_1_is_looked_at_as_far_as_it_goes() -> None:

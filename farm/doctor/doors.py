@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from farm.doctor.patient import Patient
 
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+_OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
 def examine(patient: Patient) -> Iterator[Finding]:
@@ -174,11 +175,17 @@ def _modes(directory: Path) -> Finding:
         except OSError:  # none was made yet: told beside
             continue
         mode = stat.S_IMODE(found.st_mode)
-        if mode & _OTHERS:
+        if mode & _OTHERS_WRITE:
             return fail(
                 check,
-                f"others may enter {folder} (mode {mode:04o}), where the keys are",
-                f"chmod 700 {folder}, and make new keys if somebody may have seen or added any",
+                f"others may add keys to {folder} (mode {mode:04o})",
+                f"chmod 700 {folder}, and look through `farm keys list` for what you don't know",
+            )
+        if mode & _OTHERS:
+            return warn(
+                check,
+                f"others may look into {folder} (mode {mode:04o}), where the keys are",
+                f"chmod 700 {folder}",
             )
         if found.st_uid != os.geteuid():
             return warn(

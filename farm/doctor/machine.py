@@ -24,14 +24,14 @@ OLDEST_YEAR: Final = 2025  # older than this program: a clock that was never set
 LAST_YEAR: Final = 2099
 STA_UNSYNC: Final = 0x0040  # adjtimex(2)
 LATE_S: Final = 1.0  # of maxerror, from which a clock counts as drifting
-# What one farm keeps open: the broker's sockets, journal and log, and for each worker its three
-# connections with what ZeroMQ has beside them, its slot and its pipes.
+# What the broker keeps open: 26 files at rest, and 3 connections of each worker. Rounded up for
+# segments of the journal that are read, and for what asks it.
 FILES: Final = 100
-FILES_PER_WORKER: Final = 12
-# Broker, supervisor and nursery with the network loaded; then each worker, forked or by itself.
-# Rounded up: a machine that has no more than that is too small.
-FARM_BYTES: Final = 500_000_000
-WORKER_BYTES: Final = {"nursery": 40_000_000, "exec": 300_000_000}
+FILES_PER_WORKER: Final = 6
+# Supervisor, broker and nursery take 110 MB at rest, a forked worker 15, one by itself 52, with
+# PyTorch in place of ONNX Runtime five times that. Rounded up to it, since a model may bring it in.
+FARM_BYTES: Final = 300_000_000
+WORKER_BYTES: Final = {"nursery": 30_000_000, "exec": 250_000_000}
 
 
 class _Timex(ctypes.Structure):

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from rig import eventually, free_port, run_farm, settings_for, short_directory
+from rig import eventually, free_port, free_ports, run_farm, settings_for, short_directory
 
 from farm.config import Config, Loaded
 from farm.doctor import mqtt
 from farm.doctor.finding import Finding, Verdict
 from farm.doctor.patient import Patient
 from farm.doctor.probe import PRIVATE, Probe
+from farm.doors.keyring import Keyring
 from farm.simulation.mqtt import BrokerAddress, MqttLink
 from farm.simulation.mqttd import EmbeddedBroker, Engine
 
@@ -32,6 +33,14 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.integration
 OK, WARN, FAIL = Verdict.OK, Verdict.WARN, Verdict.FAIL
 DYNAMIC_SECURITY = next(Path("/usr/lib").glob("*/mosquitto_dynamic_security.so"), None)
+
+
+@pytest.fixture
+def short_home() -> Iterator[Path]:
+    """A directory with a path short enough for sockets."""
+    made = short_directory()
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
 
 
 def patient(port: int, **above: Any) -> Patient:
@@ -279,32 +288,28 @@ def test_nobody_there_and_no_such_host_are_told_apart(unused_port: int) -> None:
 
 
 def test_each_mistake_with_tls_has_its_own_cure(
-    make_mosquitto: Callable[..., Mosquitto], certificates: dict[str, str]
+    make_mosquitto: Callable[..., Mosquitto], certificates: dict[str, str], short_home: Path
 ) -> None:
     # prevents: certificates switched off because nobody knew what was wrong with them
-    home = short_directory()
     for name in ("cert", "key"):  # where any user of mosquitto's can read them
-        shutil.copy(certificates[name], home / name)
+        shutil.copy(certificates[name], short_home / name)
     port = free_port()
-    files = f"certfile {home}/cert\nkeyfile {home}/key"
+    files = f"certfile {short_home}/cert\nkeyfile {short_home}/key"
     extra = f"allow_anonymous true\nlistener {port} 127.0.0.1\n{files}"
     plain = make_mosquitto(extra=extra, durable=False).port  # and the one with TLS beside it
 
     def judged(port: int, **tls: Any) -> Finding:
         return found_by_mqtt(patient(port, mqtt={"broker": {"tls": tls}}))["mqtt.connection"]
 
-    try:
-        assert judged(port, enabled=True, ca_file=certificates["ca"]).verdict is OK
-        stranger = judged(port, enabled=True, ca_file=certificates["other_ca"])
-        assert stranger.verdict is FAIL
-        assert "ca_file" in stranger.cure
-        unencrypted = judged(plain, enabled=True, ca_file=certificates["ca"])
-        assert "without TLS" in unencrypted.said
-        wants_tls = judged(port)
-        assert wants_tls.verdict is FAIL
-        assert "tls.enabled to true" in wants_tls.cure
-    finally:
-        shutil.rmtree(home)
+    assert judged(port, enabled=True, ca_file=certificates["ca"]).verdict is OK
+    stranger = judged(port, enabled=True, ca_file=certificates["other_ca"])
+    assert stranger.verdict is FAIL
+    assert "ca_file" in stranger.cure
+    unencrypted = judged(plain, enabled=True, ca_file=certificates["ca"])
+    assert "without TLS" in unencrypted.said
+    wants_tls = judged(port)
+    assert wants_tls.verdict is FAIL
+    assert "tls.enabled to true" in wants_tls.cure
 
 
 # ---- beside a farm -------------------------------------------------------------------------------
@@ -314,11 +319,16 @@ def test_it_works_beside_a_farm_that_runs(
     make_mosquitto: Callable[..., Mosquitto],
     make_site: Callable[..., Site],
     start_farm: Callable[..., Farm],
+    short_home: Path,
 ) -> None:
     # prevents: a doctor that evicts, feeds or locks out its patient
     mosquitto = make_mosquitto(durable=False)
     site = make_site(mosquitto.port)
-    farm = start_farm(mosquitto.port)
+    state_dir = short_home / "s"
+    Keyring(state_dir).add("line-7")
+    door = free_ports(3)
+    attach = {"listen": f"127.0.0.1:{door}"}
+    farm = start_farm(mosquitto.port, state_dir=state_dir, attach=attach)
     before = farm.stats()
     ended = run_farm(
         *("doctor", "--config", farm.config_file, "--state-dir", farm.state_dir),
@@ -331,6 +341,7 @@ def test_it_works_beside_a_farm_that_runs(
     assert not failed
     assert ended.returncode == 0
     assert f"pid {farm.pid}" in found["state.lock"]["said"]
+    assert "held by the farm" in found[f"doors.port_{door}"]["said"]
     assert told["counts"]["ok"] == sum(one["verdict"] == "ok" for one in told["findings"])
     after = farm.stats()
     assert farm.is_ready(2)

@@ -263,6 +263,8 @@ def test_keys_that_others_may_read(private, first_port):
     (private / "keys" / "farm.key").chmod(0o600)
     (private / "keys" / "workers").chmod(0o777)
     assert verdicts(doors.examine(listening(first_port, private)))["doors.modes"] is FAIL
+    (private / "keys" / "workers").chmod(0o755)
+    assert verdicts(doors.examine(listening(first_port, private)))["doors.modes"] is WARN
 
 
 def test_a_port_that_is_taken(private, first_port):

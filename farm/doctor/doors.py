@@ -54,31 +54,32 @@ def _local_ports(patient: Patient) -> Iterator[tuple[str, int]]:
 
 def _port(patient: Patient, host: str, port: int, *, key: str) -> Finding:
     check = f"doors.port_{port}"
+    shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         _try_to_bind(host, port)
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
-            return _no_address(check, host, port, error, key)
+            return _no_address(check, shown, error, key)
     else:
-        return ok(check, f"{host}:{port} is free")
+        return ok(check, f"{shown} is free")
     owner = _listener(port)
     if owner is not None and patient.farm_pid is not None and _is_of(owner, patient.farm_pid):
-        return ok(check, f"{host}:{port} is held by the farm that runs here")
+        return ok(check, f"{shown} is held by the farm that runs here")
     return fail(
         check,
-        f"{host}:{port} is taken by {_named(owner)}",
+        f"{shown} is taken by {_named(owner)}",
         f"end that, or set another port in {key}",
     )
 
 
-def _no_address(check: str, host: str, port: int, error: OSError, key: str) -> Finding:
+def _no_address(check: str, place: str, error: OSError, key: str) -> Finding:
     cures = {
         errno.EADDRNOTAVAIL: f"give an address of this machine in {key} (`ip addr` shows them)",
         errno.EACCES: "take a port above 1023, or give the farm's user the right to lower ones",
     }
     return fail(
         check,
-        f"can't listen at {host}:{port}: {error.strerror or error}",
+        f"can't listen at {place}: {error.strerror or error}",
         cures.get(error.errno or 0, f"correct {key}"),
     )
 

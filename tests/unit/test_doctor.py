@@ -119,6 +119,26 @@ def test_a_state_directory_that_is_not_there_is_not_made(tmp_path):
     assert not (tmp_path / "a").exists()
 
 
+def test_a_state_directory_that_we_may_not_write(private, monkeypatch):
+    # prevents: "ok" for what the farm's user can't use, and a traceback from the look at its disk
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
+    found = by_check(state.examine(patient(private)))["state.directory"]
+    assert found.verdict is FAIL
+    assert "chown" in found.cure
+    assert list(disk.examine(patient(private))) == []
+
+
+def test_a_journal_of_another_user_is_not_opened(private, monkeypatch):
+    # prevents: files of root's beside the database, with which its farm can't start any more
+    (private / "journal").mkdir()
+    (private / "journal" / DATABASE_NAME).write_bytes(b"no database")
+    user = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: user + 1)
+    found = by_check(state.examine(patient(private)))
+    assert found["state.directory"].verdict is WARN
+    assert "state.journal" not in found
+
+
 def test_a_file_in_place_of_the_state_directory(tmp_path):
     # prevents: "ok" for what no farm can start in
     (tmp_path / "a").write_text("")

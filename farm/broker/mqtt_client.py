@@ -18,6 +18,7 @@ from farm.errors import MqttError
 if TYPE_CHECKING:
     from farm.broker.lane import Receiver
     from farm.config import BrokerConfig
+    from farm.config.mqtt import TlsConfig
 
 CONNECT_TIMEOUT_S = 5.0  # for TCP and TLS, and again for the answer to CONNECT
 
@@ -53,7 +54,7 @@ class MqttClient(paho.Client):
         self.lane: Lane | None = None
         self.connect_timeout = CONNECT_TIMEOUT_S
         if settings.tls.enabled:
-            self._use_tls(settings)
+            use_tls(self, settings.tls)
 
     def _create_socket(self) -> Lane:  # type: ignore[override] # of what paho needs it has all
         # Where paho itself plugs in another kind of socket, for WebSockets. It is no public method:
@@ -84,14 +85,19 @@ class MqttClient(paho.Client):
         properties.ReceiveMaximum = settings.receive_maximum
         self.connect(*address, clean_start=False, properties=properties)
 
-    def _use_tls(self, settings: BrokerConfig) -> None:
-        tls = settings.tls
-        try:
-            self.tls_set(
-                ca_certs=str(tls.ca_file) if tls.ca_file else None,
-                certfile=str(tls.cert_file) if tls.cert_file else None,
-                keyfile=str(tls.key_file) if tls.key_file else None,
-            )
-        except (OSError, ValueError) as error:
-            raise MqttError(f"mqtt.broker.tls: can't use the given files: {error}") from error
-        self.tls_insecure_set(tls.insecure)
+
+def use_tls(client: paho.Client, tls: TlsConfig) -> None:
+    """Have a client that is not connected yet connect with TLS, as configured.
+
+    Raises:
+        MqttError: the TLS files can't be used.
+    """
+    try:
+        client.tls_set(
+            ca_certs=str(tls.ca_file) if tls.ca_file else None,
+            certfile=str(tls.cert_file) if tls.cert_file else None,
+            keyfile=str(tls.key_file) if tls.key_file else None,
+        )
+    except (OSError, ValueError) as error:
+        raise MqttError(f"mqtt.broker.tls: can't use the given files: {error}") from error
+    client.tls_insecure_set(tls.insecure)

@@ -33,6 +33,7 @@ COMMANDS = {
     "replay": "Publish recorded or sample holes to an MQTT broker.",
     "bench": "Measure how much a farm carries, and how near that is to the limit.",
     "chaos": "Break a farm under load at random, and check that nothing was lost.",
+    "doctor": "Look for what would fail, here and at the MQTT broker.",
     "config": "Check, show and describe the configuration.",
     "worker": "Run one worker, under the supervisor or by hand.",
     "broker": "Run the broker process alone (what `farm start` supervises).",

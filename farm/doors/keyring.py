@@ -190,8 +190,7 @@ def write_secret(path: Path, told: dict[str, Any]) -> None:
     """
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        path.parent.parent.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
-        path.parent.mkdir(mode=_PRIVATE, exist_ok=True)  # parents=True would not make it private
+        _make_private(path.parent)
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump(told, file)
@@ -202,6 +201,17 @@ def write_secret(path: Path, told: dict[str, Any]) -> None:
     except OSError as error:
         part.unlink(missing_ok=True)
         raise StateError(f"{path} can't be written: {error.strerror}") from error
+
+
+def _make_private(folder: Path) -> None:
+    """Make a folder and those around it that are missing; `mkdir(parents=True)` lets all into them.
+
+    Raises:
+        OSError: it can't be made.
+    """
+    if not folder.parent.is_dir():
+        _make_private(folder.parent)
+    folder.mkdir(mode=_PRIVATE, exist_ok=True)
 
 
 def read_secret(path: Path) -> dict[str, Any]:

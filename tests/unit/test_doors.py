@@ -73,6 +73,13 @@ def test_keys_are_for_their_owner_alone(tmp_path: Path) -> None:
     assert [stat.S_IMODE(p.stat().st_mode) & 0o077 for p in paths] == [0] * 4
 
 
+def test_the_folders_of_a_first_key_are_private_whichever_is_first(tmp_path: Path) -> None:
+    # prevents: keys/ open to all where a worker's key is made before the farm's
+    Keyring(tmp_path / "s").add("line-7")
+    folders = (tmp_path / "s", tmp_path / "s" / "keys", tmp_path / "s" / "keys" / "workers")
+    assert [stat.S_IMODE(folder.stat().st_mode) for folder in folders] == [0o700] * 3
+
+
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620])
 def test_a_key_that_others_may_read_or_write_is_refused(tmp_path: Path, mode: int) -> None:
     keyring = Keyring(tmp_path)

@@ -431,10 +431,11 @@ def _is_shallow(value: Any, room: int = MAX_DEPTH) -> bool:
         return True
     if not room:
         return False
-    # most of what there is, is no container: it costs no call
-    return all(
-        _is_shallow(each, room - 1) for each in value if type(each) is list or type(each) is dict
-    )
+    for each in value:  # most of what there is, is no container: it costs no call
+        kind = type(each)
+        if (kind is list or kind is dict) and not _is_shallow(each, room - 1):
+            return False
+    return True
 
 
 def _is_number(value: Any) -> bool:
@@ -571,8 +572,9 @@ def _check_result(result: list[Any]) -> None:
         WireError: no worker of ours sends that.
     """
     _, _, status, value, reason, provenance, version, model_hash, *times, _ = result
-    if len(reason) > MAX_REASON_CHARS or max(map(len, (status, version, model_hash))) > (
-        MAX_NAME_CHARS
+    longest = len(status) + len(version) + len(model_hash)  # mostly far below what one may have
+    if len(reason) > MAX_REASON_CHARS or (
+        longest > MAX_NAME_CHARS and max(map(len, (status, version, model_hash))) > MAX_NAME_CHARS
     ):
         raise WireError(
             f"Result with a text that is too long: at most {MAX_REASON_CHARS} characters of a "

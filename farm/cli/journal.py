@@ -12,6 +12,7 @@ from farm.cli.options import config_option, state_dir_option
 from farm.cli.progress import counting_progress
 from farm.errors import ExitCode
 from farm.journal.reader import JournalReader
+from farm.printable import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,7 +54,7 @@ def check(config_path: Path | None, state_dir: Path | None) -> None:
         click.echo("all whole")
         return
     for sentence in checked.told:
-        click.echo(f"  {sentence}", err=True)
+        click.echo(f"  {printable(sentence)}", err=True)
     click.echo(
         f"{checked.damages} damages. A hole whose messages are damaged becomes a dead letter when "
         "it is computed; what has ended is only history. If the database itself is damaged, move "

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from farm.errors import ExitCode, FarmError
+from farm.printable import printable
 from farm.simulation.archive import read_archive
 from farm.simulation.gateway import ROOT
 from farm.simulation.mqtt import BrokerAddress
@@ -170,7 +171,7 @@ def _tell(
         f" {messages.acknowledged} acknowledged"
     )
     for reason, number in messages.refused.items():
-        click.echo(f"refused by the broker: {number} x {reason}", err=True)
+        click.echo(f"refused by the broker: {number} x {printable(reason)}", err=True)
     if not is_patient:
         click.echo(f"not acknowledged: {messages.open}; no longer waited for", err=True)
     elif messages.open and not messages.refused:

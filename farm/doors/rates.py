@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from farm.config.attach import AttachConfig
 
 BURST_S: Final = 10.0  # a farm that was away is told all at once what it has missed
-MAX_BUCKETS: Final = (
-    20_000  # two of each key that a keyring holds; those that are full mean nothing
-)
+MAX_BUCKETS: Final = 20_000  # two of each key that a keyring may hold
 
 REQUESTS: Final = "requests_hz"  # as the knobs are called
 RESULTS: Final = "results_hz"

@@ -7,11 +7,14 @@ peer of the same key is served to the end of each test.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgpack
+import psutil
 import pytest
 import zmq
 from rig import Farm, Mosquitto, Site, Tool, assert_depths, eventually, free_ports, run_farm, settle
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from rig import Hole
+    from rig import Hole, Sent
 
 pytestmark = pytest.mark.integration
 
@@ -504,3 +507,59 @@ def test_hostile_names_reach_no_screen_and_no_log(plant: Plant, site: Site, styl
     assert_harmless(plant.farm.log_file.read_bytes())
     assert os.listdir(plant.state_dir)  # noqa: PTH208
     assert all(p.name.isprintable() for p in plant.state_dir.rglob("*"))
+
+
+# ---- over MQTT ----------------------------------------------------------------------------------
+
+TOPIC_HOSTILE = "\u202eBOX\u2066"  # what an MQTT broker lets through; control characters it refuses
+OVERSIZE = 20_000_000
+
+
+def with_value(part: Sent, ending: str, value: str) -> Sent:
+    """The part with another value in the field whose key ends so."""
+    message = json.loads(part.payload)
+    fields = message["Messages"]["Payload"]
+    [key] = [key for key in fields if key.removesuffix(".MeasuredValue").endswith(ending)]
+    fields[key]["Value"] = value
+    return replace(part, payload=json.dumps(message).encode())
+
+
+def test_hostile_ids_and_sizes_over_mqtt(
+    make_mosquitto: Callable[..., Mosquitto],
+    start_farm: Callable[..., Farm],
+    make_site: Callable[..., Site],
+) -> None:
+    # prevents: an id that writes log lines, and a message that takes its own size in memory, twice
+    mosquitto = make_mosquitto()
+    site = make_site(mosquitto.port)
+    farm = start_farm(mosquitto.port, workers=1, log={"format": "text"})
+    broker = psutil.Process(farm.broker_pid())
+    tool = Tool("2025-03")
+    hostile = tool.drill()
+    result = with_value(hostile.part("result"), ".ResultId", HOSTILE)
+    site.send(result)
+    machine = tool.drill()
+    marked = with_value(machine.part("result"), ".SerialNumber", HOSTILE)
+    site.send(marked, machine.part("trace"))
+    foreign = hostile.part("result")
+    levels = foreign.topic.split("/")
+    site.send(replace(foreign, topic="/".join([levels[0], TOPIC_HOSTILE, *levels[2:]])))
+    site.wait_answered([machine], WAIT_S)
+    before = broker.memory_info().rss
+    for _ in range(3):
+        site.send(replace(foreign, payload=b"[" * OVERSIZE))
+    honest = tool.drill()
+    site.send_hole(honest)
+    site.wait_answered([honest], WAIT_S)
+    settle(site, farm)
+    assert broker.memory_info().rss - before < OVERSIZE
+    shot = farm.stats()
+    assert shot["intake"]["oversize"] == 3
+    assert shot["counts"]["rejected"] == 1 + 3
+    assert shot["counts"]["foreign_topics"] == 1
+    texts = [heard.payload.decode() for heard in site.heard()]
+    assert any("can't be printed" in text for text in texts)
+    assert any("at most 4000000" in text for text in texts)
+    assert not any("owned" in text for text in texts)  # no answer repeats it
+    assert_harmless(farm.log_file.read_bytes())
+    assert all(heard.topic.isprintable() for heard in site.heard())

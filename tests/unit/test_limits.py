@@ -11,6 +11,7 @@ import io
 import itertools
 import json
 import math
+import re
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,7 @@ from farm.broker.topics import check_filters, matches
 from farm.config import Config
 from farm.config.attach import AttachConfig
 from farm.config.file import MAX_FILE_BYTES, plain_value, read_file
+from farm.config.keys import tree
 from farm.doors.doorkeeper import Doorkeeper
 from farm.doors.keyring import Keyring
 from farm.doors.rates import BURST_S, REQUESTS, RESULTS, Rates
@@ -674,6 +676,18 @@ def test_a_value_of_the_environment_is_no_bomb_either() -> None:
     )
     with pytest.raises(ValueError, match="100000 values"):
         plain_value(bomb + "1]")
+
+
+def test_the_page_of_limits_names_knobs_that_there_are() -> None:
+    # prevents: a knob that was renamed, and an operator who turns it in vain
+    page = (Path(__file__).parents[2] / "docs" / "limits.md").read_text(encoding="utf-8")
+    sections = "limits|correlation|attach|overload|intake|dispatch|workers|mqtt.listener"
+    named = set(re.findall(rf"`((?:{sections})\.[a-z_]+)`", page))
+    counters = {"intake.oversize", "intake.overruns"}
+    assert len(named - counters) > 15
+    assert named - counters <= set(tree().leaves)
+    limits = {key for key in tree().leaves if key.startswith(("limits.", "attach.max", "attach.r"))}
+    assert limits <= named
 
 
 # ---- what no code of ours does -------------------------------------------------------------------

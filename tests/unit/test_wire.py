@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from farm import wire
 from farm.errors import WireError
+from farm.slot import MAX_JOBS
 
 INTS = st.integers(-(2**63), 2**64 - 1)
 VALUES = st.recursive(
@@ -33,11 +34,19 @@ OF_TYPE: dict[Any, st.SearchStrategy[Any]] = {
 KINDS = typing.get_args(wire.Message)
 
 
+A_BATCH = st.lists(INTS, max_size=MAX_JOBS)  # no worker claims or bounces more together
+STATES = ("joining", "loading", "working", "draining", "left", "idle", "busy")
+NARROWER: dict[type[Any], dict[str, Any]] = {
+    wire.Claim: {"job_ids": A_BATCH, "tickets": A_BATCH},
+    wire.Bounce: {"job_ids": A_BATCH, "tickets": A_BATCH},
+    wire.Heartbeat: {"state": st.sampled_from(STATES)},
+}
+
+
 def any_of(cls: type[Any]) -> st.SearchStrategy[Any]:
     hints = typing.get_type_hints(cls)
-    return st.builds(
-        cls, **{name: OF_TYPE[hint] for name, hint in hints.items() if hint in OF_TYPE}
-    )
+    wide = {name: OF_TYPE[hint] for name, hint in hints.items() if hint in OF_TYPE}
+    return st.builds(cls, **wide | NARROWER.get(cls, {}))
 
 
 MESSAGES = st.sampled_from(KINDS).flatmap(any_of)

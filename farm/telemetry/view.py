@@ -60,6 +60,7 @@ COUNT_WORDS = {
     "adapter_failures": "failures of the adapter",
     "answerer_failures": "failures of the answerer",
     "foreign_topics": "foreign topics",
+    "of_another_partition": "messages of another partition",
 }
 
 

@@ -1,9 +1,10 @@
 """The `Group`: this partition among the others of its site. Decides; sockets are its caller's.
 
-Each partition says every few seconds who it is, on a retained mark: so one that is missing is seen by
-all others, and one that lives twice ends. `farm partition add` makes a cut by two messages, which
-come to each partition in the stream of its traffic: PREPARE, from which on holes are noted, and CUT,
-behind which the new number is in force. docs/partitions.md says why nothing is lost or done twice.
+Each partition says every few seconds who it is, on a retained mark: so one that is missing is seen
+by all others, and one that lives twice ends. `farm partition add` makes a cut by two messages,
+which come to each partition in the stream of its traffic: PREPARE, from which on holes are noted,
+and CUT, behind which the new number is in force. docs/partitions.md says why nothing is lost or
+done twice.
 """
 
 from __future__ import annotations
@@ -312,7 +313,7 @@ class Group:
         """What is wrong with the group, as sentences."""
         found = []
         if self.phase is Phase.NEW:
-            found.append(self._why_new(now_s))
+            found.append(self._why_new())
         elif self.phase is Phase.JOINING:
             found.append("no tool is this partition's yet: farm partition add")
         elif self.phase is Phase.WAITING:
@@ -322,7 +323,7 @@ class Group:
             found += self.members.problems(self.share.count, now_s)
         return found
 
-    def _why_new(self, now_s: float) -> str:
+    def _why_new(self) -> str:
         counts = self.members.counts(Phase.IN_FORCE.value)
         if counts:
             others = " and ".join(map(str, sorted(counts)))

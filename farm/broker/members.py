@@ -25,6 +25,10 @@ class Member:
     told: dict[str, Any]
     live_s: float | None = None  # monotonic: when its beat went on last
 
+    def disagrees(self, count: int) -> bool:
+        """Whether it serves as one of another number."""
+        return self.phase == "in force" and self.count != count
+
 
 class Members:
     """See the module. `index` and `token` are our own, `since_s` our start (UTC)."""
@@ -102,11 +106,8 @@ class Members:
             silent_s = now_s - max(live_s or 0.0, self._listens_since_s)
             if silent_s > SILENT_S:
                 found.append(f"partition {index} of {count} is silent for {silent_s:.0f} s")
-            elif member is not None and live_s and member.count != count:
-                if member.phase == "in force":
-                    found.append(
-                        f"partition {index} says that there are {member.count}, not {count}"
-                    )
+            elif member is not None and live_s and member.disagrees(count):
+                found.append(f"partition {index} says that there are {member.count}, not {count}")
         if self._rival_beats >= RIVAL_BEATS:
             found.append(f"another partition runs with index {self._index}, too")
         return found

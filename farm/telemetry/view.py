@@ -125,6 +125,8 @@ def _flow(shot: dict[str, Any]) -> Table:
         grid.add_row("workers", scaling)
     if nursery := _nursery(shot):
         grid.add_row("nursery", nursery)
+    if partition := shot.get("partition"):
+        grid.add_row("partition", _partition(partition))
     grid.add_row("journal", _journal(shot))
     parts = ", ".join(f"{n} {kind}" for kind, n in sorted(buffers["parts_by_kind"].items()))
     intake = shot["intake"]
@@ -137,6 +139,17 @@ def _flow(shot: dict[str, Any]) -> Table:
         + (f", [red]{intake['lost_qos0']} lost at QoS 0[/]" if intake["lost_qos0"] else ""),
     )
     return grid
+
+
+def _partition(told: dict[str, Any]) -> str:
+    """This farm's share of the tools."""
+    others = f" (the configuration says {told['configured']})"
+    kept = told["kept_here"]
+    return (
+        f"{told['index']} of {told['count']} in {escape(told['group'])}, {told['phase']}"
+        + (others if told["configured"] != told["count"] else "")
+        + (f", keeps {kept} holes of tools that went to others" if kept else "")
+    )
 
 
 def _scaling(shot: dict[str, Any]) -> str:

@@ -101,7 +101,8 @@ def test_partitions_are_added_under_load_and_each_hole_is_answered_once(
     with Drilling(site, tools, 120) as drilling:
         for count in (2, 3):
             farms.append(group.start(count - 1, count))
-            eventually(lambda: phase(farms[-1]) == "joining", 20, lambda: farms[-1].last_lines())
+            farm = farms[-1]
+            eventually(lambda farm=farm: phase(farm) == "joining", 20, farm.last_lines)  # type: ignore[misc]
             group.add(farms[0])
             assert [phase(farm) for farm in farms] == ["in force"] * count
             at = len(drilling.holes)

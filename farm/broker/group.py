@@ -312,7 +312,7 @@ class Group:
     def problems(self, now_s: float) -> list[str]:
         """What is wrong with the group, as sentences."""
         found = []
-        if self.phase is Phase.NEW:
+        if self.phase is Phase.NEW and self._next_beat_s is not None:
             found.append(self._why_new())
         elif self.phase is Phase.JOINING:
             found.append("no tool is this partition's yet: farm partition add")

@@ -32,7 +32,7 @@ def together(shots: dict[str, Shot | None]) -> Shot:
     there = {place: shot for place, shot in shots.items() if shot is not None}
     states = [MISSING if shot is None else str(shot["state"]) for shot in shots.values()]
     problems = [f"{place}: no farm answers" for place, shot in shots.items() if shot is None]
-    problems += _of_the_group(there)
+    problems += _of_the_group(there, is_all=len(there) == len(shots))
     for shot in there.values():
         problems += [f"{shot['instance']}: {problem}" for problem in shot["problems"]]
     state = max(states, key=_rank)
@@ -56,8 +56,8 @@ def _rank(state: str) -> int:
     return _WORST_LAST.index(state) if state in _WORST_LAST else len(_WORST_LAST) - 2
 
 
-def _of_the_group(shots: dict[str, Shot]) -> list[str]:
-    """Which partitions are in none of the folders, or in two."""
+def _of_the_group(shots: dict[str, Shot], *, is_all: bool) -> list[str]:
+    """Which partitions are in none of the folders (where all of these answer), or in two."""
     of_group: dict[str, list[Shot]] = {}
     for shot in shots.values():
         if shot.get("partition"):
@@ -69,7 +69,7 @@ def _of_the_group(shots: dict[str, Shot]) -> list[str]:
         found += [
             f"partition {index} of {count} of group {group} is in none of these folders"
             for index in range(count)
-            if index not in indices
+            if is_all and index not in indices
         ]
         found += [
             f"partition {index} of group {group} is in {indices.count(index)} of these folders"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
+import signal
 import threading
 import uuid
 from typing import TYPE_CHECKING, Any, Self
 
 from rig import (
+    ERRORS,
     Farm,
     Hole,
     Mosquitto,
@@ -19,6 +23,8 @@ from rig import (
     run_farm,
     shuffled,
 )
+
+from farm.errors import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,3 +122,113 @@ def test_partitions_are_added_under_load_and_each_hole_is_answered_once(
     assert not any(dead for _, dead in arrived)
     assert all(n for n, _ in arrived)
     assert farms[0].stats()["partition"]["kept_here"] > 10
+
+
+def test_a_cut_goes_through_the_death_of_both_sides(
+    make_mosquitto: Callable[..., Mosquitto],
+    make_site: Callable[..., Site],
+    start_farm: Callable[..., Farm],
+) -> None:
+    # prevents: what was noted, acknowledged or waited for in a broker process alone, and is gone
+    # with it at the wrong moment
+    mosquitto = make_mosquitto(durable=False)
+    site = make_site(mosquitto.port)
+    group = Group(mosquitto.port, start_farm)
+    old, new = group.start(0, 1), group.start(1, 2)
+    eventually(lambda: phase(new) == "joining", 20, new.last_lines)
+    topic = f"farm/partition/{group.name}/cut"
+
+    def order(what: str) -> None:
+        body = {"do": what, "id": "by-hand", "from": 1, "to": 2}
+        site.publish(topic, json.dumps(body).encode())
+
+    with Drilling(site, [Tool() for _ in range(40)], 120) as drilling:
+        eventually(lambda: len(drilling.holes) > 100, 30, "holes")
+        order("prepare")
+        eventually(lambda: len(drilling.holes) > 150, 30, "more holes")
+        os.kill(old.broker_pid(), signal.SIGKILL)
+        os.kill(new.broker_pid(), signal.SIGKILL)
+        order("cut")
+        eventually(lambda: phase(old) == phase(new) == "in force", 40, new.last_lines)
+        os.kill(old.broker_pid(), signal.SIGKILL)
+        os.kill(new.broker_pid(), signal.SIGKILL)
+        at = len(drilling.holes)
+        eventually(lambda: len(drilling.holes) > at + 100, 30, "more holes")
+    site.wait_answered(drilling.holes, 60)
+    site.echo()
+    # an answer whose confirmation died with its process is sent again, byte for byte
+    assert_one_answer_each(site, drilling.holes, repeats_allowed=True)
+    assert not any(site.heard(ERRORS))
+    for farm in (old, new):
+        assert farm.stats()["partition"]["count"] == 2
+        assert farm.stats()["holes"]["dead"] == 0
+
+
+def test_a_cut_waits_for_the_former_owner_and_says_so(
+    make_mosquitto: Callable[..., Mosquitto],
+    make_site: Callable[..., Site],
+    start_farm: Callable[..., Farm],
+) -> None:
+    # prevents: a new owner that begins before it knows which holes are not its own
+    mosquitto = make_mosquitto(durable=False)
+    site = make_site(mosquitto.port)
+    group = Group(mosquitto.port, start_farm)
+    old, new = group.start(0, 1), group.start(1, 2)
+    eventually(lambda: phase(new) == "joining", 20, new.last_lines)
+    tools = [Tool() for _ in range(20)]
+    holes = [tool.drill() for tool in tools]
+    for hole in holes:
+        site.send(*hole.parts[:1])  # each has one part at the former owner
+    topic = f"farm/partition/{group.name}/cut"
+    body = {"id": "by-hand", "from": 1, "to": 2}
+    site.publish(topic, json.dumps({"do": "prepare"} | body).encode())
+    site.wait_acknowledged()
+    eventually(lambda: sum_of_buffers(old) >= len(holes), 20, old.last_lines)
+    old.signal(signal.SIGTERM)
+    old.wait()
+    site.publish(topic, json.dumps({"do": "cut"} | body).encode())
+    for hole in holes:
+        site.send(*hole.parts[1:])
+    eventually(lambda: phase(new) == "waiting", 20, new.last_lines)
+    assert "waits for partition 0 to pass the cut: start it" in new.stats()["problems"]
+    assert not site.answers()
+    shown = run_farm("stats", "--once", old.state_dir, new.state_dir)
+    assert shown.returncode == 5
+    assert "MISSING" in shown.stdout
+    old.start()
+    site.wait_answered(holes, 40)
+    eventually(lambda: phase(new) == "in force", 20, new.last_lines)
+    fresh = [tool.drill() for tool in tools]
+    for hole in fresh:
+        site.send_hole(hole)
+    site.wait_answered(fresh, 40)
+    site.echo()
+    assert_one_answer_each(site, [*holes, *fresh])
+    assert new.stats()["holes"]["arrived"] > 0
+
+
+def sum_of_buffers(farm: Farm) -> int:
+    """How many parts wait for others."""
+    return sum(farm.stats()["buffers"]["parts_by_kind"].values())
+
+
+def test_a_partition_that_runs_twice_ends_and_a_cut_needs_all(
+    make_mosquitto: Callable[..., Mosquitto], start_farm: Callable[..., Farm]
+) -> None:
+    # prevents: two farms that answer the same tools for ever; a cut that some do not hear of
+    mosquitto = make_mosquitto(durable=False)
+    group = Group(mosquitto.port, start_farm)
+    first = group.start(0, 2)
+    second = group.start(0, 2, wait=False)
+    assert second.wait(40) == ExitCode.MQTT_EVICTED
+    assert second.events("partition_runs_twice")
+    assert first.process is not None
+    assert first.process.poll() is None
+    eventually(
+        lambda: any("partition 1 of 2 is silent" in p for p in first.stats()["problems"]),
+        30,
+        first.last_lines,
+    )
+    done = run_farm("partition", "add", "--config", first.config_file, timeout_s=60)
+    assert done.returncode == 1
+    assert "partition 1 does not live: start it first" in done.stderr

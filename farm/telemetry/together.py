@@ -17,8 +17,8 @@ _SUMS = {
     "holes": ("arrived", "published", "insufficient", "skipped", "shed", "dead"),
     "jobs": ("active", "pending", "completed", "unanswered", "unconfirmed_publications"),
 }
-WIDE_COLUMNS = 120  # from here on there is room for how each hole ended
-NAME_CHARS = 24
+WIDE_COLUMNS = 150  # from here on there is room for how each hole ended
+NAME_CHARS, WIDE_NAME_CHARS = 14, 24  # of what is longer the end is shown: the index is there
 
 Shot = dict[str, Any]
 
@@ -117,7 +117,7 @@ def _head(shot: Shot) -> Text:
 def _table(shot: Shot, width: int) -> Table:
     is_wide = width >= WIDE_COLUMNS
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("farm", no_wrap=True, overflow="ellipsis", max_width=NAME_CHARS)
+    table.add_column("farm", no_wrap=True)
     table.add_column("share", no_wrap=True)
     table.add_column("state", no_wrap=True)
     numbers = ["in/s", "out/s", "backlog", "workers", "p99 ms"]
@@ -130,12 +130,17 @@ def _table(shot: Shot, width: int) -> Table:
     return table
 
 
+def _name(text: str, *, is_wide: bool) -> str:
+    room = WIDE_NAME_CHARS if is_wide else NAME_CHARS
+    return text if len(text) <= room else f"…{text[1 - room :]}"
+
+
 def _row(place: str, shot: Shot | None, *, is_wide: bool) -> list[RenderableType]:
     if shot is None:
-        return [Text(place[-NAME_CHARS:]), Text("?"), Text(MISSING, style="bold red")]
+        return [Text(_name(place, is_wide=is_wide)), Text("?"), Text(MISSING, style="bold red")]
     pace, holes, share = shot["throughput"], shot["holes"], shot.get("partition") or {}
     cells = [
-        shot["instance"],
+        _name(shot["instance"], is_wide=is_wide),
         f"{share['index']} of {share['count']}" if share else "all",
         shot["state"].replace("_", " "),
         f"{pace['arrival_rate']:.1f}",

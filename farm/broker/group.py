@@ -246,7 +246,9 @@ class Group:
         self.share.cut()
         self._prepared = {}
         self._is_list_told = False
-        if self.phase is Phase.JOINING:
+        if self.index >= self.share.count:
+            self._become(Phase.JOINING)  # others were added, and this one was not among them
+        elif self.phase is Phase.JOINING:
             self._become(Phase.WAITING)
             self._look_for_lists()
         else:

@@ -294,6 +294,24 @@ def test_who_waits_for_a_list_says_for_whose_and_goes_on_when_it_comes() -> None
     assert new.group.share.kept_elsewhere == old.group.share.kept_here != set()
 
 
+def test_one_that_a_cut_leaves_out_goes_on_waiting_for_its_own() -> None:
+    # prevents: a partition beyond the number in force that serves nothing and calls itself in force
+    site = Site()
+    site.add(0, 1)
+    site.add(1, 2)
+    late = site.add(2, 3)
+    for count in (2, 3):
+        cut_id = f"cut-{count}"
+        site.order("prepare", cut_id, **{"from": count - 1, "to": count})
+        site.finish()
+        site.order("cut", cut_id)
+        site.publish(*holes(100 * count))
+        site.finish()
+        expected = Phase.JOINING if count == 2 else Phase.IN_FORCE
+        assert (late.group.phase, late.group.share.count) == (expected, count)
+    site.assert_each_message_has_one_owner()
+
+
 def test_orders_that_make_no_sense_change_nothing() -> None:
     # prevents: a cut without its preparation, one that was given up, rubbish on the topic
     site = Site()

@@ -16,6 +16,7 @@ from farm.cli import root, stats
 from farm.config import Config
 from farm.errors import ExitCode, NoFarmError
 from farm.telemetry import together as module
+from farm.telemetry import view
 from farm.telemetry.together import render, together
 
 if TYPE_CHECKING:
@@ -126,3 +127,19 @@ def test_the_command_asks_each_folder_and_its_exit_code_tells(
 def test_a_cut_without_a_group_is_refused() -> None:
     done = CliRunner().invoke(root, ["partition", "add"])
     assert "partition.group is empty" in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({}, "0 of 3 in g, in force"),
+        ({"configured": 2}, "0 of 3 in g, in force (the configuration says 2)"),
+        ({"kept_here": 7}, "0 of 3 in g, in force, keeps 7 holes of tools that went to others"),
+    ],
+)
+def test_one_farm_tells_its_share(more: dict[str, Any], says: str) -> None:
+    one = shot(0)
+    one["partition"] |= more
+    out = io.StringIO()
+    Console(file=out, width=110).print(view.render(one, 110))
+    assert f"partition  {says}" in " ".join(out.getvalue().split("\n"))

@@ -10,6 +10,7 @@ import threading
 import uuid
 from typing import TYPE_CHECKING, Any, Self
 
+import pytest
 from rig import (
     ERRORS,
     Farm,
@@ -92,6 +93,7 @@ def counts(farm: Farm) -> tuple[int, int]:
     return holes["arrived"], holes["dead"]
 
 
+@pytest.mark.timeout(300)
 def test_partitions_are_added_under_load_and_each_hole_is_answered_once(
     make_mosquitto: Callable[..., Mosquitto],
     make_site: Callable[..., Site],
@@ -104,7 +106,7 @@ def test_partitions_are_added_under_load_and_each_hole_is_answered_once(
     group = Group(mosquitto.port, start_farm)
     farms = [group.start(0, 1)]
     tools = [Tool() for _ in range(40)]
-    with Drilling(site, tools, 120) as drilling:
+    with Drilling(site, tools, 240) as drilling:
         for count in (2, 3):
             farms.append(group.start(count - 1, count))
             farm = farms[-1]
@@ -112,7 +114,7 @@ def test_partitions_are_added_under_load_and_each_hole_is_answered_once(
             group.add(farms[0])
             assert [phase(farm) for farm in farms] == ["in force"] * count
             at = len(drilling.holes)
-            eventually(lambda at=at: len(drilling.holes) > at + 100, 30, "more holes")  # type: ignore[misc]
+            eventually(lambda at=at: len(drilling.holes) > at + 100, 60, "more holes")  # type: ignore[misc]
     site.wait_answered(drilling.holes, 60)
     site.echo()
     assert_one_answer_each(site, drilling.holes)
@@ -124,6 +126,7 @@ def test_partitions_are_added_under_load_and_each_hole_is_answered_once(
     assert farms[0].stats()["partition"]["kept_here"] > 10
 
 
+@pytest.mark.timeout(240)
 def test_a_cut_goes_through_the_death_of_both_sides(
     make_mosquitto: Callable[..., Mosquitto],
     make_site: Callable[..., Site],
@@ -142,7 +145,7 @@ def test_a_cut_goes_through_the_death_of_both_sides(
         body = {"do": what, "id": "by-hand", "from": 1, "to": 2}
         site.publish(topic, json.dumps(body).encode())
 
-    with Drilling(site, [Tool() for _ in range(40)], 120) as drilling:
+    with Drilling(site, [Tool() for _ in range(40)], 240) as drilling:
         eventually(lambda: len(drilling.holes) > 100, 30, "holes")
         order("prepare")
         eventually(lambda: len(drilling.holes) > 150, 30, "more holes")
@@ -153,7 +156,7 @@ def test_a_cut_goes_through_the_death_of_both_sides(
         os.kill(old.broker_pid(), signal.SIGKILL)
         os.kill(new.broker_pid(), signal.SIGKILL)
         at = len(drilling.holes)
-        eventually(lambda: len(drilling.holes) > at + 100, 30, "more holes")
+        eventually(lambda: len(drilling.holes) > at + 100, 60, "more holes")
     site.wait_answered(drilling.holes, 60)
     site.echo()
     # an answer whose confirmation died with its process is sent again, byte for byte

@@ -175,6 +175,16 @@ def endpoints(config: Config, state_dir: Path) -> Endpoints:
     return Endpoints(jobs, results, control)
 
 
+def own_endpoints(state_dir: Path) -> Endpoints:
+    """The addresses of the sockets of a farm whose configuration names none.
+
+    Raises:
+        StateError: a path in the state directory is too long for a socket.
+    """
+    jobs, results, control = (_ipc(state_dir / f"{name}.sock") for name in SOCKET_NAMES)
+    return Endpoints(jobs, results, control)
+
+
 def client_id(state_dir: Path) -> str:
     """The name of this farm's MQTT session, made on first use and kept: farm- and 8 hex digits.
 

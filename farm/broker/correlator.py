@@ -173,6 +173,10 @@ class Correlator:
                 return
             del self._past[key]
 
+    def known_keys(self) -> list[Key]:
+        """Of the joins that wait, and of those that are remembered."""
+        return [*(join.key for join in self.buffer.joins()), *self._past]
+
     def take_discarded(self) -> list[Discarded]:
         """The parts that were discarded since the last call."""
         taken, self._discarded = self._discarded, []

@@ -55,6 +55,7 @@ class Exchange:
         wake: called when something is there for the loop.
         on_private: told of arrivals on `private_topic`, which are none.
         private_topic: one topic that is the link's own business.
+        private_prefix: how further such topics begin; "": there are none.
     """
 
     def __init__(
@@ -64,10 +65,12 @@ class Exchange:
         *,
         private_topic: str,
         on_private: Callable[[packets.Publish], None],
+        private_prefix: str = "",
     ) -> None:
         self._intake = intake
         self._wake = wake
         self._private_topic = private_topic.encode()
+        self._private_prefix = private_prefix.encode()
         self._on_private = on_private
         self._confirmed: deque[Confirmed] = deque()
         self._lock = threading.Lock()  # guards lane and epoch, and what is unconfirmed
@@ -110,6 +113,22 @@ class Exchange:
             ]
             if self._lane is not None and pubacks:
                 self._send(b"".join(pubacks))
+
+    def say(self, publication: Publication, *, behind: Arrival | None = None) -> bool:
+        """Send something at QoS 0 on this connection or never; False: not sent.
+
+        Args:
+            publication: what.
+            behind: only on the connection that this came on, so that the MQTT broker has taken
+                its acknowledgement, and all before it, when it takes this.
+        """
+        with self._lock:
+            is_fit = behind is None or behind.epoch == self._epoch
+            if self._lane is None or not is_fit:
+                return False
+            topic, payload, retain = publication
+            self._send(packets.say(topic, payload, is_retained=retain, v5=self._v5))
+        return True
 
     def publish(self, publication: Publication) -> int:
         """Hand a publication over; a `Confirmed` with the returned mid follows.
@@ -209,7 +228,9 @@ class Exchange:
 
     def published(self, packet: packets.Publish) -> None:
         """An arrival: it is only enqueued."""
-        if packet.topic == self._private_topic:
+        if packet.topic == self._private_topic or (
+            self._private_prefix and packet.topic.startswith(self._private_prefix)
+        ):
             self._on_private(packet)
             return
         self.oversize += packet.is_cut

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from farm.config import Config
     from farm.journal.journal import Recorder
     from farm.journal.recovery import Found
+    from farm.partition import Share
 
 # An answer is two publications; a source that sends rubbish gets error messages beyond that.
 PUBLICATIONS_PER_JOB = 4
@@ -58,6 +59,7 @@ class Flow:
         instance: the farm's name on its own MQTT topics.
         read_slot: the jobs that a dead worker was computing; None where nobody can know.
         tickets: what workers of other hosts must show; None: of this life alone.
+        share: which tools are this farm's; None: all are.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Flow:
         instance: str = "farm",
         read_slot: Callable[[Worker], frozenset[int] | None] = lambda _worker: None,
         tickets: Tickets | None = None,
+        share: Share | None = None,
     ) -> None:
         self._tickets = tickets or Tickets()
         self._config = config
@@ -91,6 +94,7 @@ class Flow:
             clock=clock,
             new_id=self._new_id,
             counts=self.counts,
+            share=share,
         )
         self.correlator = self._reception.correlator
         self.optional_kinds = self._reception.optional_kinds

@@ -20,7 +20,7 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import MQTTErrorCode
@@ -78,6 +78,13 @@ class Evicted:
 LinkEvent = Up | Down | Evicted
 
 
+class Private(NamedTuple):
+    """Topics that are no traffic: they are heard at QoS 0 and pass by the intake."""
+
+    prefix: str  # ends with a slash
+    on_said: Callable[[packets.Publish], None]  # on the connection's thread; must be quick
+
+
 class MqttLink:
     """See the module. `poll_event` is for the loop's thread, as is the `exchange`'s own side."""
 
@@ -91,18 +98,24 @@ class MqttLink:
         intake: Intake,
         wake: Callable[[], None],
         max_payload_bytes: int = MAX_REMAINING_LENGTH,
+        private: Private | None = None,
     ) -> None:
         self._max_payload_bytes = max_payload_bytes  # of more only the begin is kept in memory
         self._settings = settings
         self._client_id = client_id
         self._filters = filters
+        self._private = private
         self._status_topic = status_topic
         self._tenancy = Tenancy(client_id)
         self._intake = intake
         self._wake = wake
         self._events: deque[LinkEvent] = deque()
         self.exchange = Exchange(
-            intake, wake, private_topic=self._tenancy.topic, on_private=self._on_mark
+            intake,
+            wake,
+            private_topic=self._tenancy.topic,
+            private_prefix=private.prefix if private else "",
+            on_private=self._on_private,
         )
         self._may_reconnect = False
         self._reconnect_by_s: float | None = None
@@ -311,7 +324,8 @@ class MqttLink:
         self._reconnects_itself = False
         self._tenancy.connected()
         # the mark goes last: its refusal costs nothing but the detection of a rival
-        client.subscribe([*((f, 1) for f in self._filters), (self._tenancy.topic, 0)])
+        aside = [(f"{self._private.prefix}#", 0)] if self._private else []
+        client.subscribe([*((f, 1) for f in self._filters), *aside, (self._tenancy.topic, 0)])
         client.publish(self._tenancy.topic, self._tenancy.mark, qos=1, retain=True)
         client.publish(self._status_topic, _status("online"), qos=1, retain=True)
         assert self._client.lane is not None  # it has just spoken
@@ -361,6 +375,13 @@ class MqttLink:
                     reason=str(reason),
                     cure="allow it in the MQTT broker's access list",
                 )
+
+    def _on_private(self, packet: packets.Publish) -> None:
+        if self._private is not None and packet.topic.startswith(self._private.prefix.encode()):
+            self._private.on_said(packet)
+            self._wake()
+        else:
+            self._on_mark(packet)
 
     def _on_mark(self, packet: packets.Publish) -> None:
         """Somebody left a mark under our client id."""

@@ -146,6 +146,18 @@ def publish(
     )
 
 
+def say(topic: str, payload: bytes, *, is_retained: bool, v5: bool) -> bytes:
+    """A PUBLISH at QoS 0, without properties.
+
+    Raises:
+        PacketError: it is too long for MQTT.
+    """
+    name, properties = topic.encode(), b"\0" if v5 else b""
+    length = 2 + len(name) + len(properties) + len(payload)
+    first = bytes((PUBLISH | (_RETAIN_FLAG * is_retained),)) + variable_int(length)
+    return b"".join((first, _U16.pack(len(name)), name, properties, payload))
+
+
 def variable_int(value: int) -> bytes:
     """A variable byte integer, of 1 to 4 bytes.
 

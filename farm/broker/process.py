@@ -22,9 +22,10 @@ from farm.broker.dispatcher import pack
 from farm.broker.doors import Doors
 from farm.broker.flow import Flow
 from farm.broker.gate import Gate
+from farm.broker.group import SETTING, Group
 from farm.broker.intake import Arrival, Intake, IntakeClock
 from farm.broker.library import Library
-from farm.broker.mqtt import Down, Evicted, MqttLink, Up
+from farm.broker.mqtt import Down, Evicted, MqttLink, Private, Up
 from farm.broker.slots import Slots
 from farm.broker.switchboard import Switchboard
 from farm.broker.topics import check_filters
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from farm.adapter import Publication
+    from farm.broker.packets import Publish
     from farm.config import Config
     from farm.state_dir import Endpoints
 
@@ -96,16 +99,20 @@ class BrokerProcess:
             self._journal = Journal(
                 config.journal, state_dir, utc=self._wall.utc, wake=self._waker.wake
             )
+        self._started_s = time.monotonic()
+        self._said: deque[Publish] = deque()  # by partitions of our group, this one among them
+        self._group = self._make_group(config)
+        filters = self._adapter.topic_filters()
         self._link = MqttLink(
             config.mqtt.broker,
             client_id=client_id,
-            filters=self._adapter.topic_filters(),
+            filters=(*filters, self._group.stream) if self._group else filters,
             status_topic=f"farm/{instance}/status",
             intake=self._intake,
             wake=self._waker.wake,
             max_payload_bytes=config.limits.message_bytes,
+            private=Private(self._group.prefix, self._said.append) if self._group else None,
         )
-        self._started_s = time.monotonic()
         has_doors = bool(config.attach.listen)
         self._flow = Flow(
             config,
@@ -116,6 +123,7 @@ class BrokerProcess:
             instance=instance,
             read_slot=self._slots.read,
             tickets=load_tickets(state_dir / DIRECTORY_NAME) if has_doors else None,
+            share=self._group.share if self._group else None,
         )
         counts = self._flow.counts
         self._doors = Doors(config.attach, state_dir, counts) if has_doors else None
@@ -230,6 +238,21 @@ class BrokerProcess:
             raise LookupError("no dead letter with this id waits for a decision")
         raise LookupError("nothing is kept: journal.durability is off")
 
+    def _make_group(self, config: Config) -> Group | None:
+        """This farm's place among others; None where it is alone."""
+        if not config.partition.group:
+            return None
+        return Group(
+            config.partition,
+            self._started_s,
+            utc_s=self._wall.utc(),
+            record=self._journal.append,
+            say=self._say,
+        )
+
+    def _say(self, publication: Publication) -> None:
+        self._link.exchange.say(publication)  # made behind the group, which it is told of
+
     def _is_drained(self) -> bool:
         if not self._draining:
             return False
@@ -244,15 +267,22 @@ class BrokerProcess:
         if isinstance(self._journal, NoJournal):
             return
         now_s = time.monotonic()
+        past_s = self._flow.remembers_s
+        if self._group is not None:
+            self._group.begin(self._journal.setting(SETTING))
+            if (since_s := self._group.prepared_at_s) is not None:
+                past_s += max(self._wall.utc() - since_s, 0.0)
         found = self._journal.recover(
             optional_kinds=self._flow.optional_kinds,
-            past_s=self._flow.remembers_s,
+            past_s=past_s,
             judged_since_s=self._wall.utc() - self._flow.judges_s,
         )
         for sentence in found.damaged:
             self._log.error("journal_damaged", what=sentence)
         self._journal.start()
         self._flow.resume(found, now_s)
+        if self._group is not None:
+            self._group.go_on(self._flow.correlator.known_keys())
         self._find_golden_hole(self._journal, now_s)
         self._is_paused = found.is_paused
         self._log.info(
@@ -337,10 +367,38 @@ class BrokerProcess:
                     )
                     self._exit_code = ExitCode.MQTT_EVICTED
                     self._stop = True
+        if self._group is not None:
+            self._hear_group(self._group)
         while (confirmed := self._link.exchange.poll()) is not None:
             if letter := self._flow.outbox.confirmed(confirmed.mid, confirmed.refusal):
                 self._flow.delivered(letter, time.monotonic())
         self._take_arrivals()
+
+    def _hear_group(self, group: Group) -> None:
+        """Take in what the partitions tell, and tell of this one."""
+        now_s = time.monotonic()
+        while self._said:
+            packet = self._said.popleft()
+            group.heard(packet.topic.decode("utf-8", "replace"), packet.payload, now_s)
+        group.tick(now_s)
+        if group.has_rival and not self._stop:
+            self._log.error(
+                "partition_runs_twice",
+                cause=f"another farm is partition {group.index} of this group, for longer",
+                cure="give each its own partition.index, and start each once",
+            )
+            self._exit_code = ExitCode.MQTT_EVICTED
+            self._stop = True
+
+    def _vow(self, taken: list[Arrival]) -> None:
+        """Tell, behind the acknowledgement of a message about a cut, that it is."""
+        group = self._group
+        if group is None:
+            return
+        for arrival in taken:
+            vow = group.vow(arrival.payload) if arrival.topic == group.stream else None
+            if vow is not None and not self._link.exchange.say(vow, behind=arrival):
+                group.unvow()
 
     def _take_commits(self) -> None:
         """Acknowledge and publish what the journal has written by now."""
@@ -354,6 +412,7 @@ class BrokerProcess:
         if taken:
             failpoints.reach(failpoints.JOURNALED)
             self._link.exchange.acknowledge(taken)
+            self._vow(taken)
             self._leaving.append(failpoints.ACKNOWLEDGED)
         self._flow.release(time.monotonic())
 
@@ -363,6 +422,8 @@ class BrokerProcess:
         self._connections += 1
         self._mqtt_state["reconnects"] = self._connections - 1
         self._mqtt_state.update(state="connected", protocol=event.protocol, reason="")
+        if self._group is not None:
+            self._group.connected(time.monotonic())
         self._log.info(
             "mqtt_connected", protocol=event.protocol, session_present=event.session_present
         )
@@ -370,6 +431,8 @@ class BrokerProcess:
     def _note_down(self, reason: str) -> None:
         broker = self._config.mqtt.broker
         self._mqtt_state.update(state="disconnected", reason=reason)
+        if self._group is not None:
+            self._group.disconnected()
         if not self._stop:
             self._limited.warning(
                 "mqtt_disconnected",
@@ -391,20 +454,25 @@ class BrokerProcess:
             failpoints.reach(failpoints.RECEIVED)
             self._gathering.came(1)
             now_s = time.monotonic()
-            self._flow.arrived(
-                arrival.topic,
-                arrival.payload,
-                arrived_s=arrival.arrived_s,
-                intake_s=self._clock.read(now_s),
-                now_s=now_s,
-                is_redelivered=arrival.is_redelivered,
-            )
+            if self._group is not None and arrival.topic == self._group.stream:
+                known = self._flow.correlator.known_keys
+                self._group.arrived(arrival.payload, known, self._wall.utc())
+            else:
+                self._flow.arrived(
+                    arrival.topic,
+                    arrival.payload,
+                    arrived_s=arrival.arrived_s,
+                    intake_s=self._clock.read(now_s),
+                    now_s=now_s,
+                    is_redelivered=arrival.is_redelivered,
+                )
             self._unacknowledged.append((self._journal.position, arrival))
         self._waker.wake()
 
     @property
     def _takes_in(self) -> bool:
-        return not (self._draining or self._is_paused or self._flow.is_full)
+        is_held = self._group is not None and self._group.holds
+        return not (self._draining or self._is_paused or is_held or self._flow.is_full)
 
     # ---- time, jobs, answers ------------------------------------------------------------------
 
@@ -523,6 +591,8 @@ class BrokerProcess:
             nursery=self._desk.nursery,
             is_starting=not self._desk.was_complete and now_s < self._ready_by_s,
             is_draining=self._draining,
+            partition=self._group.snapshot(now_s) if self._group else {},
+            partition_problems=self._group.problems(now_s) if self._group else (),
         )
         return snapshot.build(self._flow, around, now_s=now_s, started_s=self._started_s)
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from farm.config import Config
     from farm.journal.journal import Recorder
     from farm.journal.recovery import Found
+    from farm.partition import Share
 
 # Two dead connections in a row, each noticed after one and a half of these at the latest.
 REDELIVERY_KEEPALIVES = 3.0
@@ -41,7 +42,8 @@ class Reception:
         journal: where messages are kept.
         clock: tells UTC.
         new_id: gives ids to messages; they rise.
-        counts: raised here: parts, foreign_topics.
+        counts: raised here: parts, foreign_topics, of_another_partition.
+        share: says which tools are this partition's; None: all are.
     """
 
     def __init__(
@@ -54,7 +56,9 @@ class Reception:
         clock: WallClock,
         new_id: Callable[[], int],
         counts: Counter[str],
+        share: Share | None = None,
     ) -> None:
+        self._share = share
         self._adapter = adapter
         self._journal = journal
         self._clock = clock
@@ -73,6 +77,9 @@ class Reception:
         route = self._adapter.route(topic)
         if route is None:
             self._counts["foreign_topics"] += 1
+            return []
+        if self._share is not None and not self._is_ours(self._share, route, payload):
+            self._counts["of_another_partition"] += 1
             return []
         self._counts["parts"] += 1
         message_id, crc = self._new_id(), zlib.crc32(payload)
@@ -148,6 +155,12 @@ class Reception:
             events += self.correlator.offer(part)
         self._close_discarded()
         return events
+
+    def _is_ours(self, share: Share, route: Route, payload: bytes) -> bool:
+        if not share.asks_for_id:  # as nearly always
+            return share.owns(route.source)
+        part_id, _ = self._identify(route, payload)
+        return share.takes(route.source, part_id)
 
     def _identify(self, route: Route, payload: bytes) -> tuple[str | None, str]:
         """The part's id, and why it has no usable one ("" where it has, or needs none)."""

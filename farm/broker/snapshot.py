@@ -35,12 +35,15 @@ class Surroundings:
     is_draining: bool
     scaling: dict[str, Any] = field(default_factory=dict)  # how many workers are wanted, and why
     nursery: dict[str, Any] = field(default_factory=dict)  # see `Launcher.told`
+    partition: dict[str, Any] = field(default_factory=dict)  # see `Group`; empty where alone
+    partition_problems: Sequence[str] = ()
 
 
 def problems(flow: Flow, around: Surroundings, pace: Throughput, now_s: float) -> list[str]:
     """What keeps the farm from being healthy, as sentences; empty when it is."""
     return [
         *_intake_problems(flow, around, now_s),
+        *around.partition_problems,
         *_worker_problems(flow, around),
         *_answer_problems(flow, around, pace, now_s),
     ]
@@ -174,5 +177,6 @@ def build(flow: Flow, around: Surroundings, *, now_s: float, started_s: float) -
         "workers_expected": around.expected_workers,
         "scaling": around.scaling,
         "nursery": around.nursery,
+        "partition": around.partition,
         "slots_failed": [list(slot) for slot in around.failed_slots],
     }

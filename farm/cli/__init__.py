@@ -28,6 +28,7 @@ COMMANDS = {
     "scale": "Have a running farm keep more or fewer local workers.",
     "workers": "List the workers of a running farm, or have one leave.",
     "keys": "Let workers on other machines attach, or shut them out.",
+    "partition": "Have several farms share the tools of a site.",
     "reload": "Have a running farm read its configuration again and replace its workers.",
     "demo": "Run the whole main job on this machine with simulated drilling units.",
     "replay": "Publish recorded or sample holes to an MQTT broker.",

@@ -58,8 +58,8 @@ def command(
             config,
             endpoints=endpoints(config, directory),
             state_dir=directory,
-            client_id=config.mqtt.broker.client_id or client_id(directory),
-            instance=config.instance or socket.gethostname(),
+            client_id=_client_id(config, directory),
+            instance=config.partition.named(config.instance or socket.gethostname()),
             reload=read_config,
         )
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a reload is the supervisor's
@@ -67,3 +67,8 @@ def command(
         signal.signal(signal.SIGINT, lambda *_: process.asked_to_end())
         signal.signal(signal.SIGQUIT, lambda *_: process.stop_at_once())
         sys.exit(process.run())
+
+
+def _client_id(config: Config, directory: Path) -> str:
+    configured = config.mqtt.broker.client_id
+    return config.partition.named(configured) if configured else client_id(directory)

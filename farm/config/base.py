@@ -57,6 +57,13 @@ def _level(text: str) -> str:
     return text
 
 
+def one_level(text: str) -> str:
+    """Accept one topic level, or nothing."""
+    if any(character in "+#/$" or character < " " for character in text):
+        raise PydanticCustomError("topic", "must be one topic level without + # / $")
+    return text
+
+
 def _expand(path: Path) -> Path:
     return path.expanduser()
 

@@ -13,8 +13,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from farm.config.attach import AttachConfig
-from farm.config.base import AnyCase, FilePath, Section, refuse
+from farm.config.base import AnyCase, FilePath, Section, one_level, refuse
 from farm.config.mqtt import MqttConfig
+from farm.config.partition import PartitionConfig
 from farm.slot import MAX_JOBS
 
 MAX_SOCKET_PATH_BYTES = 107  # sun_path of Linux is 108 bytes with its closing NUL
@@ -77,12 +78,6 @@ def _model_name(text: str) -> str:
         raise PydanticCustomError(
             "model", "must be empty (built-in), rule, or of the form package.module:Class"
         ) from None
-
-
-def _one_level(text: str) -> str:
-    if any(character in "+#/$" or character < " " for character in text):
-        raise PydanticCustomError("topic", "must be one topic level without + # / $")
-    return text
 
 
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
@@ -440,7 +435,7 @@ class Config(Section):
     """The whole configuration."""
 
     mqtt: MqttConfig = Field(default_factory=MqttConfig, description="MQTT and drilling traffic.")
-    instance: Annotated[str, AfterValidator(_one_level)] = Field(
+    instance: Annotated[str, AfterValidator(one_level)] = Field(
         "",
         max_length=64,
         description="Name of this farm on its MQTT status topics; empty: the host's name.",
@@ -480,6 +475,9 @@ class Config(Section):
     attach: AttachConfig = Field(
         default_factory=AttachConfig, description="Workers on other machines."
     )
+    partition: PartitionConfig = Field(
+        default_factory=PartitionConfig, description="One farm of several."
+    )
     supervisor: SupervisorConfig = Field(
         default_factory=SupervisorConfig, description="Restarting and ending."
     )
@@ -490,6 +488,8 @@ class Config(Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         least = self.limits.message_bytes
+        if self.partition.group and self.journal.durability == "off":
+            raise refuse("partition.group", "needs a journal: journal.durability is off")
         if self.intake.max_queued_bytes < least:
             raise refuse(
                 "intake.max_queued_bytes", f"must be at least limits.message_bytes ({least})"

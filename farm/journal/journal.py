@@ -173,6 +173,20 @@ class Journal:
                 "check`, or move the folder away and lose what is open in it"
             ) from error
 
+    def setting(self, key: str) -> str | None:
+        """What a life before has written under a key; call before `start`.
+
+        Raises:
+            JournalError: it can't be read.
+        """
+        try:
+            row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        except sqlite3.Error as error:
+            raise JournalError(
+                f"the journal in {self.directory} can't be read ({error}): run `farm journal check`"
+            ) from error
+        return None if row is None else str(row[0])
+
     def start(self) -> None:
         """Begin to write."""
         self._writer.start()

@@ -66,6 +66,7 @@ COUNT_WORDS = {
     "rate_limited": "messages beyond the rate of a key",
     "kept_out": "keys kept out for a while",
     "workers_refused": "workers refused, too many",
+    "of_another_partition": "messages of another partition",
 }
 
 
@@ -131,6 +132,8 @@ def _flow(shot: dict[str, Any]) -> Table:
         grid.add_row("workers", scaling)
     if nursery := _nursery(shot):
         grid.add_row("nursery", nursery)
+    if partition := shot.get("partition"):
+        grid.add_row("partition", _partition(partition))
     grid.add_row("journal", _journal(shot))
     parts = ", ".join(f"{n} {kind}" for kind, n in sorted(buffers["parts_by_kind"].items()))
     intake = shot["intake"]
@@ -144,6 +147,17 @@ def _flow(shot: dict[str, Any]) -> Table:
         + (f", [red]{intake['lost_qos0']} lost at QoS 0[/]" if intake["lost_qos0"] else ""),
     )
     return grid
+
+
+def _partition(told: dict[str, Any]) -> str:
+    """This farm's share of the tools."""
+    others = f" (the configuration says {told['configured']})"
+    kept = told["kept_here"]
+    return (
+        f"{told['index']} of {told['count']} in {escape(told['group'])}, {told['phase']}"
+        + (others if told["configured"] != told["count"] else "")
+        + (f", keeps {kept} holes of tools that went to others" if kept else "")
+    )
 
 
 def _scaling(shot: dict[str, Any]) -> str:

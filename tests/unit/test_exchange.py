@@ -256,3 +256,31 @@ def test_topics_without_end_or_measure_are_not_kept(monkeypatch: pytest.MonkeyPa
     kept = house.exchange._topics
     assert 0 < len(kept) <= 10
     assert max(map(len, kept.values())) < 100
+
+
+def test_what_is_said_behind_a_message_goes_with_its_connection_or_not_at_all() -> None:
+    # prevents: a partition that vouches for acknowledgements which went down with a connection
+    house = House()
+    house.connect()
+    arrival = Arrival("t", b"x", 1, 1, 0, 0.0)
+    news = Publication("farm/said", b"yes", retain=True)
+    house.exchange.close()
+    assert not house.exchange.say(news)
+    lane = house.connect()
+    assert not house.exchange.say(news, behind=arrival)
+    assert lane.sent == []
+    assert house.exchange.say(news, behind=arrival._replace(epoch=1))
+    assert lane.sent == [packets.say("farm/said", b"yes", is_retained=True, v5=True)]
+
+
+def test_private_topics_pass_by_the_intake() -> None:
+    # prevents: what partitions tell each other, counted as foreign traffic and held up behind it
+    private: list[packets.Publish] = []
+    intake = Intake(max_messages=10, max_bytes=1000)
+    exchange = Exchange(
+        *(intake, lambda: None), private_topic="p", on_private=private.append, private_prefix="q/"
+    )
+    for topic in (b"p", b"q/1", b"q", b"other"):
+        exchange.published(packets.Publish(topic, b"", 0, 0, False, False))
+    assert [packet.topic for packet in private] == [b"p", b"q/1"]
+    assert len(intake) == 2

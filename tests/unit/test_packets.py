@@ -144,3 +144,11 @@ def test_a_length_takes_one_to_four_bytes(value: int, written: bytes) -> None:
 def test_a_length_beyond_the_standard_is_refused(value: int) -> None:
     with pytest.raises(packets.PacketError, match="too long"):
         packets.variable_int(value)
+
+
+@pytest.mark.parametrize("v5", [True, False])
+def test_what_is_said_at_qos_0_is_read_again(*, v5: bool) -> None:
+    # prevents: a mark of a partition that the MQTT broker takes for a broken packet
+    packet = packets.say("a/b", b"text" * 100, is_retained=True, v5=v5)
+    found = read(packet, v5=v5)
+    assert found == packets.Publish(b"a/b", b"text" * 100, 0, 0, True, False)

@@ -28,6 +28,7 @@ _NOT_FOR_MODELS = (
     "throughput",
     "intake",
     "attach",
+    "ray",
 )
 _COMMENT_COLUMN = 48  # where the origins start, unless a value is longer
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
+import yaml
 from rig import (
     MARK,
     Farm,
@@ -215,6 +216,23 @@ def test_a_farm_that_is_killed_leaves_nothing_on_the_cluster(plant: Plant) -> No
 
 def is_worker(pid: int) -> bool:
     return "worker" in psutil.Process(pid).cmdline()
+
+
+def test_a_changed_configuration_reaches_workers_on_ray(plant: Plant) -> None:
+    # prevents: workers that answer with the settings of last week, or leave and stay away
+    plant.add_node()
+    farm = plant.start(workers=1)
+    [before] = plant.rows()
+    settings = yaml.safe_load(farm.config_file.read_text())
+    settings["workers"]["threads"] = 2
+    farm.config_file.write_text(yaml.safe_dump(settings))
+    assert run_farm("reload", "--state-dir", farm.state_dir).returncode == 0
+
+    def is_another() -> bool:
+        return [row["name"] for row in plant.rows() if row["id"] != before["id"]] == ["ray-1"]
+
+    eventually(is_another, JOIN_S, farm.last_lines)
+    assert farm.stats()["fleet"]["cause"] == ""
 
 
 def test_what_is_wrong_is_said(plant: Plant) -> None:

@@ -11,6 +11,7 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from farm.config.reload import RAY
 from farm.errors import ConfigError, ModelError
 from farm.models.depthnet import read_settings
 from farm.models.package import MANIFEST
@@ -35,6 +36,7 @@ def check_references(config: Config) -> None:
     if config.model not in _BUILT_IN:
         found.append(_class_problem("model", config.model))
     found += [_model_problem(config), _settings_problem(config)]
+    found.append(_ray_problem(config))
     found += [_file_problem(key, value) for key, value in _files(config)]
     if problems := [f"  {problem}" for problem in found if problem]:
         raise ConfigError("\n".join(["the configuration is not usable:", *problems]))
@@ -91,6 +93,13 @@ def _model_problem(config: Config) -> str:
     except ModelError as error:
         return f"mqtt.processing.model_id: {error}"
     return ""
+
+
+def _ray_problem(config: Config) -> str:
+    """Whether Ray is missing, where workers are launched on it; it is not imported here."""
+    if config.workers.launch != RAY or importlib.util.find_spec(RAY):
+        return ""
+    return "workers.launch: ray is not installed here: pip install 'farm[ray]', on every node, too"
 
 
 def _settings_problem(config: Config) -> str:

@@ -86,6 +86,8 @@ class Bounds:
             fixed = config.mqtt.processing.workers
             return cls(fixed, fixed)
         least = told.min or 1
+        if told.launch == "ray":  # these cores are not those of the cluster
+            return cls(least, max(least, told.max))
         # None is added beyond the cores: they would take turns, and each hole would take longer.
         by_cores = max(cores // told.threads, 1)
         return cls(least, max(least, min(told.max or by_cores, by_cores)))

@@ -14,6 +14,7 @@ Which socket carries what::
                               Drain Pause Resume Scale DrainWorker Retry Drop
                               SupervisorReport Reload Configured
                                                               supervisor ▶ broker, and the reply
+                              FleetReport                     fleet ▶ broker, and the reply
     a pair of sockets         Load Fork, NurseryReady         supervisor ▶ nursery, and its reply
 """
 
@@ -339,6 +340,25 @@ class SupervisorOrders:
 
 
 @dataclass(frozen=True, slots=True)
+class FleetReport:
+    """The fleet tells the names of the workers that it keeps on Ray, and how it is with them, and
+    asks how many there should be.
+    """
+
+    KIND: ClassVar[int] = 53
+    names: list[str]
+    told: dict[str, Any]  # as `Fleet.told` gives it, for `farm stats`
+
+
+@dataclass(frozen=True, slots=True)
+class FleetOrders:
+    """How many workers to keep; -1: nobody has the say yet, keep those that there are."""
+
+    KIND: ClassVar[int] = 54
+    workers: int
+
+
+@dataclass(frozen=True, slots=True)
 class Load:
     """What a nursery is to load, as a Welcome tells it to a worker, and where workers join."""
 
@@ -397,6 +417,8 @@ Message = (
     | Reload
     | SupervisorReport
     | SupervisorOrders
+    | FleetReport
+    | FleetOrders
     | Load
     | NurseryReady
     | Fork
@@ -453,6 +475,7 @@ _CHECKS: dict[Any, Callable[[Any], bool]] = {
     # other keys than str are refused by the unpacker
     dict[str, Any]: lambda value: type(value) is dict and _is_shallow(value),
     list[int]: _all(_is(int)),
+    list[str]: _all(_is(str)),
     list[tuple[int, str]]: _are_notes,
     Any: _is_shallow,
 }

@@ -97,6 +97,7 @@ class Desk:
         expected_workers: int,
         scaler: Scaler | None = None,
         attach: AttachConfig | None = None,
+        has_fleet: bool = False,
     ) -> None:
         self._attach = attach or AttachConfig()
         self._limited = log.Limited()
@@ -109,6 +110,10 @@ class Desk:
         self._is_told = self.scaler.is_on  # whether the supervisor is to follow our number
         self.failed_slots: list[tuple[int, str]] = []  # of the supervisor, given up
         self.nursery: dict[str, Any] = {}  # as the supervisor tells it; empty without one
+        self._has_fleet = has_fleet  # the workers whose number counts are on Ray
+        self._fleet_names: frozenset[str] = frozenset()
+        self.fleet: dict[str, Any] = {}  # as the fleet tells it; empty without one
+        self._is_supervised = False  # the supervisor has told what an operator said before us
         self._resolved: set[int] = set()  # dead letters, in this life
         self._kill: dict[int, _KillOrder] = {}
         self._log = log.get()
@@ -116,8 +121,16 @@ class Desk:
 
     @property
     def expected_workers(self) -> int:
-        """How many local workers should be READY."""
+        """How many local workers, or of the fleet, should be READY."""
         return self.scaler.settled
+
+    @property
+    def ready_workers(self) -> int:
+        """How many of these are."""
+        roster = self._flow.roster
+        if not self._has_fleet:
+            return roster.ready - roster.elsewhere
+        return sum(w.key != "" and w.name in self._fleet_names for w in roster.all_ready())
 
     def answer(self, request: wire.Message, now_s: float, peer: str = "") -> wire.Message:
         """The reply to a request.
@@ -142,6 +155,10 @@ class Desk:
                 reply = self._introduction.library.piece(name, offset)
             case wire.SupervisorReport():
                 reply = self._serve_supervisor(request, now_s)
+            case wire.FleetReport(names, told):
+                self._fleet_names, self.fleet = frozenset(names), told
+                # before that a number that an operator has pinned is not known here
+                reply = wire.FleetOrders(self.scaler.wanted if self._is_supervised else -1)
             case _:
                 reply = self._serve_operator(request, now_s)
         return reply
@@ -210,13 +227,18 @@ class Desk:
             return
         reading, inference = dispatcher.stages["reading"], dispatcher.stages["inference"]
         busy_s = reading.sum_s + inference.sum_s
-        local = sum(w.local for w in roster.all() if w.state in UP)
+        if self._has_fleet:
+            ready = self.ready_workers
+            elsewhere = roster.ready - ready
+        else:
+            ready = sum(w.local for w in roster.all() if w.state in UP)
+            elsewhere = roster.elsewhere
         load = Load(
             arrival_rate=self._flow.monitor.assess(now_s, waiting=0).arrival_rate,
             backlog=self._flow.ledger.waiting + self._flow.ledger.on_wire,
             service_s=busy_s / inference.count if inference.count else None,
-            ready=local,
-            elsewhere=roster.elsewhere,
+            ready=ready,
+            elsewhere=elsewhere,
         )
         before = self.scaler.wanted
         if self.scaler.look(load, now_s):
@@ -330,7 +352,7 @@ class Desk:
             self.fence(worker, cause, now_s)
             return wire.Refused(cause)  # known=False would make it join again, unchecked
         self._flow.dispatcher.ready(worker, ready)
-        count = self._flow.roster.ready - self._flow.roster.elsewhere
+        count = self.ready_workers
         self.was_complete = self.was_complete or count >= self.expected_workers
         self._log.info(
             "worker_ready",
@@ -364,6 +386,7 @@ class Desk:
         pids = [w.pid for w in self._flow.roster.all() if w.local and w.state in UP]
         self.failed_slots, self.nursery = report.failed, report.nursery
         kill = [(pid, order.why) for pid, order in self._kill.items()]
+        self._is_supervised = True
         self._follow_load(now_s)
         workers = self.scaler.wanted if self._is_told else -1
         return wire.SupervisorOrders(pids, kill, workers, self.scaler.pinned)

@@ -30,7 +30,7 @@ from farm.broker.slots import Slots
 from farm.broker.switchboard import Switchboard
 from farm.broker.topics import check_filters
 from farm.clock import WallClock
-from farm.config.reload import take_over
+from farm.config.reload import RAY, take_over
 from farm.config.show import worker_view
 from farm.doors.keyring import DIRECTORY_NAME
 from farm.doors.rates import Rates
@@ -136,6 +136,7 @@ class BrokerProcess:
             expected_workers=config.mqtt.processing.workers,
             scaler=Scaler.of(config),
             attach=config.attach,
+            has_fleet=config.workers.launch == RAY,
         )
         self._unacknowledged: deque[tuple[int, Arrival]] = deque()  # after which position each
         self._gathering = Gathering(busy_hz=BUSY_HZ, gap_s=GAP_S)
@@ -589,6 +590,8 @@ class BrokerProcess:
             scaling=self._desk.scaler.snapshot(),
             failed_slots=self._desk.failed_slots,
             nursery=self._desk.nursery,
+            fleet=self._desk.fleet,
+            ready_workers=self._desk.ready_workers,
             is_starting=not self._desk.was_complete and now_s < self._ready_by_s,
             is_draining=self._draining,
             partition=self._group.snapshot(now_s) if self._group else {},

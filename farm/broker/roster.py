@@ -85,6 +85,10 @@ class Roster:
         """Every worker, oldest first."""
         return tuple(self._workers.values())
 
+    def all_ready(self) -> tuple[Worker, ...]:
+        """Those that are idle or busy, oldest first."""
+        return tuple(w for w in self._workers.values() if w.state in READY)
+
     def get(self, worker_id: int) -> Worker | None:
         """The worker of an id, unless it was fenced or left."""
         return self._workers.get(worker_id)

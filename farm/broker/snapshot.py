@@ -37,6 +37,8 @@ class Surroundings:
     nursery: dict[str, Any] = field(default_factory=dict)  # see `Launcher.told`
     partition: dict[str, Any] = field(default_factory=dict)  # see `Group`; empty where alone
     partition_problems: Sequence[str] = ()
+    fleet: dict[str, Any] = field(default_factory=dict)  # see `Fleet.told`
+    ready_workers: int | None = None  # of those expected; None: those of this machine
 
 
 def problems(flow: Flow, around: Surroundings, pace: Throughput, now_s: float) -> list[str]:
@@ -64,11 +66,14 @@ def _intake_problems(flow: Flow, around: Surroundings, now_s: float) -> Iterator
 
 def _worker_problems(flow: Flow, around: Surroundings) -> Iterator[str]:
     roster, expected = flow.roster, around.expected_workers
-    here = roster.ready - roster.elsewhere
+    here = roster.ready - roster.elsewhere if around.ready_workers is None else around.ready_workers
+    if cause := around.fleet.get("cause"):
+        yield f"workers on Ray: {cause}"
     if roster.ready == 0:
         yield "no worker is READY"
     elif here < expected:
-        others = f" (and {roster.elsewhere} on other machines)" if roster.elsewhere else ""
+        further = roster.ready - here
+        others = f" (and {further} on other machines)" if further else ""
         yield f"{here} of {expected} workers are READY{others}"
     for number, how in around.failed_slots:
         yield f"worker {number} is FAILED, its last process ended by: {how}"
@@ -178,5 +183,6 @@ def build(flow: Flow, around: Surroundings, *, now_s: float, started_s: float) -
         "scaling": around.scaling,
         "nursery": around.nursery,
         "partition": around.partition,
+        "fleet": around.fleet,
         "slots_failed": [list(slot) for slot in around.failed_slots],
     }

@@ -46,7 +46,7 @@ COMMANDS = {
 }
 
 # Started by `farm start`, never by hand: not in the help.
-HIDDEN = ("nursery",)
+HIDDEN = ("nursery", "fleet")
 
 
 class LazyGroup(click.Group):

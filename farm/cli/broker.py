@@ -28,9 +28,15 @@ if TYPE_CHECKING:
 @config_option
 @state_dir_option
 @click.option("-w", "--workers", type=click.IntRange(0, 1000), help="How many workers to expect.")
+@click.option("--launch", hidden=True, help="How the supervisor launches workers.")
 @click.option("--parent", type=int, hidden=True, help="Die with this process.")
 def command(
-    config_path: Path | None, state_dir: Path | None, workers: int | None, parent: int | None
+    *,
+    config_path: Path | None,
+    state_dir: Path | None,
+    workers: int | None,
+    launch: str | None,
+    parent: int | None,
 ) -> None:
     """Run the broker process alone (what `farm start` supervises).
 
@@ -42,7 +48,7 @@ def command(
     """
     if parent is not None and not die_with_parent(parent):
         sys.exit(1)
-    overrides = {"mqtt.processing.workers": workers}
+    overrides = {"mqtt.processing.workers": workers, "workers.launch": launch}
 
     def read_config() -> Config:
         return load(config_path, state_dir=state_dir, overrides=overrides).config

@@ -20,12 +20,13 @@ EXEC = "exec"
 @click.command()
 @config_option
 @state_dir_option
-@click.option("-w", "--workers", type=click.IntRange(0, 1000), help="How many local workers.")
+@click.option("-w", "--workers", type=click.IntRange(0, 1000), help="How many workers.")
 @click.option(
     "--launch",
-    type=click.Choice(["nursery", EXEC]),
-    help="Fork workers from a process that has the model, or start each by itself.  "
-    "[default: nursery]",
+    "--launcher",
+    type=click.Choice(["nursery", EXEC, "ray"]),
+    help="Fork workers from a process that has the model, start each by itself, or have them on "
+    "the machines of a Ray cluster.  [default: nursery]",
 )
 def command(
     config_path: Path | None, state_dir: Path | None, workers: int | None, launch: str | None
@@ -40,12 +41,13 @@ def command(
     Examples:
       farm start --workers 10 --config etc/farm.yaml
       farm start --launch exec
+      farm start --launch ray --workers 40 --config etc/farm.yaml
       MQTT_BROKER_HOST=broker.plant farm start
     """
     # Before anything else: it takes longest to come up, and it can while the rest is imported here.
     # A configuration that is wrong, or wants none, ends it before it has loaded anything.
     early = None
-    if launch != EXEC and workers != 0:
+    if launch in (None, "nursery") and workers != 0:
         with contextlib.suppress(OSError):  # no room for it: the supervisor will say so
             early = spawn_nursery()
     from farm.cli.checked import read_checked, where  # noqa: PLC0415 - see above

@@ -29,6 +29,7 @@ _NOT_FOR_MODELS = (
     "intake",
     "attach",
     "partition",
+    "ray",
 )
 _COMMENT_COLUMN = 48  # where the origins start, unless a value is longer
 

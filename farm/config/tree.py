@@ -16,6 +16,7 @@ from farm.config.attach import AttachConfig
 from farm.config.base import AnyCase, FilePath, Section, one_level, refuse
 from farm.config.mqtt import MqttConfig
 from farm.config.partition import PartitionConfig
+from farm.config.ray import RayConfig
 from farm.slot import MAX_JOBS
 
 MAX_SOCKET_PATH_BYTES = 107  # sun_path of Linux is 108 bytes with its closing NUL
@@ -330,24 +331,25 @@ class DeadLettersConfig(Section):
 class WorkersConfig(Section):
     """How workers start and are known to live."""
 
-    launch: Annotated[Literal["nursery", "exec"], AnyCase] = Field(
+    launch: Annotated[Literal["nursery", "exec", "ray"], AnyCase] = Field(
         "nursery",
-        description="How local workers are launched; nursery: forked from a process that has"
-        " loaded the model once, in milliseconds; exec: each by itself, with a copy of its own.",
+        description="How workers are launched; nursery: forked from a process that has loaded the"
+        " model once, in milliseconds; exec: each by itself, with a copy of its own; ray: on the"
+        " machines of a Ray cluster (docs/ray.md).",
     )
     min: int = Field(
         0,
         ge=0,
         le=1000,
-        description="Fewest local workers, where their number follows the load; 0: one if max is"
-        " given, else mqtt.processing.workers is the number, and fixed.",
+        description="Fewest workers, where their number follows the load; 0: one if max is given,"
+        " else mqtt.processing.workers is the number, and fixed.",
     )
     max: int = Field(
         0,
         ge=0,
         le=1000,
-        description="Most local workers then; 0: as many as the cores carry. None is added beyond"
-        " the cores (times threads) in any case.",
+        description="Most workers then; 0: as many as the cores carry. None is added beyond the"
+        " cores (times threads) in any case, but on Ray, where this is the limit.",
     )
     ready_timeout_s: float = Field(
         60.0, gt=0, le=3600, description="Seconds from start to READY; torch on a slow disk is 20."
@@ -375,6 +377,8 @@ class WorkersConfig(Section):
     def _check(self) -> Self:
         if self.max and self.min > self.max:
             raise refuse("max", f"must be at least min ({self.min})")
+        if self.launch == "ray" and self.min and not self.max:
+            raise refuse("max", "must be given where min is: the cores of this machine say nothing")
         if self.heartbeat_timeout_s <= 2 * self.heartbeat_interval_s:
             raise refuse(
                 "heartbeat_timeout_s",
@@ -478,6 +482,9 @@ class Config(Section):
     partition: PartitionConfig = Field(
         default_factory=PartitionConfig, description="One farm of several."
     )
+    ray: RayConfig = Field(
+        default_factory=RayConfig, description="Workers on a Ray cluster, with workers.launch: ray."
+    )
     supervisor: SupervisorConfig = Field(
         default_factory=SupervisorConfig, description="Restarting and ending."
     )
@@ -501,4 +508,20 @@ class Config(Section):
         ):
             if value < least:
                 raise refuse(key, f"must be at least limits.message_bytes ({least})")
+        if self.workers.launch == "ray":
+            self._check_ray()
         return self
+
+    def _check_ray(self) -> None:
+        if not self.attach.listen:
+            raise refuse(
+                "attach.listen",
+                "must be given with workers.launch: ray, whose workers join from other machines;"
+                " e.g. 0.0.0.0:7003",
+            )
+        if self.ray.key_file is None:
+            raise refuse(
+                "ray.key_file",
+                "must be given with workers.launch: ray: the file of `farm keys new NAME --out"
+                " FILE`, as it is mounted on every node",
+            )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import zmq
 
 from farm import log, wire
+from farm.config.reload import RAY
 from farm.control import ControlClient
 from farm.errors import ExitCode, WireError
 from farm.supervisor.children import Children
@@ -46,7 +47,10 @@ TELL_DRAIN_S = 2.0  # a broker that did not confirm the drain by then is told by
 LAST_WORDS_S = 4.0
 BROKER_START_S = 120.0  # from its start to its first answer
 WORKER_STOP_S = 5.0  # after the drain nothing is left to compute: this is generous
+FLEET_STOP_S = 12.0  # its workers are on other machines
+FLEET_SETTLED_S = 5.0  # one that has run for so long has come up
 BROKER_NAME = "broker"
+FLEET_NAME = "fleet"
 # Exit codes of the broker that trying again would not change; and those of one that never was up.
 HOPELESS = (ExitCode.MQTT_EVICTED, ExitCode.CONFIG, ExitCode.JOURNAL)
 HOPELESS_AT_FIRST = (*HOPELESS, ExitCode.LOCKED)
@@ -85,7 +89,10 @@ class Supervisor:
         self._log = log.get()
         config = in_force.config
         self._staffing = Staffing(config)
-        names = [str(n) for n in range(1, self._staffing.wanted + 1)]
+        # with workers on Ray their number is the fleet's, and that of those here is fixed
+        has_fleet = config.workers.launch == RAY
+        local = config.ray.local_workers if has_fleet else self._staffing.wanted
+        names = [str(n) for n in range(1, local + 1)]
         self._workers = Pool(
             names,
             self._make_policy,
@@ -94,6 +101,9 @@ class Supervisor:
         )
         self._broker = Pool(
             [BROKER_NAME], self._make_policy, ready_timeout_s=config.supervisor.broker_timeout_s
+        )
+        self._fleet = Pool(
+            [FLEET_NAME] if has_fleet else [], self._make_policy, ready_timeout_s=FLEET_SETTLED_S
         )
         self._reloading = Reloading(in_force, self._workers)
         self._out_of_memory = OutOfMemoryKills()
@@ -143,7 +153,7 @@ class Supervisor:
         self._control = ControlClient(
             context, self._endpoints.control, timeout_s=self._config.supervisor.broker_timeout_s
         )
-        self._log.info("farm_started", pid=os.getpid(), workers=len(self._workers.slots))
+        self._log.info("farm_started", pid=os.getpid(), workers=self._staffing.wanted)
         self._waker.wake()  # there is something to do at once
         try:
             while self._phase is not Phase.ENDED:
@@ -201,6 +211,8 @@ class Supervisor:
             return
         self._log.info("scaled", workers=workers, before=self._staffing.wanted)
         self._staffing.wanted = workers
+        if self._fleet.slots:  # the broker has told it, too
+            return
         self._tell_to_leave(self._workers.scale(workers, time.monotonic()))
 
     def _tell_to_leave(self, pids: Sequence[int]) -> None:
@@ -238,6 +250,8 @@ class Supervisor:
             for slot in self._broker.due(now_s):
                 self._started(self._broker, slot, self._spawn_broker)
                 self._last_reply_s = now_s
+            for slot in self._fleet.due(now_s):
+                self._started(self._fleet, slot, self._spawn_fleet)
         self._take_births(now_s)
         for slot in self._workers.due(now_s):
             if not self._launcher.is_asked(slot):
@@ -270,7 +284,11 @@ class Supervisor:
 
     def _spawn_broker(self) -> int:
         workers = ["--workers", str(self._staffing.broker_starts())]
-        return self._children.spawn(["broker", *workers, *self._child_args])
+        launch = ["--launch", RAY] if self._fleet.slots else []
+        return self._children.spawn(["broker", *workers, *launch, *self._child_args])
+
+    def _spawn_fleet(self) -> int:
+        return self._children.spawn(["fleet", *self._child_args])
 
     def _started(self, pool: Pool, slot: Slot, spawn: Callable[[], int]) -> None:
         now_s = time.monotonic()
@@ -296,6 +314,9 @@ class Supervisor:
                 continue
             if self._broker.of_pid(pid):
                 self._broker_ended(pid, returncode, now_s, no_memory=no_memory)
+            elif slot := self._fleet.exited(pid, returncode, now_s, is_out_of_memory=no_memory):
+                if self._phase is not Phase.STOPPING:
+                    self._say_ended(FLEET_NAME, slot, now_s)
             elif slot := self._workers.exited(pid, returncode, now_s, is_out_of_memory=no_memory):
                 self._unreported.append((pid, slot.last_end))
                 self._next_report_s = 0.0
@@ -404,10 +425,7 @@ class Supervisor:
                 slot.pid, f"worker {slot.name} has not joined the new broker in {timeout_s:g} s"
             )
 
-    def _judge(self) -> None:
-        now_s = time.monotonic()
-        if self._phase is Phase.RUNNING:
-            self._reload_step(now_s)
+    def _judge_workers(self, now_s: float) -> None:
         for slot in self._workers.overdue(now_s):
             self._kill(slot.pid, f"worker {slot.name} was told to leave and did not")
         for slot in self._workers.never_ready(now_s):
@@ -417,6 +435,14 @@ class Supervisor:
                 f"worker {slot.name} not READY in {timeout_s:g} s: raise workers.ready_timeout_s "
                 "or read its log lines",
             )
+        settled = [s.pid for s in self._fleet.running if now_s - s.started_s > FLEET_SETTLED_S]
+        self._fleet.note_ready(settled, now_s)
+
+    def _judge(self) -> None:
+        now_s = time.monotonic()
+        if self._phase is Phase.RUNNING:
+            self._reload_step(now_s)
+        self._judge_workers(now_s)
         if now_s - self._last_turn_s > SILENCE_S:
             self._last_reply_s = now_s  # it was us who were away, and asked nothing
         self._last_turn_s = now_s
@@ -429,10 +455,11 @@ class Supervisor:
                 self._kill(slot.pid, f"the broker did not answer for {timeout_s:g} s")
         if self._phase is not Phase.RUNNING:
             return
-        if self._workers.is_hopeless or self._broker.is_hopeless:
+        if any(pool.is_hopeless for pool in (self._workers, self._broker, self._fleet)):
             self._log.error(
                 "farm_hopeless",
-                cause="more than half of the workers, or the broker, could not be kept alive",
+                cause="more than half of the workers, the broker, or what keeps workers on Ray, "
+                "could not be kept alive",
                 cure="read the log lines of the first one that ended",
             )
             self._exit_code = ExitCode.WORKERS_FAILED
@@ -460,7 +487,7 @@ class Supervisor:
                 self._phase = Phase.ENDED
                 self._end_broker_loudly()
         elif self._phase is Phase.STOPPING and (
-            not self._workers.running or now_s > self._deadline_s
+            not (self._workers.running or self._fleet.running) or now_s > self._deadline_s
         ):
             self._phase = Phase.ENDED
 
@@ -472,9 +499,9 @@ class Supervisor:
 
     def _stop_workers(self, now_s: float) -> None:
         self._phase = Phase.STOPPING
-        self._deadline_s = now_s + WORKER_STOP_S
+        self._deadline_s = now_s + (FLEET_STOP_S if self._fleet.running else WORKER_STOP_S)
         self._launcher.close()
-        self._tell_to_leave([slot.pid for slot in self._workers.running])
+        self._tell_to_leave([s.pid for s in (*self._workers.running, *self._fleet.running)])
 
     def _wait(self) -> None:
         poller = zmq.Poller()

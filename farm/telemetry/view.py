@@ -134,6 +134,8 @@ def _flow(shot: dict[str, Any]) -> Table:
         grid.add_row("nursery", nursery)
     if partition := shot.get("partition"):
         grid.add_row("partition", _partition(partition))
+    if fleet := _fleet(shot):
+        grid.add_row("on Ray", fleet)
     grid.add_row("journal", _journal(shot))
     parts = ", ".join(f"{n} {kind}" for kind, n in sorted(buffers["parts_by_kind"].items()))
     intake = shot["intake"]
@@ -192,6 +194,19 @@ def _nursery(shot: dict[str, Any]) -> str:
     if state == "off" or made_anew < 1:
         return line
     return f"{line}; made anew " + ("once" if made_anew == 1 else f"{made_anew} times")
+
+
+def _fleet(shot: dict[str, Any]) -> str:
+    """How it is with the workers on Ray; "" where there are none."""
+    told = shot.get("fleet") or {}
+    if not told:
+        return ""
+    states = ", ".join(
+        f"[yellow]{told[name]} {name}[/]"
+        for name in ("pending", "restarting", "leaving")
+        if told[name]
+    )
+    return f"{told['wanted']} wanted, {told['alive']} alive" + (f", {states}" if states else "")
 
 
 def _journal(shot: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from pydantic import ValidationError
 
 from farm.cli.config import command
 from farm.config import Config, load_config
@@ -647,3 +648,25 @@ def test_show_and_schema(farm_config, write):
     assert "# command line" in result.output
     assert "id_chars" not in result.output
     assert json.loads(farm_config("schema").output)["title"] == "farm configuration"
+
+
+RAY = {"workers": {"launch": "ray"}, "attach": {"listen": "*:7003"}, "ray": {"key_file": "/k"}}
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"attach": {}}, "attach.listen"),
+        ({"ray": {}}, "ray.key_file"),
+        ({"ray": {"key_file": "ray.key"}}, "looked for on every node"),
+        ({"ray": {"key_file": "/k", "address": "ray://head:10001"}}, "must be auto, or HOST:PORT"),
+        ({"ray": {"key_file": "/k", "resources": {"GPU": 0}}}, "greater than 0"),
+        ({"workers": {"launch": "ray", "min": 2}}, "must be given where min is"),
+    ],
+)
+def test_workers_on_ray_are_told_all_that_they_need(changed, told):
+    # prevents: actors that Ray keeps for ever, none of which can reach the farm
+    assert Config.model_validate(RAY).workers.launch == "ray"
+    with pytest.raises(ValidationError) as caught:
+        Config.model_validate(RAY | changed)
+    assert told in str(caught.value.errors())

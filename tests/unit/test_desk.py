@@ -345,3 +345,71 @@ def test_the_black_box_of_a_worker_that_is_gone_is_removed() -> None:
     bench.report((7, "killed"))
     assert bench.slots.removed == [worker_id]
     assert bench.hello(8, host="there").slot == ""
+
+
+class FleetBench(Bench):
+    """A desk whose workers are on Ray, behind a door."""
+
+    def __init__(self, scaler: Scaler | None = None) -> None:
+        super().__init__(expected_workers=2, scaler=scaler)
+        self.desk = Desk(
+            self.flow,
+            self.house,
+            INTRODUCTION,
+            slots=self.slots,
+            expected_workers=2,
+            scaler=scaler,
+            has_fleet=True,
+        )
+
+    def join(self, name: str, key: str = "ray") -> None:
+        worker = self.flow.roster.hello(
+            name=name, host="far", pid=7, local=not key, now_s=0.0, key=key
+        )
+        self.flow.dispatcher.ready(worker, wire.Ready(worker.worker_id, "m", "h", 0.1, {}))
+
+    def fleet(self, *names: str) -> int:
+        orders = self.desk.answer(wire.FleetReport(list(names), {"wanted": 2}), 0.0)
+        assert isinstance(orders, wire.FleetOrders)
+        return orders.workers
+
+
+def test_the_fleet_hears_how_many_once_the_supervisor_has_spoken() -> None:
+    # prevents: a broker that was restarted and undoes what an operator pinned before
+    bench = FleetBench()
+    assert bench.fleet() == -1
+    bench.desk.answer(wire.Scale(5), 0.0)  # what the supervisor remembers comes first
+    bench.report()
+    assert bench.fleet() == 5
+
+
+def test_the_workers_of_the_fleet_are_those_that_count() -> None:
+    # prevents: a farm on Ray that is called incomplete for ever, or whole with others' workers
+    bench = FleetBench()
+    bench.join("ray-1")
+    bench.join("line-7", key="line-7")
+    bench.join("1", key="")
+    assert bench.desk.ready_workers == 0  # the fleet has not said which are its own
+    bench.fleet("ray-1", "ray-2")
+    assert bench.desk.ready_workers == 1
+    bench.join("ray-2")
+    assert bench.desk.ready_workers == 2
+    assert bench.desk.fleet == {"wanted": 2}
+
+
+def test_the_load_asks_for_more_of_the_fleet_beside_those_who_help() -> None:
+    # prevents: a need from which the fleet's own workers are taken away, so that it never grows
+    bench = FleetBench(scaler=Scaler(Bounds(1, 8), start=1))
+    bench.join("ray-1")
+    bench.join("line-7", key="line-7")
+    bench.fleet("ray-1")
+    stages = bench.flow.dispatcher.stages
+    for _ in range(10):
+        stages["reading"].add(0.02)
+        stages["inference"].add(0.08)
+    for second in range(40):
+        for _ in range(25):
+            bench.flow.monitor.arrived(float(second))
+        bench.report(now_s=float(second))
+    # 25/s of 0.1 s are 2.5 busy, 3.6 at 70 %, of which the worker of line 7 is one
+    assert bench.fleet("ray-1") == 3

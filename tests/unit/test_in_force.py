@@ -124,3 +124,14 @@ def test_each_reload_is_another_edition_until_it_is_taken_back(tmp_path: Path) -
     with pytest.raises(ConfigError):
         in_force.renew()
     assert in_force.edition == kept
+
+
+def test_workers_can_not_be_moved_to_ray_while_the_farm_runs(tmp_path: Path) -> None:
+    # prevents: half a farm on Ray, whose broker and supervisor count other workers
+    source, in_force = make(tmp_path)
+    ray = "attach: {listen: '*:7003'}\nray: {key_file: /k}\nworkers: {launch: ray}\n"
+    source.write_text(GOOD + ray)
+    with pytest.raises(ConfigError, match="can't change from nursery to ray while the farm runs"):
+        in_force.renew()
+    assert in_force.config.workers.launch == "nursery"
+    assert copied(in_force) == yaml.safe_load(GOOD)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 
 import pytest
@@ -133,3 +134,18 @@ def test_a_model_that_can_not_be_is_refused(tmp_path, text, words):
     done = CliRunner().invoke(root, ["config", "check", "-c", str(file)])
     assert isinstance(done.exception, ConfigError)
     assert words in str(done.exception)
+
+
+def test_ray_that_is_not_installed_is_said_before_anything_starts(monkeypatch):
+    # prevents: a farm that starts, and whose workers never come
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "ray" else found(name)
+    )
+    settings = {
+        "workers": {"launch": "ray"},
+        "attach": {"listen": "*:7003"},
+        "ray": {"key_file": "/mnt/ray.key"},
+    }
+    [line] = problems(settings)
+    assert line.startswith("workers.launch: ray is not installed here: pip install 'farm[ray]'")

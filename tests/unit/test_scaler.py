@@ -271,6 +271,13 @@ def test_the_bounds_are_what_was_asked_for_and_the_cores(given, least, most):
     assert Bounds.of(config, cores=4) == Bounds(least, most)
 
 
+def test_on_ray_the_cores_of_this_machine_set_no_bound():
+    # Prevents a cluster of forty cores of which a farm with two asks for two.
+    given = {"workers": {"launch": "ray", "min": 2, "max": 40}}
+    given |= {"attach": {"listen": "*:7003"}, "ray": {"key_file": "/k"}}
+    assert Bounds.of(Config.model_validate(given), cores=2) == Bounds(2, 40)
+
+
 def test_a_fixed_number_never_scales():
     # Prevents the usage of ten workers on two cores from being corrected.
     scaler = Scaler(Bounds(10, 10), start=10)

@@ -161,3 +161,15 @@ def test_workers_are_listed_in_the_order_of_their_numbers(flow: Flow) -> None:
     for name in ("10", "9", "1"):
         hire(flow, name)
     assert [row["name"] for row in shot(flow)["workers"]] == ["1", "9", "10"]
+
+
+def test_what_is_wrong_with_the_workers_on_ray_is_a_problem(flow: Flow) -> None:
+    # prevents: `farm stats` that says 0 of 4 and not that there is no cluster
+    hire(flow, "1")
+    told = {"wanted": 2, "cause": "no Ray cluster answers at head:6379"}
+    found = shot(flow, expected_workers=2, ready_workers=0, fleet=told)
+    assert found["fleet"] == told
+    assert found["problems"] == [
+        "workers on Ray: no Ray cluster answers at head:6379",
+        "0 of 2 workers are READY (and 1 on other machines)",
+    ]

@@ -162,3 +162,25 @@ def test_watching_for_machines_prints_json_alone(monkeypatch, shot):
     done = watched(monkeypatch, shot, "--json")
     assert [json.loads(line) for line in done.stdout.splitlines()] == [shot, shot]
     assert "the farm does not answer" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("told", "line"),
+    [
+        ({"alive": 4}, "on Ray 4 wanted, 4 alive"),
+        (
+            {"alive": 2, "pending": 1, "restarting": 1},
+            "on Ray 4 wanted, 2 alive, 1 pending, 1 rest",
+        ),
+        ({"alive": 4, "leaving": 2}, "on Ray 4 wanted, 4 alive, 2 leaving"),
+    ],
+)
+def test_the_workers_on_ray_are_told_in_a_line(shot, told, line):
+    # prevents: a farm that has half of its workers, and nobody can see which half is missing
+    fleet = {"wanted": 4, "alive": 0, "pending": 0, "restarting": 0, "leaving": 0, "cause": ""}
+    shot["fleet"] = fleet | told
+    assert any(" ".join(each.split()).startswith(line) for each in drawn(shot, 120))
+
+
+def test_a_farm_without_ray_says_nothing_of_it(shot):
+    assert not [each for each in drawn(shot, 80) if each.startswith("on Ray")]

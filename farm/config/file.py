@@ -20,6 +20,12 @@ _TAG = "tag:yaml.org,2002:"
 _SCALARS = frozenset(_TAG + name for name in ("null", "bool", "int", "float", "str", "timestamp"))
 _QUOTE_HINT = "write text that starts with one of & * ! % @ ` in quotes"
 _IS_MAPPING = "must be a mapping of keys to values"
+_NO_END = "is nested without end"
+_ODD = "not valid YAML: an escape or a version in it is none"
+# Of one text, aliases counted as often as they are used: a few lines of them make billions.
+MAX_VALUES = 100_000
+_TOO_MUCH = f"stands for more than {MAX_VALUES} values, an alias (*) counted each time"
+_INT64_MIN, _UINT64_MAX = -(2**63), 2**64 - 1  # what settings can carry to workers
 
 
 def read_file(path: Path) -> Reading:
@@ -50,9 +56,12 @@ def plain_value(text: str) -> Any:
     source = _Source(Path(), Reading())
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-        value = source.plain(node, "value") if node is not None else None
-    except (yaml.YAMLError, RecursionError):
+        is_bounded = _values(node, {}) <= MAX_VALUES
+        value = source.plain(node, "value") if node is not None and is_bounded else None
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError):
         raise ValueError("must be YAML or JSON") from None
+    if not is_bounded:
+        raise ValueError(_TOO_MUCH)
     if source.reading.problems:
         raise ValueError("must be plain YAML or JSON without repeated keys")
     return value
@@ -61,14 +70,18 @@ def plain_value(text: str) -> Any:
 def _read_text(text: str, path: Path, reading: Reading) -> None:
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-        if node is not None and not _is_null(node):
+        if _values(node, {}) > MAX_VALUES:
+            reading.problems.append(f"{path}: {_TOO_MUCH}")
+        elif node is not None and not _is_null(node):
             _Source(path, reading).section(node, "")
     except yaml.MarkedYAMLError as error:
         reading.problems.append(f"{path}{_position(error)}: not valid YAML: {_cause(error)}")
     except yaml.reader.ReaderError as error:
         reading.problems.append(f"{path}: not valid YAML: {error.reason}")
     except RecursionError:
-        reading.problems.append(f"{path}: is nested without end")
+        reading.problems.append(f"{path}: {_NO_END}")
+    except (ValueError, OverflowError):  # PyYAML trusts such numbers, and Python does not
+        reading.problems.append(f"{path}: {_ODD}")
 
 
 @dataclass(slots=True)
@@ -130,7 +143,24 @@ class _Source:
             return None
         if node.tag == f"{_TAG}timestamp":
             return node.value  # settings travel to workers as JSON, which knows no dates
-        return self.constructor.construct_object(node)
+        return self._scalar(node, name)
+
+    def _scalar(self, node: yaml.Node, name: str) -> Any:
+        try:
+            value = self.constructor.construct_object(node)
+            if isinstance(value, str):
+                value.encode()
+        except UnicodeEncodeError:
+            self.problem(node, f"{name}: must be valid UTF-8")
+            return None
+        except (ValueError, KeyError):  # `0x_`, `!!bool maybe`: PyYAML looks at the form alone
+            kind = node.tag.removeprefix(_TAG)
+            self.problem(node, f"{name}: is no {kind}: write text that looks like one in quotes")
+            return None
+        if isinstance(value, int) and not _INT64_MIN <= value <= _UINT64_MAX:
+            self.problem(node, f"{name}: must be a number of at most 64 bits")
+            return None
+        return value
 
     def pairs(self, node: yaml.MappingNode, name: str) -> list[tuple[str, yaml.Node, yaml.Node]]:
         """The keys and values of a mapping, merge keys (<<) resolved, repeated ones refused."""
@@ -153,6 +183,22 @@ class _Source:
     def problem(self, node: yaml.Node, text: str) -> None:
         """Note what is wrong, at the node's line."""
         self.reading.problems.append(f"{self.path}:{_line(node)}: {text}")
+
+
+def _values(node: yaml.Node | None, counted: dict[int, int]) -> int:
+    """How many values a node stands for; each is looked at once, however often it is used.
+
+    Raises:
+        RecursionError: it holds itself.
+    """
+    if not isinstance(node, yaml.CollectionNode):
+        return 1
+    if id(node) not in counted:
+        inner = node.value
+        if isinstance(node, yaml.MappingNode):
+            inner = [each for pair in node.value for each in pair]
+        counted[id(node)] = 1 + sum(_values(each, counted) for each in inner)
+    return counted[id(node)]
 
 
 def _is_null(node: yaml.Node) -> bool:

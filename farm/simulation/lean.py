@@ -144,6 +144,12 @@ class Parser:
         return batch
 
     def _message(self, data: bytes, kind: int, body: int, stop: int) -> Incoming:
+        try:
+            return self._cut_message(data, kind, body, stop)
+        except IndexError:
+            raise MqttError("the MQTT broker sent a message that ends within its header") from None
+
+    def _cut_message(self, data: bytes, kind: int, body: int, stop: int) -> Incoming:
         at = body + 2 + (data[body] << 8 | data[body + 1])
         topic = data[body + 2 : at]
         message_id = b""

@@ -17,7 +17,9 @@ def main() -> None:
     parser, *options = sys.argv[1:]
     with atheris.instrument_imports(include=_instrumented(parser)):
         found = harness(parser)
-    atheris.Setup([sys.argv[0], *options], found.check)
+    # libFuzzer starts its own command line again, by a shell, to merge
+    again = f"{sys.executable} -m {__package__}.child {parser}"
+    atheris.Setup([again, *options], found.check)
     atheris.Fuzz()
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import harness
+from . import corpus_files, harness
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,6 +23,7 @@ KEPT = Path(__file__).with_name("corpus")  # in the repository, small
 WORK = ROOT / "build" / "fuzz"  # what a run finds
 TIMEOUT_S = 10  # an input takes a millisecond: whatever takes this long is a hang
 RSS_LIMIT_MB = 512  # a run takes 40 to 90, however long: what takes this much has grown
+FOUND = "found-"  # begins the names of inputs that broke a parser once: they stay for good
 KEPT_BYTES = 45_000  # of a parser's inputs in the repository: the four stay below 200 kB
 TELL_EVERY_S = 10.0
 _PULSE = re.compile(r"#(\d+)\s+\w+\s+cov: (\d+) .*corp: (\d+)/\S+ .*rss: (\d+)Mb")
@@ -96,15 +97,17 @@ def minimise(parser: str) -> None:
     if (KEPT / parser).is_dir():
         sources.append(KEPT / parser)
     with tempfile.TemporaryDirectory() as made:
-        # edges alone, not how often each is passed: ten times fewer inputs
-        options = ["-merge=1", "-use_counters=0"]
+        # a cover of the edges alone, not of how often each is passed: ten times fewer inputs
+        options = ["-set_cover_merge=1", "-use_counters=0"]
         with _child(parser, [Path(made), *sources], options) as child:
             assert child.stderr is not None
             words = child.stderr.read()
         if child.returncode:
             raise SystemExit(f"{parser}: can't be minimised: {words[-2000:]}")
-        shutil.rmtree(KEPT / parser, ignore_errors=True)
-        (KEPT / parser).mkdir(parents=True)
+        (KEPT / parser).mkdir(parents=True, exist_ok=True)
+        for path in corpus_files(KEPT, parser):
+            if not path.name.startswith(FOUND):
+                path.unlink()
         kept_bytes = kept = 0
         for path in sorted(Path(made).iterdir(), key=lambda path: path.stat().st_size):
             if kept_bytes + path.stat().st_size > KEPT_BYTES:

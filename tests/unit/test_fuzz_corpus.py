@@ -36,7 +36,7 @@ def test_every_seed_keeps_the_properties(parser: str) -> None:
 @pytest.mark.parametrize("parser", PARSERS)
 def test_there_is_something_to_replay(parser: str) -> None:
     """A replay of nothing, which is always green."""
-    assert len(corpus_files(CORPUS, parser)) >= 10
+    assert len(corpus_files(CORPUS, parser)) > 5
 
 
 def test_the_corpus_stays_small() -> None:

@@ -27,7 +27,11 @@ use_environment() {
 # their tools, and that it is this very checkout which is tested.
 is_installed() {
     [ -x "$bin/farm" ] && grep -q 'farm\.__main__' "$bin/farm" || return 1
-    [ "$extras" = test ] || return 0
+    case $extras in
+        *fuzz*) "$bin/python" -c 'import atheris' 2>/dev/null || return 1 ;;
+        test) ;;
+        *) return 0 ;;
+    esac
     [ -x "$bin/pytest" ] && [ -x "$bin/ruff" ] && [ -x "$bin/mypy" ] || return 1
     [ "$(cd / && "$bin/python" -P -c 'import farm, xdist; print(farm.__path__[0])' 2>/dev/null)" = \
         "$root/farm" ]
@@ -54,7 +58,7 @@ install_farm() {
         quietly "installing packages (PyTorch is large)" "$cure" \
             "$bin/python" -m pip install --disable-pip-version-check --no-input --progress-bar off \
             -c "$root/etc/constraints.txt" -e "$root[$extras]"
-        for each in demo "$extras"; do  # the test extras hold those of the demo
+        for each in demo $(echo "$extras" | tr , ' ') "$extras"; do  # test holds those of the demo
             printf '%s\n' "$wanted" >"$venv/stamp-$each"
         done
         say "ready"

@@ -670,6 +670,13 @@ def _refuse_ext(code: int, _data: bytes) -> Any:
     raise WireError(f"msgpack extension type {code}")
 
 
+def _refuse_bytes(found: dict[Any, Any]) -> dict[Any, Any]:
+    """Of keys, msgpack lets text and bytes through; what is answered or shown is JSON."""
+    if bytes in map(type, found):
+        raise WireError("a key of bytes in a map")
+    return found
+
+
 def _unpack(frame: bytes | memoryview) -> tuple[int, list[Any]]:
     if not 0 < len(frame) <= MAX_HEAD_BYTES:
         raise WireError(f"a head of {len(frame)} bytes")
@@ -677,13 +684,15 @@ def _unpack(frame: bytes | memoryview) -> tuple[int, list[Any]]:
         body = msgpack.unpackb(
             frame[1:],
             ext_hook=_refuse_ext,
+            object_hook=_refuse_bytes,
             max_array_len=MAX_ITEMS,
             max_map_len=MAX_ITEMS,
             max_str_len=MAX_HEAD_BYTES,
             max_bin_len=MAX_HEAD_BYTES,
             max_ext_len=0,
         )
-    # msgpack's own exceptions (FormatError, StackError, ExtraData) derive from ValueError
+    # msgpack's own exceptions (FormatError, StackError, ExtraData) derive from ValueError. Some say
+    # nothing; ExtraData's repr holds all that was unpacked, and fails itself where that is nested.
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         # its name alone: an ExtraData has all that came in it, and may become four times as long
         raise WireError(f"not msgpack: {type(error).__name__}") from error

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import socket
 
 READ_BYTES = 1 << 19  # one read takes what lies ready: a full one is about two of the largest holes
+GROWTH = 4  # of the room for a packet that is larger: few copies, and few bytes that nobody needs
 _TRAFFIC = (packets.PUBLISH, packets.PUBACK)
 # Of a PUBLISH before its payload: a topic has up to 65 535 bytes, and somebody may add properties.
 HEAD_BYTES = 140_000
@@ -183,10 +184,18 @@ class Lane:
         self._keep(at, needed)
 
     def _keep(self, start: int, needed: int) -> None:
-        """Go on with what is not cut yet: it begins at `start` and will have `needed` bytes."""
-        left = self._filled - start
-        if needed > len(self._buffer) or len(self._buffer) > READ_BYTES >= needed:
-            former, self._buffer = self._buffer, bytearray(max(needed, READ_BYTES))
+        """Go on with what is not cut yet: it begins at `start` and will have `needed` bytes.
+
+        The room grows with what has come, never with what a packet's length announces: five bytes
+        would take a quarter of a gigabyte.
+        """
+        left, size = self._filled - start, len(self._buffer)
+        if needed > size == left:
+            size = min(needed, GROWTH * size)
+        elif needed <= READ_BYTES < size:
+            size = READ_BYTES
+        if size != len(self._buffer):
+            former, self._buffer = self._buffer, bytearray(size)
             self._buffer[:left] = former[start : self._filled]
         elif start and left:
             self._buffer[:left] = self._buffer[start : self._filled]

@@ -142,12 +142,16 @@ class MqttLink:
     def stop(self, timeout_s: float) -> None:
         """Say offline, disconnect and end the thread."""
         if self.connected:
-            info = self._client.publish(self._status_topic, _status("offline"), 1, retain=True)
-            with contextlib.suppress(RuntimeError, ValueError):  # the connection went just now
-                info.wait_for_publish(timeout_s / 2)
-            self._client.publish(
-                self._tenancy.topic, b"", qos=1, retain=True
-            )  # takes our mark away
+            told = (
+                self._client.publish(self._status_topic, _status("offline"), qos=1, retain=True),
+                # takes our mark away
+                self._client.publish(self._tenancy.topic, b"", qos=1, retain=True),
+            )
+            # Both: a connection that is closed with a confirmation unread is reset, and the MQTT
+            # broker may take the end for a crash, DISCONNECT or not.
+            for info in told:
+                with contextlib.suppress(RuntimeError, ValueError):  # the connection went just now
+                    info.wait_for_publish(timeout_s / 4)
             self._client.disconnect()
         self._stopping.set()
         self._waker.wake()

@@ -24,6 +24,9 @@ _TOO_MUCH = f"holds more than {MAX_VALUES} values, its aliases written out"
 _COLLECTIONS = frozenset((_TAG + "map", _TAG + "seq"))
 _QUOTE_HINT = "write text that starts with one of & * ! % @ ` in quotes"
 _IS_MAPPING = "must be a mapping of keys to values"
+_NO_END = "is nested without end"
+_ODD = "not valid YAML: an escape or a version in it is none"
+_INT64_MIN, _UINT64_MAX = -(2**63), 2**64 - 1  # what settings can carry to workers
 
 
 def read_file(path: Path) -> Reading:
@@ -60,11 +63,12 @@ def plain_value(text: str) -> Any:
     source = _Source(Path(), Reading())
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-        if _values_in(node, {}) > MAX_VALUES:
-            raise ValueError(_TOO_MUCH)
-        value = source.plain(node, "value") if node is not None else None
-    except (yaml.YAMLError, RecursionError):
+        is_bounded = _values_in(node, {}) <= MAX_VALUES
+        value = source.plain(node, "value") if node is not None and is_bounded else None
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError):
         raise ValueError("must be YAML or JSON") from None
+    if not is_bounded:
+        raise ValueError(_TOO_MUCH)
     if source.reading.problems:
         raise ValueError("must be plain YAML or JSON without repeated keys")
     return value
@@ -82,7 +86,9 @@ def _read_text(text: str, path: Path, reading: Reading) -> None:
     except yaml.reader.ReaderError as error:
         reading.problems.append(f"{path}: not valid YAML: {error.reason}")
     except RecursionError:
-        reading.problems.append(f"{path}: is nested without end")
+        reading.problems.append(f"{path}: {_NO_END}")
+    except (ValueError, OverflowError):  # PyYAML trusts such numbers, and Python does not
+        reading.problems.append(f"{path}: {_ODD}")
 
 
 @dataclass(slots=True)
@@ -147,7 +153,24 @@ class _Source:
             return None
         if node.tag == f"{_TAG}timestamp":
             return node.value  # settings travel to workers as JSON, which knows no dates
-        return self.constructor.construct_object(node)
+        return self._scalar(node, name)
+
+    def _scalar(self, node: yaml.Node, name: str) -> Any:
+        try:
+            value = self.constructor.construct_object(node)
+            if isinstance(value, str):
+                value.encode()
+        except UnicodeEncodeError:
+            self.problem(node, f"{name}: must be valid UTF-8")
+            return None
+        except (ValueError, KeyError):  # `0x_`, `!!bool maybe`: PyYAML looks at the form alone
+            kind = node.tag.removeprefix(_TAG)
+            self.problem(node, f"{name}: is no {kind}: write text that looks like one in quotes")
+            return None
+        if isinstance(value, int) and not _INT64_MIN <= value <= _UINT64_MAX:
+            self.problem(node, f"{name}: must be a number of at most 64 bits")
+            return None
+        return value
 
     def pairs(self, node: yaml.MappingNode, name: str) -> list[tuple[str, yaml.Node, yaml.Node]]:
         """The keys and values of a mapping, merge keys (<<) resolved, repeated ones refused."""

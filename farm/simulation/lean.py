@@ -144,6 +144,12 @@ class Parser:
         return batch
 
     def _message(self, data: bytes, kind: int, body: int, stop: int) -> Incoming:
+        try:
+            return self._cut_message(data, kind, body, stop)
+        except IndexError:
+            raise MqttError("the MQTT broker sent a message that ends within its header") from None
+
+    def _cut_message(self, data: bytes, kind: int, body: int, stop: int) -> Incoming:
         at = body + 2 + (data[body] << 8 | data[body + 1])
         topic = data[body + 2 : at]
         message_id = b""
@@ -207,6 +213,7 @@ class LeanClient:
         self._unsent = b""  # of a packet that the kernel took in part, and what is to follow it
         self._answers = bytearray()  # PUBACKs that go with the next write
         self._message_id = 0
+        self._early: list[Incoming] = []  # what came before or with the answer to our SUBSCRIBE
 
     def connect(self, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
         """Connect and subscribe; returns once the broker has confirmed both.
@@ -299,6 +306,9 @@ class LeanClient:
         Raises:
             MqttError: the connection is lost.
         """
+        if self._early:
+            batch, self._early = Batch(messages=self._early), []
+            return batch
         chunk = self._receive(timeout_s)
         if chunk is None:
             return None
@@ -340,10 +350,13 @@ class LeanClient:
 
     def _wait_for(self, kind: int, asked: str, deadline_s: float) -> bytes:
         self.write(())
+        early: list[Incoming] = []
         while (left_s := deadline_s - time.monotonic()) > 0:
-            batch = self.read(left_s)
-            found = [body for got, body in (batch.others if batch else ()) if got == kind]
+            batch = self.read(left_s) or Batch()
+            early += batch.messages
+            found = [body for got, body in batch.others if got == kind]
             if found:
+                self._early = early
                 return found[0]
         raise MqttError(f"MQTT broker {self._address}: no answer to {asked}; is it an MQTT broker?")
 

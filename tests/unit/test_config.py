@@ -13,7 +13,7 @@ from farm.cli.config import command
 from farm.config import Config, load_config
 from farm.config.credentials import read_credentials
 from farm.config.environment import variable
-from farm.config.file import read_file
+from farm.config.file import plain_value, read_file
 from farm.config.keys import tree
 from farm.config.show import schema, shown, value_of, worker_view
 from farm.errors import ConfigError, ExitCode
@@ -415,11 +415,48 @@ def test_each_mistake_is_told_with_its_place_and_what_is_allowed(write, text, ex
         ("mqtt: {}\n---\nmqtt: {}\n", "FILE:2:1: not valid YAML: but found another document"),
         ("mqtt: a\x07b\n", "FILE: not valid YAML: special characters are not allowed"),
         ("model_settings: &a {b: *a}\n", "FILE: is nested without end"),
+        # PyYAML raises errors of Python's for these
+        ('model: "\\UFFFFFFFF"\n', "FILE: not valid YAML: an escape or a version"),
+        (f"%YAML {'1' * 5000}.1\n---\nmodel: x\n", "FILE: not valid YAML: an escape or a version"),
     ],
 )
 def test_a_file_that_is_no_yaml(write, text, start):
     (line,) = problems(write(text))
     assert line.startswith(start)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("0x_", "is no int: write text that looks like one in quotes"),
+        ("0b_", "is no int: write text that looks like one in quotes"),
+        ("!!int one", "is no int: write text that looks like one in quotes"),
+        ("!!float one", "is no float: write text that looks like one in quotes"),
+        ("!!bool maybe", "is no bool: write text that looks like one in quotes"),
+        ("9" * 5000, "is no int: write text that looks like one in quotes"),
+        ("9" * 30, "must be a number of at most 64 bits"),
+        ('"\\ud800"', "must be valid UTF-8"),
+    ],
+)
+def test_a_scalar_that_is_not_what_it_looks_like_is_told_with_its_line(write, value, words):
+    # prevents: a traceback; or a value that ends the broker when it is sent to a worker
+    assert problems(write(f"model_settings:\n  a: {value}\n")) == [
+        f"FILE:2: model_settings.a: {words}"
+    ]
+    with pytest.raises(ValueError, match="must be"):
+        plain_value(f"{{a: {value}}}")
+
+
+@pytest.mark.parametrize("template", ["[{}]", "{{<<: [{}]}}"])
+def test_a_few_lines_of_aliases_are_not_made_into_billions_of_values(write, template):
+    # prevents: `farm config check` that takes all memory
+    first = "a0: &a0 {k0: 1}"
+    lines = [f"a{n}: &a{n} {template.format(', '.join([f'*a{n - 1}'] * 9))}" for n in range(1, 30)]
+    nested = "\n  ".join([first, *lines])
+    (line,) = problems(write(f"model_settings:\n  {nested}\n"))
+    assert "holds more than 100000 values" in line
+    with pytest.raises(ValueError, match="holds more"):
+        plain_value("\n".join([first, *lines]))
 
 
 def test_files_that_can_not_be_read(tmp_path):

@@ -104,6 +104,16 @@ def test_a_packet_larger_than_the_buffer_arrives(pair) -> None:
     assert len(lane._buffer) == READ_BYTES
 
 
+def test_room_is_made_for_what_has_come_and_not_for_what_is_announced(pair) -> None:
+    """Five bytes that take a quarter of a gigabyte, on each of many connections."""
+    near, far = pair
+    heard = Heard()
+    lane = welcome_lane(near, heard)
+    feed(lane, far, b"\x32\xff\xff\xff\x7f" + b"\0" * READ_BYTES, iter(lambda: 60_000, None))
+    assert len(lane._buffer) <= 4 * READ_BYTES
+    assert not heard.publishes
+
+
 def test_the_client_finds_only_what_is_its_own(pair) -> None:
     """A message that the intake holds acknowledged by paho; a PUBACK of its own lost."""
     near, far = pair

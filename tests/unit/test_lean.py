@@ -103,6 +103,8 @@ def test_a_message_at_qos_0_has_no_id_to_acknowledge():
     [
         (b"\x30\xff\xff\xff\xff\x01", "more than 4 bytes"),
         (b"\x32\x06\x00\x01t\x00\x01\x30", "within its header"),
+        (b"\x32\x00", "within its header"),  # found by fuzzing: an IndexError
+        (b"\x32\x05\x00\x01t\x00\x01", "within its header"),
     ],
 )
 def test_what_is_no_mqtt_is_refused(data, words):

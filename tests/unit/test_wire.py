@@ -179,12 +179,20 @@ def test_a_whole_number_is_a_fine_duration() -> None:
         b"\xdc\xff\xff" + b"\x80" * 65_535 + b"\x80",  # more than one object
         b"\x81\x01\x02",  # a key that is no text
         b"\x81\x90\x02",  # a key that can't even be hashed
+        b"\x81\xc4\x01k\x02",  # a key of bytes
         b"\xa2\xff\xfe",  # text that is not UTF-8
     ],
 )
 def test_msgpack_bombs_and_rubbish_are_refused(bomb: bytes) -> None:
     refused(bytes([wire.kind_of(wire.StatsReply)]) + b"\x92\x01" + bomb)
     refused(bytes([wire.kind_of(wire.StatsReply)]) + bomb)
+
+
+@pytest.mark.parametrize("first", [b"\x91" * 1000 + b"\xc0", b"\xda\xff\xff" + b"x" * 65_535])
+def test_what_stands_before_rubbish_is_not_told(first: bytes) -> None:
+    # prevents: a line in the log as long as the frame, and an error of its own where lists are
+    # nested so deeply that their text can't be made
+    assert len(refused(b"\x21" + first + b"\x00")) < 200
 
 
 def test_a_head_beyond_the_limit_is_refused_unread() -> None:
@@ -231,6 +239,7 @@ def test_decoding_a_damaged_message_gives_a_message_or_a_wire_error(
         2**64,
         {1: "an int as key"},  # msgpack packs it, and the broker would refuse it
         {("a",): 1},
+        {b"bytes": 1},  # no JSON could be made of it
         [0] * (wire.MAX_ITEMS + 1),
         "x" * (wire.MAX_HEAD_BYTES + 1),
         "\ud800",

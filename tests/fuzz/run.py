@@ -57,8 +57,8 @@ def fuzz(parser: str, *, runs: int, seconds: int) -> bool:
     started_s, told_s = time.monotonic(), time.monotonic()
     progress, last, artifact = Progress(), [], ""
     with _child(parser, folders, options) as child:
-        assert child.stderr is not None
-        for line in child.stderr:
+        assert child.stdout is not None
+        for line in child.stdout:
             progress.take(line)
             if not _QUIET.match(line):
                 last = [*last[-40:], line]
@@ -100,8 +100,8 @@ def minimise(parser: str) -> None:
         # a cover of the edges alone, not of how often each is passed: ten times fewer inputs
         options = ["-set_cover_merge=1", "-use_counters=0"]
         with _child(parser, [Path(made), *sources], options) as child:
-            assert child.stderr is not None
-            words = child.stderr.read()
+            assert child.stdout is not None
+            words = child.stdout.read()
         if child.returncode:
             raise SystemExit(f"{parser}: can't be minimised: {words[-2000:]}")
         (KEPT / parser).mkdir(parents=True, exist_ok=True)
@@ -129,8 +129,8 @@ def _child(parser: str, folders: Iterable[Path], options: Iterable[str]) -> subp
             f"-rss_limit_mb={RSS_LIMIT_MB}",
         ],
         cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,  # here a finding's traceback is told, and all else there
+        stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
     )

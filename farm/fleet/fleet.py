@@ -223,7 +223,10 @@ def shortage(demand: Mapping[str, float], nodes: Sequence[Mapping[str, float]]) 
     if not nodes:
         return "the Ray cluster has no living node: `ray start --address HOST:PORT` adds one"
     if any(all(node.get(name, 0.0) >= n for name, n in demand.items()) for node in nodes):
-        return f"every node that has {needed} is full: add nodes to the Ray cluster, or scale down"
+        return (
+            f"every node that has {needed} is full, or slow to start a process: add nodes to the"
+            " Ray cluster, or scale down"
+        )
     most = ", ".join(f"{name} {max(node.get(name, 0.0) for node in nodes):g}" for name in demand)
     return (
         f"no node of the Ray cluster has {needed} (the most on one: {most}): add one that has, or"

@@ -79,7 +79,7 @@ def _check_jobs(frames: list[bytes]) -> None:
 
 
 def _names(message: Any) -> tuple[str, ...]:
-    return tuple(name for name, _ in wire._LAYOUTS[type(message)])
+    return tuple(name for name, *_ in wire._LAYOUTS[type(message)])
 
 
 def _check_plain(value: Any) -> None:
@@ -105,7 +105,7 @@ def _check_error(error: WireError) -> None:
 def seeds() -> Iterable[bytes]:
     """One message of each kind, and jobs with and without parts."""
     for cls in wire._KINDS:
-        message = cls(*(_EXAMPLES[check](cls) for _, check in wire._LAYOUTS[cls]))
+        message = cls(*(_EXAMPLES[check](cls) for _, check, _ in wire._LAYOUTS[cls]))
         yield b"M" + wire.encode(message)
     job = wire.Job(7, "box/tool", "440", 1, {"result": b"{}", "trace": b"[1]"}, 99)
     bare = wire.Job(-1, "", "", 0, {}, 0)
@@ -122,6 +122,7 @@ def _by_check() -> dict[Any, Any]:
         bytes: b"bytes",
         dict[str, Any]: {"a": [1, None, {"b": 2.5}]},
         list[int]: [1, 2],
+        list[str]: ["a name"],
         list[tuple[int, str]]: [(1, "ended")],
         Any: {"keypoints_mm": [1.5, 2.5]},
     }

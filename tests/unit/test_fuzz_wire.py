@@ -31,7 +31,7 @@ values = st.recursive(
 def heads(draw: st.DrawFn) -> bytes:
     """Fields of a message of some kind, most of them of the right type."""
     cls = draw(st.sampled_from(sorted(wire._KINDS, key=wire._KINDS.__getitem__)))
-    right: list[Any] = [fuzzed._EXAMPLES[check](cls) for _, check in wire._LAYOUTS[cls]]
+    right: list[Any] = [fuzzed._EXAMPLES[check](cls) for _, check, _ in wire._LAYOUTS[cls]]
     fields = [draw(values) if draw(st.integers(0, 3)) == 0 else field for field in right]
     return b"M" + bytes([wire._KINDS[cls]]) + msgpack.packb([wire.PROTOCOL, *fields])
 

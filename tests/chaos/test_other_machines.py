@@ -23,7 +23,6 @@ from rig import (
     assert_one_answer_each,
     eventually,
     farm_command,
-    free_ports,
     paced,
     run_farm,
     settle,
@@ -31,6 +30,7 @@ from rig import (
 )
 
 from farm.simulation.network import Cable, Host, isolated, why_impossible
+from farm.simulation.ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from rig import eventually, free_port, free_ports, run_farm, settings_for, short_directory
+from rig import eventually, run_farm, settings_for, short_directory
 
 from farm.config import Config, Loaded
 from farm.doctor import mqtt
@@ -24,6 +24,7 @@ from farm.doctor.probe import PRIVATE, Probe
 from farm.doors.keyring import Keyring
 from farm.simulation.mqtt import BrokerAddress, MqttLink
 from farm.simulation.mqttd import EmbeddedBroker, Engine
+from farm.simulation.ports import free_port, free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

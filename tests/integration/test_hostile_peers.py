@@ -17,12 +17,13 @@ import msgpack
 import psutil
 import pytest
 import zmq
-from rig import Farm, Mosquitto, Site, Tool, assert_depths, eventually, free_ports, run_farm, settle
+from rig import Farm, Mosquitto, Site, Tool, assert_depths, eventually, run_farm, settle
 
 from farm import wire
 from farm.config import Config
 from farm.doors.invite import Invite
 from farm.models.registry import package_of
+from farm.simulation.ports import free_ports
 from farm.sockets import Credentials, Role, open_socket
 
 if TYPE_CHECKING:

@@ -23,12 +23,13 @@ from rig import (
     assert_gone,
     assert_one_answer_each,
     eventually,
-    free_ports,
     marked_processes,
     paced,
     run_farm,
     settle,
 )
+
+from farm.simulation.ports import free_ports
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: it is the extra `ray`")
 

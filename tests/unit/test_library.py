@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import zmq
-from rig import free_ports
 
 from farm import wire
 from farm.broker.doors import Doors
@@ -20,6 +19,7 @@ from farm.doors.keyring import Keyring
 from farm.errors import ModelError
 from farm.models.depthnet import BUILT_IN
 from farm.models.package import MANIFEST, Manifest, Package, open_package, write_package
+from farm.simulation.ports import free_ports
 from farm.sockets import Credentials, Role, open_socket, receive
 from farm.worker import fetching
 from farm.worker.fetching import cache_directory, model_here

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import time
+import zlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +63,8 @@ class Peer:
         return self.say(wire.encode(message))
 
     def hello(self, name: str = "peer") -> wire.Message:
-        return self.ask(wire.Hello(name, "elsewhere", 4711))
+        pid = zlib.crc32(name.encode())  # of each name another: one process is one worker
+        return self.ask(wire.Hello(name, "elsewhere", pid))
 
     def join(self) -> None:
         """Become a worker, as far as the broker can see."""

@@ -42,6 +42,8 @@ class Rates:
         self._counts = counts
         self._buckets: dict[tuple[str, str], _Bucket] = {}
         self._offenders: dict[str, str] = {}
+        self._keep_out_s = config.keep_out_s
+        self._out_until_s: dict[str, float] = {}  # by key
 
     def fault(self, peer: str, what: str, messages: int, now_s: float) -> str:
         """Why so many messages of a key are too many now, as a sentence; "" where they are not.
@@ -54,6 +56,10 @@ class Rates:
         """
         if not peer:
             return ""
+        if self._out_until_s and self._out_until_s.get(peer, 0.0) > now_s:
+            # what it had sent before its connections were closed still comes in
+            self._counts["rate_limited"] += 1
+            return f"the key {peer} is kept out for a while (attach.keep_out_s)"
         most_hz = self._most_hz[what]
         full = most_hz * BURST_S
         bucket = self._buckets.get((peer, what)) or self._new(peer, what, full, now_s)
@@ -69,6 +75,8 @@ class Rates:
         if bucket.refused >= full:
             self._offenders[peer] = f"it went on beyond attach.{what} ({most_hz:g} a second)"
             bucket.refused = 0.0
+            self._out_until_s = {k: s for k, s in self._out_until_s.items() if s > now_s}
+            self._out_until_s[peer] = now_s + self._keep_out_s
         return (
             f"the key {peer} says more than attach.{what} allows ({most_hz:g} a second): give its "
             "workers keys of their own, or raise it"

@@ -428,6 +428,18 @@ def test_who_goes_on_beyond_the_rate_is_named_once() -> None:
     assert made.take_offenders() == {}
 
 
+def test_what_a_key_has_sent_before_it_was_kept_out_is_not_heard() -> None:
+    # prevents: a Hello that waited in the socket, taken for a worker behind a shut door
+    made, counts = rates()
+    for _ in range(2 * int(10 * BURST_S)):
+        made.fault("a", REQUESTS, 1, 0.0)
+    out_s = RATES.keep_out_s
+    assert "kept out" in made.fault("a", REQUESTS, 1, out_s - 0.1)
+    assert "kept out" in made.fault("a", RESULTS, 1, out_s - 0.1)
+    assert made.fault("b", REQUESTS, 1, out_s - 0.1) == ""
+    assert made.fault("a", REQUESTS, 1, out_s) == ""
+
+
 def test_a_key_that_is_kept_out_comes_in_again_later(tmp_path: Path) -> None:
     keyring, counts, now_s = Keyring(tmp_path), Counter[str](), [0.0]
     pairs = {name: keyring.add(name) for name in ("line-7", "line-8")}

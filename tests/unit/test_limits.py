@@ -430,7 +430,7 @@ def test_who_goes_on_beyond_the_rate_is_named_once() -> None:
 
 def test_what_a_key_has_sent_before_it_was_kept_out_is_not_heard() -> None:
     # prevents: a Hello that waited in the socket, taken for a worker behind a shut door
-    made, counts = rates()
+    made, _counts = rates()
     for _ in range(2 * int(10 * BURST_S)):
         made.fault("a", REQUESTS, 1, 0.0)
     out_s = RATES.keep_out_s

@@ -45,7 +45,8 @@ def command(
     elif not found:
         click.echo("no workers: start some with `farm scale N`, or attach one (farm keys --help)")
     else:
-        Console().print(table(found))
+        console = Console()
+        console.print(table(found, console.width))
 
 
 @command.command()

@@ -252,21 +252,21 @@ def _workers(shot: dict[str, Any], width: int) -> Table:
     for row in shot["workers"]:
         age = row["job_age_s"]
         cells: list[RenderableType] = [
-            _cut(row["name"], NAME_CHARS),
+            cut(row["name"], NAME_CHARS),
             Text(row["state"], style=WORKER_STYLES.get(row["state"], "")),
             "" if age is None else f"{age:.1f} s",
             str(row["jobs_done"]),
             size(row["rss_bytes"]),
         ]
         if width >= MODEL_COLUMNS:
-            cells += [duration(row["up_s"]), _cut(row["model_version"], MODEL_CHARS)]
+            cells += [duration(row["up_s"]), cut(row["model_version"], MODEL_CHARS)]
         if width >= HOST_COLUMNS:
-            cells += [_cut(row["host"], HOST_CHARS), Text(str(row["pid"]))]
+            cells += [cut(row["host"], HOST_CHARS), Text(str(row["pid"]))]
         table.add_row(*cells)
     return table
 
 
-def _cut(text: str, limit: int) -> Text:
+def cut(text: str, limit: int) -> Text:
     """A text of at most so many characters; what looks like markup in it is none."""
     return Text(text if len(text) <= limit else f"{text[: limit - 1]}…")
 

@@ -4,34 +4,39 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from farm.printable import printable_data
-from farm.telemetry.view import WORKER_STYLES, duration, size
+from farm.telemetry.view import WORKER_STYLES, cut, duration, size
+
+WIDE_COLUMNS = 110  # from here on there is room for memory and time, too
+NARROW_CHARS, WIDE_CHARS = 12, 24  # of a name; what is longer is cut
 
 
-def table(rows: list[dict[str, Any]]) -> Table:
+def table(rows: list[dict[str, Any]], width: int) -> Table:
     """The rows of `farm.broker.snapshot.workers`; names from elsewhere are never markup."""
+    is_wide = width >= WIDE_COLUMNS
+    most = WIDE_CHARS if is_wide else NARROW_CHARS
     made = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("worker", "state", "host", "key", "model", "hash"):
-        made.add_column(
-            heading, no_wrap=heading in ("worker", "state", "hash"), overflow="ellipsis"
-        )
-    for heading in ("done", "per s", "memory", "up", "silent"):
+        made.add_column(heading, no_wrap=True)
+    for heading in ("done", "per s", "silent", *(("memory", "up") if is_wide else ())):
         made.add_column(heading, justify="right", no_wrap=True)
     for row in printable_data(rows):
-        made.add_row(
-            Text(row["name"]),
+        cells: list[RenderableType] = [
+            cut(row["name"], most),
             Text(row["state"], style=WORKER_STYLES.get(row["state"], "")),
-            Text(row["host"]),
-            Text(row["key"] or "-"),
-            Text(row["model_version"] or "-"),
-            Text(row["model_hash"][:8] or "-"),
+            cut(row["host"], most),
+            cut(row["key"] or "-", most),
+            cut(row["model_version"] or "-", most),
+            Text(row["model_hash"][: 8 if is_wide else 6] or "-"),
             str(row["jobs_done"]),
             f"{row['rate_hz']:.1f}",
-            size(row["rss_bytes"]),
-            duration(row["up_s"]),
             f"{row['silent_s']:.1f} s",
-        )
+        ]
+        if is_wide:
+            cells += [size(row["rss_bytes"]), duration(row["up_s"])]
+        made.add_row(*cells)
     return made

@@ -195,7 +195,8 @@ def test_no_name_on_a_screen_is_obeyed() -> None:
     shot = snapshot.build(flow, around, now_s=1.0, started_s=0.0)
     for width in (60, 100, 200):
         assert_harmless(drawn(render(shot, width)))
-    assert_harmless(drawn(table(shot["workers"])))
+    for width in (80, 160):
+        assert_harmless(drawn(table(shot["workers"], width)))
 
 
 def test_a_workers_own_words_are_cleaned_where_they_come_in() -> None:

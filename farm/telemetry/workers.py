@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from farm.printable import printable_data
 from farm.telemetry.view import WORKER_STYLES, cut, duration, size
 
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
 WIDE_COLUMNS = 110  # from here on there is room for memory and time, too
-NARROW_CHARS, WIDE_CHARS = 12, 24  # of a name; what is longer is cut
+NARROW_CHARS, WIDE_CHARS = 11, 24  # of a name; what is longer is cut
 
 
 def table(rows: list[dict[str, Any]], width: int) -> Table:
@@ -22,7 +24,7 @@ def table(rows: list[dict[str, Any]], width: int) -> Table:
     made = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("worker", "state", "host", "key", "model", "hash"):
         made.add_column(heading, no_wrap=True)
-    for heading in ("done", "per s", "silent", *(("memory", "up") if is_wide else ())):
+    for heading in ("done", "per s", "last", *(("memory", "up") if is_wide else ())):
         made.add_column(heading, justify="right", no_wrap=True)
     for row in printable_data(rows):
         cells: list[RenderableType] = [
@@ -31,7 +33,7 @@ def table(rows: list[dict[str, Any]], width: int) -> Table:
             cut(row["host"], most),
             cut(row["key"] or "-", most),
             cut(row["model_version"] or "-", most),
-            Text(row["model_hash"][: 8 if is_wide else 6] or "-"),
+            Text(row["model_hash"][: 8 if is_wide else 4] or "-"),
             str(row["jobs_done"]),
             f"{row['rate_hz']:.1f}",
             f"{row['silent_s']:.1f} s",

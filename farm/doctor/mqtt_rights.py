@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import secrets
 import socket
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from farm.adapter import Finished, Status
@@ -41,7 +40,18 @@ def examine_rights(patient: Patient, protocol: str, adapter: Adapter) -> Iterato
     settings = patient.config.mqtt.broker
     marks = Tenancy(_client_id(patient)).topic
     yield from _subscribing(settings, protocol, adapter.topic_filters(), marks)
-    yield from _publishing(settings, protocol, (*output_topics(patient, adapter), marks))
+    topics = own_topics(patient)
+    try:
+        topics += answer_topics(adapter)
+    # an adapter of the user's may raise anything, and the other topics are to be seen
+    except Exception as error:  # noqa: BLE001
+        yield warn(
+            "mqtt.answers",
+            f"the adapter can't word an answer to try ({type(error).__name__}: {error}): the right "
+            "to publish answers was not looked at",
+            "have its answerer answer a hole that failed, as it must in any case",
+        )
+    yield from _publishing(settings, protocol, (*dict.fromkeys(topics), marks))
 
 
 def _client_id(patient: Patient) -> str:
@@ -168,21 +178,18 @@ def _refused(
                     yield topic, str(verdict)
 
 
-def output_topics(patient: Patient, adapter: Adapter) -> tuple[str, ...]:
-    """One topic of each kind that the farm publishes to, with `LEVEL` where any may stand."""
+def own_topics(patient: Patient) -> list[str]:
+    """The topics on which the farm speaks of itself."""
     config = patient.config
     instance = config.instance or socket.gethostname()
     topics = [f"farm/{instance}/status"]
     if config.dead_letters.publish:
         topics += [f"farm/{instance}/dead", f"farm/{instance}/dead/count"]
-    # an adapter of the user's may raise anything, and the other topics are to be seen
-    with suppress(Exception):
-        topics += _answers(adapter)
-    return tuple(dict.fromkeys(topics))
+    return topics
 
 
-def _answers(adapter: Adapter) -> list[str]:
-    """The topics of an answer and of a rejection, as the answerer words them."""
+def answer_topics(adapter: Adapter) -> list[str]:
+    """Those of an answer and of a rejection, as the answerer words them, with `LEVEL` for any."""
     for topic_filter in adapter.topic_filters():
         levels = (LEVEL if level in ("+", "#") else level for level in topic_filter.split("/"))
         route = adapter.route("/".join(levels))

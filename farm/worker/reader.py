@@ -365,6 +365,13 @@ class Reader:
             self._claimed = []
             if self._credentials is not None:
                 self._unconfirmed.sent(results, time.monotonic())
+                if let_go := self._unconfirmed.let_go:
+                    self._limited.warning(
+                        "results_let_go",
+                        results=let_go,
+                        cause="the farm has confirmed none of them for long, and no more are kept",
+                        effect="it has these holes computed again",
+                    )
             self._send_batch(results)
 
     def _send_batch(self, results: list[bytes]) -> None:

@@ -137,6 +137,28 @@ def test_output_topics_are_those_of_the_adapter():
         mqtt={"listener": {"toolboxid": "BOX"}, "estimation": {"keypoints": "K", "errors": "E"}},
     )
     adapter = mqtt._adapter(who)
-    topics = mqtt_rights.output_topics(who, adapter)
-    assert {"farm/here/status", "farm/here/dead", "farm/here/dead/count"} < set(topics)
-    assert {"OPCPUBSUB/BOX/farm-doctor/K", "OPCPUBSUB/BOX/farm-doctor/E"} < set(topics)
+    own = {"farm/here/status", "farm/here/dead", "farm/here/dead/count"}
+    assert set(mqtt_rights.own_topics(who)) == own
+    answers = set(mqtt_rights.answer_topics(adapter))
+    assert {"OPCPUBSUB/BOX/farm-doctor/K", "OPCPUBSUB/BOX/farm-doctor/E"} <= answers
+
+
+def test_an_adapter_that_can_not_word_an_answer_is_told_of(monkeypatch):
+    # prevents: topics that are left out of the examination without a word
+    looked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(mqtt_rights, "_subscribing", lambda *_: iter(()))
+    monkeypatch.setattr(
+        mqtt_rights, "_publishing", lambda _s, _p, topics: looked.append(topics) or iter(())
+    )
+    who = patient(instance="here")
+    adapter = mqtt._adapter(who)
+
+    def fail():
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(adapter, "answerer", fail)
+    [finding] = mqtt_rights.examine_rights(who, "5", adapter)
+    assert finding.verdict is WARN
+    assert "broken" in finding.said
+    [topics] = looked
+    assert "farm/here/status" in topics

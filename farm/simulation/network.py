@@ -25,7 +25,6 @@ from farm.errors import FarmError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
 
 _CLONE_NEWNET: Final = 0x40000000  # linux/sched.h
 _TUNSETIFF: Final = 0x400454CA  # linux/if_tun.h
@@ -147,12 +146,7 @@ class Cable:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._ending = True
         self._thread.join()
         os.close(self._near_end)

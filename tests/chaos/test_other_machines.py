@@ -128,6 +128,17 @@ class Plant:
         self.attached.append(worker)
         return worker
 
+    def with_second(
+        self, far: tuple[Host, Cable], workers: int = 1, **more: Any
+    ) -> tuple[Attached, Cable]:
+        """A farm with so many workers of its own, and one on another machine called `second`."""
+        host, cable = far
+        key = self.key("second", cable.near)
+        self.start(workers=workers, **more)
+        worker = self.attach(host, key)
+        self.wait_for("second")
+        return worker, cable
+
     def names(self) -> set[str]:
         """The workers that are READY."""
         rows = self.farm.stats().get("workers", ())
@@ -230,11 +241,7 @@ def test_a_cable_that_is_cut_and_mended_loses_nothing(
     plant: Plant, site: Site, far: tuple[Host, Cable]
 ) -> None:
     # prevents: holes that wait for a worker nobody can reach, and a worker that never comes back
-    host, cable = far
-    key = plant.key("second", cable.near)
-    plant.start(workers=1)
-    plant.attach(host, key)
-    plant.wait_for("second")
+    _, cable = plant.with_second(far, workers=1)
     cut, mend = once(1.0, cable.cut), once(5.0, cable.mend)
 
     def meanwhile(at_s: float) -> None:
@@ -254,11 +261,7 @@ def test_a_link_that_is_open_one_way_is_given_up_and_found_again(
     plant: Plant, site: Site, far: tuple[Host, Cable]
 ) -> None:
     # prevents: a worker that is heard and hears nothing, taken for a living one
-    host, cable = far
-    key = plant.key("second", cable.near)
-    plant.start(workers=1)
-    plant.attach(host, key)
-    plant.wait_for("second")
+    _, cable = plant.with_second(far, workers=1)
     half, mend = once(1.0, cable.half_open), once(6.0, cable.mend)
 
     def meanwhile(at_s: float) -> None:
@@ -274,11 +277,7 @@ def test_a_slow_and_lossy_link_gets_its_share_and_no_more(
     plant: Plant, site: Site, far: tuple[Host, Cable]
 ) -> None:
     # prevents: a far worker that swallows jobs which a near one could do at once
-    host, cable = far
-    key = plant.key("second", cable.near)
-    plant.start(workers=2)
-    plant.attach(host, key)
-    plant.wait_for("second")
+    _, cable = plant.with_second(far, workers=2)
     cable.worsen(delay_s=0.1, loss=0.02)
     holes = drill(site, 8.0, lambda _at_s: None)
     assert_all_answered(plant, site, holes)
@@ -291,11 +290,7 @@ def test_a_host_that_is_gone_for_ever_costs_no_hole(
     plant: Plant, site: Site, far: tuple[Host, Cable]
 ) -> None:
     # prevents: jobs of a machine that was switched off, held for ever
-    host, cable = far
-    key = plant.key("second", cable.near)
-    plant.start(workers=1)
-    worker = plant.attach(host, key)
-    plant.wait_for("second")
+    worker, cable = plant.with_second(far, workers=1)
 
     def switch_off() -> None:
         cable.cut()
@@ -310,11 +305,7 @@ def test_a_broker_that_is_killed_is_joined_again(
     plant: Plant, site: Site, far: tuple[Host, Cable]
 ) -> None:
     # prevents: attached workers that must be started again by hand after every restart
-    host, cable = far
-    key = plant.key("second", cable.near)
-    plant.start(workers=1, supervisor={"backoff_initial_s": 0.05})
-    worker = plant.attach(host, key)
-    plant.wait_for("second")
+    worker, _ = plant.with_second(far, workers=1, supervisor={"backoff_initial_s": 0.05})
     holes = drill(site, 6.0, once(2.0, lambda: os.kill(plant.farm.broker_pid(), signal.SIGKILL)))
     site.wait_answered(holes, 40)
     plant.wait_for("second")
@@ -328,11 +319,8 @@ def test_a_broker_that_is_killed_is_joined_again(
 def test_a_drained_worker_hands_in_what_it_has_and_stays_away(
     plant: Plant, site: Site, far: tuple[Host, Cable]
 ) -> None:
-    host, cable = far
-    key = plant.key("second", cable.near)
-    farm = plant.start(workers=1)
-    worker = plant.attach(host, key)
-    plant.wait_for("second")
+    worker, _ = plant.with_second(far, workers=1)
+    farm = plant.farm
     drain = once(1.0, lambda: run_farm("workers", "drain", "second", "--state-dir", farm.state_dir))
     holes = drill(site, 3.0, drain)
     assert wait_for_exit(worker.process, 20) == 0
@@ -344,11 +332,10 @@ def test_a_revoked_worker_is_out_at_once_and_is_told_why(
     plant: Plant, site: Site, far: tuple[Host, Cable]
 ) -> None:
     # prevents: a stolen laptop that goes on computing, and an operator who wonders why it stopped
-    host, cable = far
-    key = plant.key("second", cable.near)
-    farm = plant.start(workers=1)
-    worker = plant.attach(host, key)
-    plant.wait_for("second")
+    host, _ = far
+    worker, cable = plant.with_second(far, workers=1)
+    farm = plant.farm
+    key = plant.tmp_path / "second.key"
     revoke = once(1.0, lambda: run_farm("keys", "revoke", "second", "--state-dir", farm.state_dir))
     holes = drill(site, 5.0, revoke)
     assert_all_answered(plant, site, holes)
@@ -367,11 +354,8 @@ def test_a_changed_configuration_reaches_workers_elsewhere(
     plant: Plant, site: Site, far: tuple[Host, Cable]
 ) -> None:
     # prevents: a worker that answers with the settings of last week
-    host, cable = far
-    key = plant.key("second", cable.near)
-    farm = plant.start(workers=1)
-    worker = plant.attach(host, key)
-    plant.wait_for("second")
+    worker, _ = plant.with_second(far, workers=1)
+    farm = plant.farm
     text = farm.config_file.read_text()
     farm.config_file.write_text(text.replace("model: rule", "model: ''"))
     farm.signal(signal.SIGHUP)

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-INSTRUMENTED = ("farm.config", "yaml")
+# Not yaml, which makes a run several times slower: the kept corpus was grown with it, and covers it.
+INSTRUMENTED = ("farm.config",)
 MAX_BYTES = 2048
 # In every input the password: it must never be told, whatever else is wrong.
 CANARY = "Kanarienvogel-7c1e"
@@ -121,7 +122,7 @@ def _check_shown(loaded: Loaded) -> None:
     """What is shown is a configuration file that means the same, but for what is hidden."""
     text = shown(loaded, only_changed=True)  # the whole one takes forty times as long to read
     must(CANARY not in text, "the password is shown")
-    if HIDDEN in text.replace(f"password: '{HIDDEN}'", ""):
+    if text.count(HIDDEN) > 1:  # more than the password: then it does not mean the same
         return
     again = _load(text.encode("utf-8"), {})
     must(again is not None, "what is shown can't be read")

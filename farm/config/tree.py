@@ -15,6 +15,7 @@ from pydantic_core import PydanticCustomError
 from farm.config.attach import AttachConfig
 from farm.config.base import AnyCase, FilePath, Section, one_level, refuse
 from farm.config.mqtt import MqttConfig
+from farm.config.page import PageConfig
 from farm.config.partition import PartitionConfig
 from farm.config.ray import RayConfig
 from farm.slot import MAX_JOBS
@@ -485,6 +486,7 @@ class Config(Section):
     ray: RayConfig = Field(
         default_factory=RayConfig, description="Workers on a Ray cluster, with workers.launch: ray."
     )
+    page: PageConfig = Field(default_factory=PageConfig, description="The page for browsers.")
     supervisor: SupervisorConfig = Field(
         default_factory=SupervisorConfig, description="Restarting and ending."
     )

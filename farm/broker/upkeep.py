@@ -57,7 +57,6 @@ class Upkeep:
             self._desk.fence(worker, cause, now_s)
         if self._doors is not None:
             self._keep_out(self._doors, now_s)
-            self._doors.tend(now_s)
         self._wall.look()
         if now_s >= self._next_mark_s:
             self._next_mark_s = now_s + MARK_EVERY_S
@@ -75,7 +74,10 @@ class Upkeep:
             self._report.log_status(now_s)
 
     def _keep_out(self, doors: Doors, now_s: float) -> None:
-        """Who says far too much is out for a while, and its workers are nobody's."""
+        """Who was revoked, or says far too much, is out at once, and its workers are nobody's."""
+        for name in doors.tend(now_s):
+            for worker in self._flow.roster.of_key(name):
+                self._desk.fence(worker, "its key was revoked", now_s)
         for name, cause in self._rates.take_offenders().items():
             seconds = self._config.attach.keep_out_s
             self._log.warning("key_kept_out", key=name, cause=cause, for_s=seconds)

@@ -72,8 +72,19 @@ def class_name(text: str) -> str:
     return text
 
 
-def _expand(path: Path) -> Path:
-    return path.expanduser()
+def expand(path: Path) -> Path:
+    """Put a home directory in the place of ``~`` or ``~user``.
+
+    Raises:
+        PydanticCustomError: there is no such user, or none who has a home.
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        words = {"home": path.parts[0]}
+        raise PydanticCustomError(
+            "home", "{home} names nobody with a home directory", words
+        ) from None
 
 
 def _lower(value: Any) -> Any:
@@ -94,7 +105,7 @@ Level = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterVal
 FieldPath = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 """Where a value lies in a message, without the gateway's namespace, tool name and suffix."""
 
-FilePath = Annotated[Path, AfterValidator(_expand)]
+FilePath = Annotated[Path, AfterValidator(expand)]
 """A path; ~ is the home directory, and a relative one counts from where farm was started."""
 
 AnyCase = BeforeValidator(_lower)

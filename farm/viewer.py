@@ -6,7 +6,7 @@ Owns the contract between the page and one kind of traffic. An adapter that has 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from farm import log
@@ -125,12 +125,11 @@ class Viewer(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
 class PlainViewer:
     """For traffic of which nothing is known: the fields of an answer as a table."""
 
-    columns: Sequence[Column] = field(default=())
-    levels: Sequence[Column] = field(default=())
+    columns: Sequence[Column] = ()
+    levels: Sequence[Column] = ()
 
     def figures(self, value: Any) -> Mapping[str, float]:  # noqa: ARG002 - the contract
         """None."""

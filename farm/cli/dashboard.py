@@ -53,7 +53,7 @@ def command(
 
     if any(importlib.util.find_spec(name) is None for name in PAGE_NEEDS):
         raise FarmError("the page needs starlette and uvicorn: pip install 'farm[page]'")
-    config = _config(config_path, state_dir, listen)
+    config, config_file = _config(config_path, state_dir, listen)
     directory = locate_state_dir(config, os.environ)
     if not directory.is_dir():
         raise FarmError(
@@ -63,13 +63,17 @@ def command(
     from farm.page.process import PageProcess  # noqa: PLC0415 - an extra, and not for --help
 
     control = endpoints(config, directory).control
-    page = PageProcess(config, state_dir=directory, control_endpoint=control)
+    page = PageProcess(
+        config, state_dir=directory, control_endpoint=control, config_file=config_file
+    )
     if parent is None:
         click.echo(f"the page of {directory}: {page.address}", err=True)
     sys.exit(page.run())
 
 
-def _config(config_path: Path | None, state_dir: Path | None, listen: str | None) -> Config:
+def _config(
+    config_path: Path | None, state_dir: Path | None, listen: str | None
+) -> tuple[Config, Path | None]:
     """As given; without a file, that of the farm that runs or ran in the state directory."""
     from farm.state_dir import locate_state_dir  # noqa: PLC0415 - pydantic, not for --help
     from farm.supervisor.in_force import COPY_NAME  # noqa: PLC0415 - likewise
@@ -80,4 +84,5 @@ def _config(config_path: Path | None, state_dir: Path | None, listen: str | None
         config_path = copy
         found = load(copy, state_dir=state_dir).config
     given = {"page.listen": listen or found.page.listen or PAGE_LISTEN}
-    return load(config_path, state_dir=state_dir, overrides=given).config
+    loaded = load(config_path, state_dir=state_dir, overrides=given)
+    return loaded.config, loaded.path

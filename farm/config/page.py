@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from farm.config.base import FilePath, Section, refuse
 
+MAX_PORT = 65_535
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9.]+|localhost):([1-9][0-9]{0,4})")
 
 
@@ -19,16 +20,19 @@ def _address(text: str) -> str:
     if not text:
         return text
     found = _ADDRESS.fullmatch(text)
-    try:
-        if found is None or int(found[2]) > 65_535:
-            raise ValueError
-        if found[1] != "localhost":
-            ip_address(found[1].strip("[]"))
-    except ValueError:
+    if found is None or int(found[2]) > MAX_PORT or not _is_address(found[1].strip("[]")):
         raise PydanticCustomError(
             "address", "must be HOST:PORT, where HOST is an address of this machine or localhost"
-        ) from None
+        )
     return text
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    return True
 
 
 class PageConfig(Section):

@@ -6,7 +6,7 @@ Owns the choice of samples and the torque's level; what a hole has to show, in n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
@@ -40,13 +40,13 @@ class HoleViewer:
         reader: of the units' messages.
     """
 
-    columns = (
+    columns: Sequence[Column] = (
         Column("depth", "Depth", "mm"),
         Column("composite", "CFRP", "mm"),
         Column("metal", "Metal", "mm"),
         Column("quality", "Quality", "", 3),
     )
-    levels = (
+    levels: Sequence[Column] = (
         Column("torque_composite", "composite", "A", 3),
         Column("torque_metal", "metal", "A", 3),
         Column("torque_single", "single layer", "A", 3),
@@ -165,12 +165,8 @@ def _mark(course: Course, keypoint: Keypoint) -> Mark:
 
 def _fields(hole: Hole, found: list[Keypoint]) -> list[tuple[str, str]]:
     duration_s = len(hole) / hole.sample_rate_hz
-    rows = [
-        (k.name, f"{k.label.removeprefix(f'{k.name} ')}" + _tip(k)) for k in found
-    ]
-    rows.append(
-        ("samples", f"{len(hole)} at {hole.sample_rate_hz:g} Hz, {duration_s:.1f} s")
-    )
+    rows = [(k.name, f"{k.label.removeprefix(f'{k.name} ')}" + _tip(k)) for k in found]
+    rows.append(("samples", f"{len(hole)} at {hole.sample_rate_hz:g} Hz, {duration_s:.1f} s"))
     for step in hole.steps:
         words = stop_words(step.stop_code) or "no stop code"
         took = f", {step.duration_s:.2f} s" if step.duration_s == step.duration_s else ""

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from farm.page.gate import Gate
     from farm.page.index import HoleIndex
     from farm.page.looks import Looks
+    from farm.page.origin import Origin
     from farm.page.statics import Statics
     from farm.viewer import GuardedViewer
 
@@ -65,11 +66,13 @@ class Site:
         statics: Statics,
         viewer: GuardedViewer,
         executor: Executor,
+        origin: Origin,
         place: str,
     ) -> None:
         self._index, self._looks, self._feed = index, looks, feed
         self._gate, self._statics, self._viewer = gate, statics, viewer
         self._executor = executor
+        self._origin = origin
         self._place = place
         self._forms = 0
 
@@ -149,8 +152,17 @@ class Site:
         })  # fmt: skip
 
     async def _hole(self, request: Request) -> Response:
-        found = await self._look(self._looks.hole, _hole_id(request.path_params["hole"]))
-        return _NO_HOLE() if found is None else _json(found)
+        hole_id = _hole_id(request.path_params["hole"])
+        found = await self._look(self._looks.hole, hole_id)
+        if found is None:
+            return _NO_HOLE()
+        older, newer = self._index.neighbours(found["source"], hole_id)
+        return _json({
+            **found,
+            "older": None if older is None else told(older),
+            "newer": None if newer is None else told(newer),
+            "origin": self._origin.rows(found, self._feed.snapshot),
+        })  # fmt: skip
 
     async def _picture(self, request: Request) -> Response:
         found = await self._look(self._looks.picture, _hole_id(request.path_params["hole"]))
@@ -212,7 +224,7 @@ class Site:
             token = await _token_of(request)
             if token is None or not self._gate.is_token(token):
                 await asyncio.sleep(FORM_DELAY_S)
-                return RedirectResponse("/login?wrong=1", 303)
+                return RedirectResponse("/login#wrong", 303)
         finally:
             self._forms -= 1
         response = RedirectResponse("/", 303)
@@ -235,6 +247,7 @@ class EventStream(StreamingResponse):
         self._feed = feed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
         self._feed.joined()
         try:
             async with asyncio.timeout(STREAM_LIFE_S):
@@ -265,7 +278,7 @@ def _filter(request: Request) -> Filter:
     given = request.query_params
     outcomes = frozenset(filter(None, given.get("outcome", "").split(",")))
     if unknown := outcomes.difference(OUTCOMES):
-        raise BadRequest(f"outcome: {sorted(unknown)[0]!r:.50} is none of {', '.join(OUTCOMES)}")
+        raise BadRequest(f"outcome: {min(unknown)!r:.50} is none of {', '.join(OUTCOMES)}")
     quality = given.get("quality", "")
     try:
         below = float(quality) if quality else None

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 HISTORY_S: Final = 300.0
 MAX_SAMPLES: Final = 400
+LEAST_SPAN_S: Final = 0.5
 RETRY_MS: Final = 2000  # after which a browser connects again
 _KEPT: Final = (
     *("state", "problems", "up_s", "instance", "farm_version", "throughput", "mqtt", "intake"),
@@ -42,6 +43,8 @@ class Rates:
         """One more."""
         holes = snapshot["holes"]
         arrived, answered = holes["arrived"], sum(holes[terminal.value] for terminal in Terminal)
+        if self._last is not None and 0 <= utc_s - self._last[0] < LEAST_SPAN_S:
+            return  # of so short a time a rate says nothing
         last, self._last = self._last, (utc_s, arrived, answered)
         if last is None or utc_s <= last[0] or arrived < last[1] or answered < last[2]:
             return  # the first, or the broker was started anew
@@ -137,7 +140,8 @@ class Feed:
                 yield self._event
                 continue
             async with self._changed:
-                await self._changed.wait_for(lambda: self._number != seen or self.is_closing)
+                if self._number == seen and not self.is_closing:
+                    await self._changed.wait()
 
 
 def _short(snapshot: dict[str, Any]) -> dict[str, Any]:

@@ -75,9 +75,7 @@ class Follower:
         self._was_behind = seen.is_behind
         return seen
 
-    def _read(
-        self, journal: JournalTail, seen: Seen, after: int, asked: Sequence[int]
-    ) -> None:
+    def _read(self, journal: JournalTail, seen: Seen, after: int, asked: Sequence[int]) -> None:
         if (identity := journal.identity()) != self._identity:
             seen.is_other = self._identity is not None
             self._identity = identity

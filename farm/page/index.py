@@ -204,6 +204,17 @@ class HoleIndex:
         found = (row for row in self._newest_first(len(self._ids)) if row.source == source)
         return list(islice(found, count))[::-1]
 
+    def neighbours(self, source: str, hole_id: int) -> tuple[int | None, int | None]:
+        """The holes of a tool just before and just after this one."""
+        newer = None
+        for row in self._newest_first(len(self._ids)):
+            if row.source != source or row.hole_id == hole_id:
+                continue
+            if row.hole_id < hole_id:
+                return row.hole_id, newer
+            newer = row.hole_id
+        return None, newer
+
     def summary(self, rows: Sequence[Row]) -> dict[str, Any]:
         """What `tools` says, of these."""
         return self._sums(rows)

@@ -1,7 +1,7 @@
 """The `Looks`: what is looked up in the journal for one hole, one tool, the dead letters.
 
 Each look opens the journal, reads what it needs and closes it. Blocking: for a thread, not for the
-loop. Gives plain data for the browser; texts in it are a stranger's, and the browser treats them so.
+loop. Gives plain data; texts in it are a stranger's, and the browser treats them so.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Looks:
         }
 
     def picture(self, hole_id: int) -> dict[str, Any] | None:
-        """What to draw of a hole, or `problem`: why there is nothing; None: there is no such hole."""
+        """What to draw of a hole, or why there is nothing; None: there is no such hole."""
         with JournalTail(self._state_dir) as journal:
             hole = journal.hole(hole_id)
             if hole is None:
@@ -151,7 +151,9 @@ def timeline(
     """
     rows = [(m.at_s, 0, "arrived", f"{m.kind}, {m.place.length} bytes", 0) for m in messages]
     for life, (began_s, _left_out, events) in enumerate(story):
-        rows += [(began_s + t, 1, what, detail, life) for t, what, detail in events if what != FIRST]
+        rows += [
+            (began_s + t, 1, what, detail, life) for t, what, detail in events if what != FIRST
+        ]
     if hole.ended_s is not None:
         what = "confirmed" if hole.publications else "ended"
         detail = "every answer, by the MQTT broker" if hole.publications else "nothing to publish"

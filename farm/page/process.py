@@ -19,7 +19,7 @@ import uvicorn
 
 from farm import log
 from farm.adapter import Need, load_adapter
-from farm.errors import FarmError
+from farm.errors import ExitCode, FarmError
 from farm.journal.ids import told
 from farm.page.app import Site
 from farm.page.asking import Asker
@@ -28,6 +28,7 @@ from farm.page.following import MAX_ASKED, Follower, Seen
 from farm.page.gate import Gate, read_token
 from farm.page.index import HoleIndex
 from farm.page.looks import Looks
+from farm.page.origin import Origin
 from farm.page.statics import Statics
 from farm.viewer import viewer_of
 
@@ -35,9 +36,9 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType
 
+    from starlette.types import ASGIApp
+
     from farm.config import Config
-    from farm.errors import ExitCode
-    from farm.viewer import GuardedViewer
 
 TICK_S: Final = 1.0  # while somebody looks on
 IDLE_TICK_S: Final = 5.0  # else: so that there is a history when somebody comes
@@ -54,13 +55,21 @@ class PageProcess:
         config: all of it; `page.listen` is where to serve.
         state_dir: of the farm.
         control_endpoint: of its broker.
+        config_file: where `config` was read; None: all is default.
 
     Raises:
         ConfigError: the adapter or the token can't be had.
         FarmError: the address can't be listened at.
     """
 
-    def __init__(self, config: Config, *, state_dir: Path, control_endpoint: str) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        state_dir: Path,
+        control_endpoint: str,
+        config_file: Path | None = None,
+    ) -> None:
         page = config.page
         gate = Gate(read_token(page.token_file), page.host)
         adapter = load_adapter(config)
@@ -75,8 +84,18 @@ class PageProcess:
         self._endpoint = control_endpoint
         self._asker: Asker | None = None  # made in its thread
         self._readers = ThreadPoolExecutor(READERS, "reader")
-        self._serving = self._site(gate, viewer, state_dir)
-        self._server = _Server(self._server_config(page.max_viewers), self._feed)
+        site = Site(
+            index=self._index,
+            looks=Looks(state_dir, viewer, self._story),
+            feed=self._feed,
+            gate=gate,
+            statics=Statics(),
+            viewer=viewer,
+            executor=self._readers,
+            origin=Origin(config, state_dir, config_file),
+            place=str(state_dir),
+        )
+        self._server = _Server(_server_config(site.app(), page.max_viewers), self._feed)
         self.address = f"http://{page.listen}/"
 
     def run(self) -> ExitCode:
@@ -108,7 +127,7 @@ class PageProcess:
             try:
                 await self._tick()
             # a fault of ours in one second must not leave the page as it is for ever
-            except Exception:
+            except Exception:  # noqa: BLE001 - see above
                 log.get().exception("page_tick_failed")
             next_s = max(next_s + TICK_S, time.monotonic())
             if not self._seen.is_behind:
@@ -154,8 +173,6 @@ class PageProcess:
         if self._asker is not None:
             self._asker.close()
 
-    # ---- what it is made of -------------------------------------------------------------------
-
     def _journal(self) -> dict[str, Any]:
         newest = self._index.newest_id
         return {
@@ -164,32 +181,6 @@ class PageProcess:
             "kept": len(self._index),
             "problem": self._seen.problem,
         }
-
-    def _site(self, gate: Gate, viewer: GuardedViewer, state_dir: Path) -> Site:
-        return Site(
-            index=self._index,
-            looks=Looks(state_dir, viewer, self._story),
-            feed=self._feed,
-            gate=gate,
-            statics=Statics(),
-            viewer=viewer,
-            executor=self._readers,
-            place=str(state_dir),
-        )
-
-    def _server_config(self, max_viewers: int) -> uvicorn.Config:
-        return uvicorn.Config(
-            self._serving.app(),
-            log_config=None,
-            log_level="error",
-            access_log=False,
-            server_header=False,
-            lifespan="off",
-            ws="none",
-            limit_concurrency=max_viewers + SPARE_CONNECTIONS,
-            timeout_graceful_shutdown=STOP_TIMEOUT_S,
-            backlog=BACKLOG,
-        )
 
 
 class _Server(uvicorn.Server):
@@ -207,6 +198,21 @@ class _Server(uvicorn.Server):
         """The end."""
         await self._feed.close()
         await super().shutdown(sockets)
+
+
+def _server_config(app: ASGIApp, max_viewers: int) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        ws="none",
+        limit_concurrency=max_viewers + SPARE_CONNECTIONS,
+        timeout_graceful_shutdown=STOP_TIMEOUT_S,
+        backlog=BACKLOG,
+    )
 
 
 def _listen(host: str, port: int) -> socket.socket:

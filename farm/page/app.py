@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs
 
@@ -43,6 +44,7 @@ ROWS: Final = 100  # where nothing is said
 MAX_OFFSET: Final = 10_000_000
 MAX_TEXT_CHARS: Final = 200  # of a filter
 TREND_HOLES: Final = 120
+_NUMPY: Final = orjson.OPT_SERIALIZE_NUMPY
 STREAM_LIFE_S: Final = 1800.0  # then a browser connects again: one that has gone is noticed so
 MAX_FORM_BYTES: Final = 4096
 FORM_DELAY_S: Final = 1.0  # after a wrong token
@@ -98,7 +100,9 @@ class Site:
         routes.append(Route("/login", self._login_form))
         if self._gate.asks_for_token:
             routes.append(Route("/login", self._login, methods=["POST"]))
-        return Guarded(Starlette(routes=routes), self._gate)
+        app = Starlette(routes=routes)
+        app.router.redirect_slashes = False
+        return Guarded(app, self._gate)
 
     # ---- files --------------------------------------------------------------------------------
 
@@ -325,9 +329,15 @@ async def _token_of(request: Request) -> str | None:
 
 def _json(data: Any) -> Response:
     return Response(
-        orjson.dumps(data, default=repr, option=orjson.OPT_NON_STR_KEYS),
+        orjson.dumps(data, default=_plain, option=orjson.OPT_NON_STR_KEYS | _NUMPY),
         media_type="application/json",
     )
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has no word for: a viewer may give any sequence, a model any value."""
+    is_sequence = isinstance(value, Sequence) and not isinstance(value, bytes | bytearray)
+    return list(value) if is_sequence else repr(value)
 
 
 def _told(sentence: str, status: int) -> Response:

@@ -144,19 +144,17 @@ class HoleIndex:
         """New holes, in the order of their ids, or what became of known ones."""
         for hole in holes:
             known = self._rows.get(hole.hole_id)
-            row = self._row(hole)
             if known is None:
                 if hole.hole_id <= self.newest_id:
                     continue  # has left already
                 self._ids.append(hole.hole_id)
-            elif known == row:
-                continue
-            self._rows[hole.hole_id] = row
-            self.edition += 1
             if hole.state is HoleState.ENDED:
                 self._open.pop(hole.hole_id, None)
             else:
                 self._open.setdefault(hole.hole_id)
+            if (row := self._row(hole)) != known:
+                self._rows[hole.hole_id] = row
+                self.edition += 1
         self._let_go(lambda _: len(self._rows) > self.capacity)
 
     def forget_before(self, hole_id: int) -> None:

@@ -7,7 +7,6 @@ loop. Gives plain data; texts in it are a stranger's, and the browser treats the
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import asdict
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
@@ -86,9 +85,10 @@ class Looks:
             except JournalError as error:
                 return {"problem": str(error)}
         try:
-            return asdict(self._viewer.picture(parts, hole.value))
+            picture = self._viewer.picture(parts, hole.value)
         except ReadError as error:
             return {"problem": str(error)}
+        return {"views": picture.views, "series": picture.series, "fields": picture.fields}
 
     def part(self, hole_id: int, kind: str) -> tuple[str, bytes] | None:
         """The raw message of a kind, with a name for its file; None where there is none such.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import secrets
 import signal
 import socket
 import time
@@ -79,6 +80,7 @@ class PageProcess:
         self._index = HoleIndex(page.keep_holes, needs, viewer.figures)
         self._follower = Follower(state_dir, page.keep_holes)
         self._seen = Seen()
+        self._name = secrets.token_hex(4)
         self._feed = Feed(page.max_viewers, self._journal)
         self._asker_thread = ThreadPoolExecutor(1, "asker")
         self._endpoint = control_endpoint
@@ -176,7 +178,8 @@ class PageProcess:
     def _journal(self) -> dict[str, Any]:
         newest = self._index.newest_id
         return {
-            "edition": self._index.edition,
+            # a browser that outlives this process must not take our count for that of the next
+            "edition": f"{self._name}-{self._index.edition}",
             "newest": told(newest) if newest >= 0 else "",
             "kept": len(self._index),
             "problem": self._seen.problem,

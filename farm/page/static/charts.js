@@ -17,8 +17,8 @@ function axis(more) {
 
 /** Keeps a chart as wide as its place, and the place of the cursor last in its legend. */
 function keepWide(chart, place, height) {
-  const legend = place.querySelector(".u-legend");
-  legend.append(legend.firstElementChild);
+  const first = place.querySelector(".u-series");
+  first.parentElement.append(first);
   let width = place.clientWidth;
   const observer = new ResizeObserver(() => {
     if (place.clientWidth && place.clientWidth !== width) {

@@ -19,8 +19,8 @@ export async function show(root, context) {
     heading(hole),
     el("section.card.trace", { "aria-label": "Trace" }, el("div.chart-head", {}, marks, tools), place),
     el("div.columns", {},
-      section("Life", timeline(hole)),
-      el("div", {}, section("What the trace says", fields), section("Where it comes from", provenance(hole)))),
+      el("div", {}, section("Life", timeline(hole)), section("What the trace says", fields)),
+      section("Where it comes from", provenance(hole))),
     section("What was published", publications(hole)),
     section("Messages", messages(hole, about)));
   const picture = await drawing;
@@ -57,11 +57,11 @@ function heading(hole) {
   const words = [];
   if ("depth" in figures) {
     words.push(el("b.answer", {}, withUnit(figures.depth, 2, "mm")));
-    if (beside.length) words.push(el("span.parts", {}, ` ${beside.join(" + ")}`));
+    if (beside.length) words.push(" ", el("span.parts", {}, beside.join(" + ")));
   }
   if ("quality" in figures) {
     words.push(el("span.quality-value", { title: "The model's own probability that every keypoint is within 0.5 mm" },
-      " quality ", el("b", {}, number(figures.quality, 3))));
+      "quality ", el("b", {}, number(figures.quality, 3))));
   }
   return el("div.head", {},
     el("div.crumbs", {}, el("a", { href: toolLink(hole.source) }, ...tool(hole.source)),

@@ -64,7 +64,9 @@ class Watched:
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on(
             "console",
-            lambda told: self.errors.append(told.text) if told.type in ("error", "warning") else None,
+            lambda told: (
+                self.errors.append(told.text) if told.type in ("error", "warning") else None
+            ),
         )
 
     def open(self, path: str = "/") -> Page:

@@ -44,13 +44,14 @@ if TYPE_CHECKING:
 
 RECIPES = [
     Recipe("MDB", "2025-03"), Recipe("V8", "2025-06"), Recipe("V1-V5", "2025-03", faults=1.0),
-    Recipe("HAM", "2025-03"), Recipe("V6-V7", "2025-06", single_step=True), Recipe("MQL", "2025-06"),
+    Recipe("HAM", "2025-03"), Recipe("V6-V7", "2025-06", single_step=True),
+    Recipe("MQL", "2025-06"),
 ]  # fmt: skip
 HOSTILE_TOOL = "<img src=x onerror=document.title=7>"
 HOSTILE_ID = "<b>7</b>"
 OF_HOSTILE_ID = 55  # a hole of the hostile tool, in a style whose ids are texts
 TOOLS = [("BOX-1", "UNIT-11"), ("BOX-1", "UNIT-12"), ("BOX-2", "UNIT-21"), ("BOX-2", HOSTILE_TOOL)]
-DARK = ("list", "hole", "live")  # pages of which the dark picture is made as well
+DARK = {"desktop": ("list", "hole", "tool", "live"), "phone": ("hole",)}  # pictures in the dark
 TOKEN = "0123456789abcdef-token"
 MANY = 10_000
 NOTHING_LEFT = "() => document.querySelectorAll('main img, main script, main b b').length"
@@ -114,7 +115,7 @@ def test_the_pages_of_a_running_farm_and_their_pictures(
     start_farm: Callable[..., Farm],
     watch: Callable[..., Watched],
 ) -> None:
-    """Prevents: a page that is blank, too wide, deaf to keys, or that runs what a stranger wrote."""
+    """Prevents: a page that is blank, too wide, deaf to keys, or runs what a stranger wrote."""
     port = free_port()
     farm = start_farm(
         mosquitto.port, model="", instance="line-7", page={"listen": f"127.0.0.1:{port}"},
@@ -123,7 +124,12 @@ def test_the_pages_of_a_running_farm_and_their_pictures(
     drill_some(site, 60)
     eventually(lambda: ended(farm) == 60, 60, lambda: f"60 holes ended: {farm.stats()}")
     base = f"http://127.0.0.1:{port}"
-    for size, scheme in (("desktop", "light"), ("desktop", "dark"), ("phone", "light"), ("phone", "dark")):
+    for size, scheme in (
+        ("desktop", "light"),
+        ("desktop", "dark"),
+        ("phone", "light"),
+        ("phone", "dark"),
+    ):
         watched = watch(base, size=size, scheme=scheme)
         visit(watched)
         assert watched.errors == []
@@ -146,7 +152,7 @@ def visit(watched: Watched) -> None:
         ("dead", "/dead", "tbody tr"), ("live", "/live", "canvas"),
     ]  # fmt: skip
     for name, path, sign in wanted:
-        if watched.scheme == "dark" and name not in DARK:
+        if watched.scheme == "dark" and name not in DARK[watched.size]:
             continue
         page = watched.open(path)
         if name == "hole":
@@ -177,7 +183,9 @@ def use_the_keys(page: Page, watched: Watched) -> None:
     page.wait_for_url(f"**/hole/{hole}")
     page.wait_for_selector("canvas")
     page.get_by_role("button", name="time", exact=True).click()
-    expect(page.get_by_role("button", name="time", exact=True)).to_have_attribute("aria-pressed", "true")
+    expect(page.get_by_role("button", name="time", exact=True)).to_have_attribute(
+        "aria-pressed", "true"
+    )
     page.keyboard.press("Escape")
     expect(page.locator(f'tr.selected[data-hole="{hole}"]')).to_be_focused()
     page.keyboard.press("/")
@@ -224,7 +232,9 @@ def the_answer_is_what_was_published(watched: Watched, site: Site) -> None:
     heard = site.answers()["BOX-1/UNIT-11", "100"][KEYPOINTS][0]
     assert json.loads(shown) == heard.body
     entry = page.locator(".mark[data-mark=entry]").inner_text()
-    assert float(re.findall(r"[\d.]+", entry)[0]) == pytest.approx(heard.body["Value"][0], abs=0.006)
+    assert float(re.findall(r"[\d.]+", entry)[0]) == pytest.approx(
+        heard.body["Value"][0], abs=0.006
+    )
     with page.expect_download() as started:
         page.get_by_role("link", name="download").first.click()
     assert started.value.suggested_filename.endswith(".json")
@@ -235,7 +245,7 @@ def narrow(watched: Watched) -> None:
     watched.page.set_viewport_size({"width": 360, "height": 640})
     for path in ("/", "/tools", "/tool?source=BOX-2%2FUNIT-21", "/dead", "/live"):
         page = watched.open(path)
-        page.wait_for_selector("canvas" if path in ("/live",) or "tool?" in path else "tbody tr")
+        page.wait_for_selector("canvas" if path == "/live" or "tool?" in path else "tbody tr")
         assert watched.overflow() == 0, path
     page = watched.open("/")
     rows(page).first.click()

@@ -34,7 +34,7 @@ class OneHole:
     def __init__(self, hole):
         self.hole = hole
 
-    def read_hole(self, parts):
+    def read_hole(self, _):
         return self.hole
 
 
@@ -139,13 +139,13 @@ class Odd:
     def __init__(self, given):
         self.given = given
 
-    def figures(self, value):
+    def figures(self, *_):
         return self._give()
 
-    def picture(self, parts, value):
+    def picture(self, *_):
         return self._give()
 
-    def measure(self, parts, value):
+    def measure(self, *_):
         return self._give()
 
     def _give(self):
@@ -155,7 +155,9 @@ class Odd:
 
 
 def long_picture(places, values):
-    return Picture(views=[View("at", "mm", [0.0] * places)], series=[Series("s", "A", [0.0] * values)])
+    return Picture(
+        views=[View("at", "mm", [0.0] * places)], series=[Series("s", "A", [0.0] * values)]
+    )
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def test_filters_and_pages_are_in_the_address(page, asked, found):
     "asked",
     [
         {"limit": str(MAX_ROWS + 1)}, {"limit": "-1"}, {"limit": "1e3"}, {"offset": "x"},
-        {"limit": "９"}, {"offset": "9" * 30}, {"outcome": "good"}, {"quality": "high"},
+        {"limit": "\uff19"}, {"offset": "9" * 30}, {"outcome": "good"}, {"quality": "high"},
         {"upto": "12"}, {"q": "x" * 5000},
     ],
 )  # fmt: skip

@@ -76,8 +76,13 @@ def test_the_first_line_of_the_file_is_the_token(tmp_path):
     assert read_token(None) is None
 
 
-@pytest.mark.parametrize("content", [b"", b"short\n", b"\n0123456789abcdef0123\n", "ä".encode() * 20,
-                                     b"0123456789\x0012345678", b"x" * 3000])  # fmt: skip
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"short\n", b"\n0123456789abcdef0123\n", "ä".encode() * 20,
+        b"0123456789\x0012345678", b"x" * 3000,
+    ],
+)  # fmt: skip
 def test_what_is_no_token_is_refused(tmp_path, content):
     # prevents: an empty file that opens the page to everyone
     path = tmp_path / "token"

@@ -258,7 +258,7 @@ export class TrendChart {
       scales: { x: { time: false, range: (_, low, high) => [low - 0.5, Math.max(high, low + 1) + 0.5] },
         y: { range: (_, low, high) => this.range(low, high) } },
       axes: [
-        axis({ space: 64, size: 28, values: (_, places) => places.map((at) => (labels[at] ? labels[at].axis : "")) }),
+        axis({ space: 64, size: 28, values: (_, places) => named(places.map((at) => labels[at]?.axis ?? "")) }),
         axis({ size: 52, values: (_, places) => places.map((at) => trimmed(at)) }),
       ],
       cursor: { drag: { x: false, y: false }, points: { size: 8 } },
@@ -287,5 +287,8 @@ export class TrendChart {
     return [Math.max(middle - half, Math.min(0, low)), Math.min(middle + half, top)];
   }
 }
+
+/** The same time is written once. */
+const named = (words) => words.map((word, i) => (word === words[i - 1] ? "" : word));
 
 const trimmed = (value) => String(parseFloat(value.toPrecision(6)));

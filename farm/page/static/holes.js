@@ -1,7 +1,7 @@
 // The list of holes: filters in the address, pages of a hundred, new ones as they come.
 import { describe, get } from "./api.js";
 import { el, fill } from "./dom.js";
-import { holeLink, number, outcome, plural, time, tool } from "./format.js";
+import { NONE, holeLink, number, outcome, plural, time, tool } from "./format.js";
 
 const ROWS = 100;
 const TYPING_MS = 200;
@@ -168,21 +168,31 @@ class List {
   }
 
   row(hole) {
-    const cells = this.about.columns.map((column, i) =>
-      el(i && column.key !== "quality" ? "td.num.minor" : "td.num", {},
-        number(hole.figures[column.key], column.decimals)));
     const link = el("a", { href: holeLink(hole.hole), tabindex: "-1" }, hole.id);
+    const below = hole.reason ? `${hole.id} · ${hole.reason}` : hole.id;
     return el("tr", { "data-hole": hole.hole, tabindex: "-1", title: hole.reason || null },
       el("td.time", {}, time(hole.first_s)),
-      el("td.tool", {}, el("span.tool-line", {}, tool(hole.source)), el("span.id-below", {}, hole.id)),
-      el("td.id", {}, link), cells, el("td.outcome-cell", {}, outcome(hole.outcome)));
+      el("td.tool", {}, el("span.tool-line", {}, tool(hole.source)), el("span.id-below", {}, below)),
+      el("td.id", {}, link), this.figures(hole), el("td.outcome-cell", {}, outcome(hole.outcome)));
+  }
+
+  /** The numbers; where there are none, the reason in their place, on a phone below the tool. */
+  figures(hole) {
+    const { columns } = this.about;
+    const isMinor = (i) => i && columns[i].key !== "quality";
+    if (hole.reason && columns.length && !Object.keys(hole.figures).length) {
+      return [el("td.why", { colspan: columns.length }, el("span", {}, hole.reason)),
+        columns.filter((_, i) => !isMinor(i)).map(() => el("td.num.in-its-place", {}, NONE))];
+    }
+    return columns.map((column, i) =>
+      el(isMinor(i) ? "td.num.minor" : "td.num", {}, number(hole.figures[column.key], column.decimals)));
   }
 
   drawCount() {
     const { total, kept } = this.data;
     const isAll = FIELDS.every((name) => !this.filter[name]);
     const first = this.page * ROWS + 1;
-    const shown = total ? `${number(first)} to ${number(Math.min(first + ROWS - 1, total))} of ` : "";
+    const shown = total > ROWS ? `${number(first)} to ${number(Math.min(first + ROWS - 1, total))} of ` : "";
     const of = isAll ? `the last ${plural(total, "hole")}` : `${number(total)} that fit, of the last ${plural(kept, "hole")}`;
     fill(this.count, total ? shown + of : "",
       this.isFollowing ? total > 0 && el("span.following", {}, "live") : this.paused(this.data.newer));

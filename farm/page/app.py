@@ -66,16 +66,13 @@ class Site:
         feed: Feed,
         gate: Gate,
         statics: Statics,
-        viewer: GuardedViewer,
         executor: Executor,
         origin: Origin,
-        place: str,
     ) -> None:
         self._index, self._looks, self._feed = index, looks, feed
-        self._gate, self._statics, self._viewer = gate, statics, viewer
+        self._gate, self._statics = gate, statics
         self._executor = executor
         self._origin = origin
-        self._place = place
         self._forms = 0
 
     def app(self) -> Guarded:
@@ -84,7 +81,6 @@ class Site:
             "/", "/live", "/tools", "/tool", "/dead", "/hole/{hole}"
         )]  # fmt: skip
         data: list[tuple[str, Callable[[Request], Awaitable[Response]]]] = [
-            ("/api/about", self._about),
             ("/api/holes", self._holes),
             ("/api/holes/{hole}", self._hole),
             ("/api/holes/{hole}/picture", self._picture),
@@ -130,17 +126,6 @@ class Site:
 
     # ---- data ---------------------------------------------------------------------------------
 
-    async def _about(self, _: Request) -> Response:
-        columns, levels = (
-            [{"key": c.key, "name": c.name, "unit": c.unit, "decimals": c.decimals} for c in some]
-            for some in (self._viewer.columns, self._viewer.levels)
-        )
-        return _json({
-            "version": __version__, "place": self._place, "outcomes": OUTCOMES,
-            "columns": columns, "levels": levels, "needs": sorted(self._index.needs),
-            "keep_holes": self._index.capacity, "has_token": self._gate.asks_for_token,
-        })  # fmt: skip
-
     async def _holes(self, request: Request) -> Response:
         upto = request.query_params.get("upto", "")
         page = self._index.page(
@@ -153,6 +138,7 @@ class Site:
             "holes": [row.as_data() for row in page.rows], "total": page.total,
             "upto": told(page.upto) if page.upto >= 0 else "", "newer": page.newer,
             "outcomes": self._index.outcomes(), "kept": len(self._index),
+            "edition": self._index.edition,
         })  # fmt: skip
 
     async def _hole(self, request: Request) -> Response:
@@ -237,6 +223,16 @@ class Site:
             samesite="strict", secure=request.url.scheme == "https",
         )  # fmt: skip
         return response
+
+
+def about(index: HoleIndex, viewer: GuardedViewer) -> bytes:
+    """What the page is told of this farm's traffic, as JSON; the same for all browsers."""
+    columns, levels = (
+        [{"key": c.key, "name": c.name, "unit": c.unit, "decimals": c.decimals} for c in some]
+        for some in (viewer.columns, viewer.levels)
+    )
+    told_of = {"version": __version__, "outcomes": OUTCOMES, "needs": sorted(index.needs)}
+    return orjson.dumps({**told_of, "columns": columns, "levels": levels})
 
 
 class EventStream(StreamingResponse):

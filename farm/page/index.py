@@ -110,7 +110,8 @@ class HoleIndex:
     capacity: int
     needs: frozenset[str]
     figures: Callable[[Any], Mapping[str, float]]
-    edition: int = 0  # rises whenever something has changed
+    name: str = ""  # tells this index from one of another process
+    _changes: int = 0
     _rows: dict[int, Row] = field(default_factory=dict)  # by id, rising
     _ids: list[int] = field(default_factory=list)  # the same ids; the front part may be gone
     _gone: int = 0  # so many of them
@@ -118,6 +119,11 @@ class HoleIndex:
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    @property
+    def edition(self) -> str:
+        """Another one whenever something has changed."""
+        return f"{self.name}-{self._changes}"
 
     @property
     def newest_id(self) -> int:
@@ -138,7 +144,7 @@ class HoleIndex:
         self._ids.clear()
         self._open.clear()
         self._gone = 0
-        self.edition += 1
+        self._changes += 1
 
     def put(self, holes: Iterable[BriefHole]) -> None:
         """New holes, in the order of their ids, or what became of known ones."""
@@ -154,7 +160,7 @@ class HoleIndex:
                 self._open.setdefault(hole.hole_id)
             if (row := self._row(hole)) != known:
                 self._rows[hole.hole_id] = row
-                self.edition += 1
+                self._changes += 1
         self._let_go(lambda _: len(self._rows) > self.capacity)
 
     def forget_before(self, hole_id: int) -> None:
@@ -265,7 +271,7 @@ class HoleIndex:
             del self._rows[gone]
             self._open.pop(gone, None)
             self._gone += 1
-            self.edition += 1
+            self._changes += 1
         if self._gone > self.capacity:  # now and then: to shift the list each time would cost
             del self._ids[: self._gone]
             self._gone = 0

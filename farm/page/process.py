@@ -22,7 +22,7 @@ from farm import log
 from farm.adapter import Need, load_adapter
 from farm.errors import ExitCode, FarmError
 from farm.journal.ids import told
-from farm.page.app import Site
+from farm.page.app import Site, about
 from farm.page.asking import Asker
 from farm.page.feed import Feed
 from farm.page.following import MAX_ASKED, Follower, Seen
@@ -77,10 +77,11 @@ class PageProcess:
         viewer = viewer_of(adapter)
         needs = frozenset(kind for kind, need in adapter.needs.items() if need is Need.REQUIRED)
         self._socket = _listen(page.host, page.port)
-        self._index = HoleIndex(page.keep_holes, needs, viewer.figures)
+        # a browser that outlives this process must not take our count for that of the next
+        name = secrets.token_hex(4)
+        self._index = HoleIndex(page.keep_holes, needs, viewer.figures, name)
         self._follower = Follower(state_dir, page.keep_holes)
         self._seen = Seen()
-        self._name = secrets.token_hex(4)
         self._feed = Feed(page.max_viewers, self._journal)
         self._asker_thread = ThreadPoolExecutor(1, "asker")
         self._endpoint = control_endpoint
@@ -91,11 +92,9 @@ class PageProcess:
             looks=Looks(state_dir, viewer, self._story),
             feed=self._feed,
             gate=gate,
-            statics=Statics(),
-            viewer=viewer,
+            statics=Statics(about(self._index, viewer)),
             executor=self._readers,
             origin=Origin(config, state_dir, config_file),
-            place=str(state_dir),
         )
         self._server = _Server(_server_config(site.app(), page.max_viewers), self._feed)
         self.address = f"http://{page.listen}/"
@@ -178,8 +177,7 @@ class PageProcess:
     def _journal(self) -> dict[str, Any]:
         newest = self._index.newest_id
         return {
-            # a browser that outlives this process must not take our count for that of the next
-            "edition": f"{self._name}-{self._index.edition}",
+            "edition": self._index.edition,
             "newest": told(newest) if newest >= 0 else "",
             "kept": len(self._index),
             "problem": self._seen.problem,

@@ -17,6 +17,7 @@ _TYPES: Final = {
     ".css": "text/css; charset=utf-8",
     ".svg": "image/svg+xml",
 }
+_ABOUT: Final = b"{{about}}"  # where stands what is the same for all browsers
 _PLACE: Final = b"{{static}}"  # where the files are, in an HTML file
 
 
@@ -31,11 +32,16 @@ class StaticFile(NamedTuple):
 class Statics:
     """See the module.
 
+    Args:
+        about: what the page is told of this farm's traffic, as JSON.
+
     Attributes:
         prefix: of the paths at which they are served.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, about: bytes = b"{}") -> None:
+        # in a block of data that is no script; and "<" could end it
+        self._about = about.replace(b"<", b"\\u003c")
         paths = sorted(path for path in FOLDER.rglob("*") if path.suffix in _TYPES)
         contents = {path.relative_to(FOLDER).as_posix(): path.read_bytes() for path in paths}
         digest = hashlib.sha256()
@@ -50,6 +56,6 @@ class Statics:
 
     def _file(self, name: str, content: bytes) -> StaticFile:
         if name.endswith(".html"):
-            content = content.replace(_PLACE, self.prefix.encode())
+            content = content.replace(_PLACE, self.prefix.encode()).replace(_ABOUT, self._about)
         media_type = _TYPES[Path(name).suffix]
         return StaticFile(media_type, content, gzip.compress(content, 6))

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from farm.adapter import load_adapter
 from farm.config import Config
-from farm.page.app import Site
+from farm.page.app import Site, about
 from farm.page.feed import Feed
 from farm.page.following import MAX_ASKED, Follower
 from farm.page.gate import Gate
@@ -97,11 +97,9 @@ class Page:
             looks=self.looks,
             feed=self.feed,
             gate=Gate(token, "127.0.0.1"),
-            statics=Statics(),
-            viewer=viewer,
+            statics=Statics(about(self.index, viewer)),
             executor=ThreadPoolExecutor(1),
             origin=Origin(config, state_dir, None),
-            place=str(state_dir),
         )
         self.client = TestClient(site.app(), base_url=BASE, follow_redirects=False)
         self.look()

@@ -104,7 +104,7 @@ def test_what_becomes_of_an_open_hole_is_asked_for_in_turns():
     assert sorted({i for some in asked for i in some}) == list(range(1, 11))
     before = index.edition
     index.put([brief(3, terminal="published", state=HoleState.ANSWERED)])
-    assert index.edition > before
+    assert index.edition != before
     assert page(index, Filter(outcomes=frozenset({"published"}))).total == 1
     assert 3 in index.unfinished(99)  # MQTT has not confirmed it
     index.put([brief(3)])

@@ -33,10 +33,5 @@ export async function get(path, parameters = {}, signal) {
   return data;
 }
 
-let about = null;
-
-/** What the columns are called, and the like; asked for once. */
-export function describe() {
-  about ??= get("/api/about").catch((error) => { about = null; throw error; });
-  return about;
-}
+/** What the columns are called, and the like; it came with the page. */
+export const about = JSON.parse(document.getElementById("about").textContent);

@@ -1,16 +1,17 @@
 // Strings the views together: which path shows which, the keys that work everywhere, the feed.
 import { el, fill } from "./dom.js";
 import * as feed from "./feed.js";
-import * as dead from "./dead.js";
-import * as hole from "./hole.js";
 import * as holes from "./holes.js";
-import * as live from "./live.js";
 import * as strip from "./strip.js";
-import * as tools from "./tools.js";
 
+// The list is what most come for first: all else is fetched when it is asked for, or when there is time.
 const VIEWS = [
-  [/^\/$/, holes], [/^\/hole\/([^/]+)$/, hole], [/^\/tools$/, tools.all], [/^\/tool$/, tools.one],
-  [/^\/dead$/, dead], [/^\/live$/, live],
+  [/^\/$/, async () => holes],
+  [/^\/hole\/([^/]+)$/, () => import("./hole.js")],
+  [/^\/tools$/, async () => (await import("./tools.js")).all],
+  [/^\/tool$/, async () => (await import("./tools.js")).one],
+  [/^\/dead$/, () => import("./dead.js")],
+  [/^\/live$/, () => import("./live.js")],
 ];
 const PLACES = ["/", "/tools", "/dead", "/live"];
 const THEME_WORDS = { auto: "◐", light: "☀", dark: "☾" };
@@ -32,12 +33,14 @@ async function show() {
     fill(root, el("p.empty", {}, "There is no such page. ", el("a", { href: "/" }, "To the holes")));
     return;
   }
-  const [path, view] = found;
+  const [path, load] = found;
   const control = new AbortController();
   const context = { go, signal: control.signal, parameters: path.exec(location.pathname).slice(1) };
   const shown = { stop: () => control.abort() };
   current = shown;
   try {
+    const view = await load();
+    if (mine !== turn) return;
     const made = await view.show(root, context);
     if (mine !== turn) { made?.leave?.(); return; }
     Object.assign(shown, made);
@@ -126,4 +129,7 @@ const place = [document.getElementById("strip"), document.getElementById("banner
 feed.listen((state) => strip.draw(...place, state));
 showTheme();
 feed.start();
-show();
+show().then(() => {
+  const whenIdle = window.requestIdleCallback || setTimeout;
+  whenIdle(() => VIEWS.forEach(([, load]) => load().catch(() => {})));
+});

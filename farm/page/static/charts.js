@@ -2,6 +2,15 @@
 /* global uPlot */
 import { clock } from "./format.js";
 
+/** uPlot is there. It is a classic script, and not needed before something is drawn. */
+export const ready = new Promise((resolve, reject) => {
+  const script = document.createElement("script");
+  script.src = new URL("uplot/uPlot.min.js", import.meta.url);
+  script.addEventListener("load", resolve);
+  script.addEventListener("error", () => reject(new Error("the charts can't be loaded")));
+  document.head.append(script);
+});
+
 const FONT = '12px system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif';
 const WINDOW_S = 300; // of the rates
 const LEAST_TOP = 0.02; // the height that a dead channel is given

@@ -1,6 +1,6 @@
 // One hole: its trace, its answer, its life, where all of that comes from.
-import { describe, get } from "./api.js";
-import { HoleChart } from "./charts.js";
+import { about, get } from "./api.js";
+import { HoleChart, ready } from "./charts.js";
 import { el, fill, section } from "./dom.js";
 import { bytes, duration, holeLink, moment, number, outcome, time, tool, toolLink, withUnit } from "./format.js";
 
@@ -9,7 +9,7 @@ export async function show(root, context) {
   const path = `/api/holes/${encodeURIComponent(decodeURIComponent(name))}`;
   // both at once; that of the picture is looked at below, and its failure costs the picture alone
   const drawing = get(`${path}/picture`, {}, context.signal).catch((error) => ({ problem: error.message }));
-  const [about, hole] = await Promise.all([describe(), get(path, {}, context.signal)]);
+  const [hole] = await Promise.all([get(path, {}, context.signal), ready]);
   document.title = `${hole.source} ${hole.id} · farm`;
   const place = el("div.chart");
   const tools = el("div.chart-tools");
@@ -22,7 +22,7 @@ export async function show(root, context) {
       el("div", {}, section("Life", timeline(hole)), section("What the trace says", fields)),
       section("Where it comes from", provenance(hole))),
     section("What was published", publications(hole)),
-    section("Messages", messages(hole, about)));
+    section("Messages", messages(hole)));
   const picture = await drawing;
   fill(fields, table(picture.fields?.length ? picture.fields : hole.fields));
   const chart = draw(picture, place, tools, marks);
@@ -169,7 +169,7 @@ function pretty(payload) {
   } catch { return payload; }
 }
 
-function messages(hole, about) {
+function messages(hole) {
   const missing = about.needs.filter((kind) => !hole.messages.some((message) => message.kind === kind));
   const base = `/api/holes/${encodeURIComponent(hole.hole)}/parts/`;
   return [

@@ -1,5 +1,5 @@
 // The list of holes: filters in the address, pages of a hundred, new ones as they come.
-import { describe, get } from "./api.js";
+import { about, get } from "./api.js";
 import { el, fill } from "./dom.js";
 import { NONE, holeLink, number, outcome, plural, time, tool } from "./format.js";
 
@@ -14,15 +14,14 @@ let last = { search: "", hole: "" }; // where one was, to come back to
 
 export async function show(root, context) {
   document.title = "Holes · farm";
-  const about = await describe();
-  const list = new List(root, context, about);
+  const list = new List(root, context);
   await list.load();
   list.enter();
   return list;
 }
 
 class List {
-  constructor(root, context, about) {
+  constructor(root, context) {
     this.context = context;
     this.about = about;
     const given = new URLSearchParams(location.search);
@@ -129,6 +128,7 @@ class List {
       if (asked !== JSON.stringify([this.filter, this.page])) return;
       this.data = data;
       this.upto = data.upto;
+      this.edition = data.edition;
       this.draw();
     } finally {
       this.isLoading = false;
@@ -279,7 +279,6 @@ class List {
   onNow = ({ now }) => {
     if (now.journal.edition === this.edition || this.isLoading || Date.now() < this.heldUntil) return;
     if (this.isFollowing) {
-      this.edition = now.journal.edition;
       this.load().catch(() => {});
     } else if (Date.now() >= this.nextCount) {
       this.nextCount = Date.now() + COUNT_EVERY_MS;

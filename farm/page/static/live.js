@@ -1,5 +1,5 @@
 // The farm as it is now: rates of the last five minutes, outcomes, workers, MQTT, the journal.
-import { RateChart } from "./charts.js";
+import { RateChart, ready } from "./charts.js";
 import { el, fill, section } from "./dom.js";
 import { bytes, duration, number, outcome } from "./format.js";
 import { state as fed } from "./feed.js";
@@ -8,7 +8,8 @@ const OUTCOMES = ["published", "insufficient", "skipped", "shed", "dead"];
 const STAGES = { pairing: "first part to complete", queue: "waiting for a worker", transport: "broker to worker",
   reading: "JSON to arrays", inference: "the model", publishing: "answer to PUBACK", total: "last part to PUBACK" };
 
-export function show(root) {
+export async function show(root) {
+  await ready;
   document.title = "Live · farm";
   const rates = el("div.chart");
   const backlog = el("div.chart");

@@ -1,6 +1,6 @@
 // The tools: all of them in a table, and one with the course of its last holes.
-import { describe, get } from "./api.js";
-import { TrendChart } from "./charts.js";
+import { about, get } from "./api.js";
+import { TrendChart, ready } from "./charts.js";
 import { el, fill, section } from "./dom.js";
 import { clock, duration, holeLink, moment, number, outcome, plural, time, tool, toolLink } from "./format.js";
 
@@ -51,7 +51,7 @@ export const one = {
     const source = new URLSearchParams(location.search).get("source") || "";
     document.title = `${source} · farm`;
     const levelling = get("/api/levels", { source }, context.signal).catch(() => ({}));
-    const [about, data] = await Promise.all([describe(), get("/api/tool", { source }, context.signal)]);
+    const [data] = await Promise.all([get("/api/tool", { source }, context.signal), ready]);
     const charts = [];
     const { trend } = data;
     const labels = trend.map((hole) => ({ axis: clock(hole.first_s).slice(0, 5), name: `${hole.id}, ${clock(hole.first_s)}` }));

@@ -239,6 +239,15 @@ def command(
         against=tuple(dict.fromkeys(against)),
         kills=kills,
     )
+    _run(orders, in_json=in_json, plot=plot)
+
+
+def _run(orders: Orders, *, in_json: bool, plot: Path | None) -> None:
+    """Measure, and print what was found; what was measured before a stop or an error stands.
+
+    Raises:
+        FarmError: a round could not be run.
+    """
     done: list[Round] = []
     is_stopped = False
     failure: FarmError | None = None
@@ -256,10 +265,10 @@ def command(
         sys.exit(SIGINT_STATUS)
     complaints = _show(done, orders, in_json=in_json, plot=plot)
     if is_stopped:
-        click.echo(f"stopped after {len(done)} of {repeat} rounds", err=True)
+        click.echo(f"stopped after {len(done)} of {orders.repeat} rounds", err=True)
         sys.exit(SIGINT_STATUS)
     if failure is not None:
-        click.echo(f"failed after {len(done)} of {repeat} rounds", err=True)
+        click.echo(f"failed after {len(done)} of {orders.repeat} rounds", err=True)
         raise failure
     if complaints:
         sys.exit(ExitCode.FAILURE)

@@ -37,7 +37,6 @@ from farm.simulation.bench.rounds import AGAINST, NULL_MODEL, Orders, Rounds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import TracebackType
 
     from farm.simulation.bench.rounds import Round
 
@@ -360,12 +359,7 @@ class _Display:
             self._live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._live is not None:
             self._live.stop()
 

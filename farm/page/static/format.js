@@ -3,11 +3,11 @@ import { el } from "./dom.js";
 
 export const NONE = "–";
 
+/** With fixed decimals; thousands apart from five digits on. Intl would take most of a list's time. */
 export function number(value, decimals = 0) {
   if (value === null || value === undefined || !Number.isFinite(value)) return NONE;
-  return value.toLocaleString("en", {
-    minimumFractionDigits: decimals, maximumFractionDigits: decimals, useGrouping: value >= 10000,
-  });
+  const text = value.toFixed(decimals);
+  return Math.abs(value) < 10000 ? text : text.replace(/\B(?<!\.\d*)(?=(\d{3})+(?!\d))/g, ",");
 }
 
 export const withUnit = (value, decimals, unit) =>

@@ -2,7 +2,7 @@
 
     python docs/profiles/page.py --rate 100
 
-A farm with a page, holes at this rate. In turns nobody looks on, or a browser does, with the list
+A farm with a page, holes at this rate (of samples/). In turns nobody looks on, or a browser does, with the list
 open and following: of each turn the CPU time of the broker process is taken. Then the list and
 single holes are opened many times, with the load going on.
 """
@@ -13,17 +13,15 @@ import argparse
 import shutil
 import statistics
 import sys
-import threading
 import time
 
 import psutil
 from playwright.sync_api import Page, sync_playwright
 
-from farm.simulation.drilled import mixed_templates
+from farm.page.asking import Asker
+from farm.simulation.bench.drive import Driver, Load
 from farm.simulation.ports import free_port
 from farm.simulation.rig import Rig
-from farm.simulation.schedule import Plan
-from farm.simulation.units import DrillingUnits, simulated_fleet
 
 
 def cpu_s(process: psutil.Process) -> float:
@@ -98,20 +96,35 @@ def measure(rig: Rig, base: str, *, turns: int, seconds: float) -> None:
         told("broker, a browser looks on", watched, "% of a core")
         told("difference, turn by turn", [b - a for a, b in zip(closed, watched, strict=True)], "%")
         told("the page's own process", served, "% of a core")
-        firsts, holes = [], []
+        floor, firsts, holes = [], [], []
         for _ in range(10):
             context = browser.new_context()  # nothing in its cache
             page = context.new_page()
+            floor.append(opened_ms(page, base, "/login", "form"))
             firsts.append(opened_ms(page, base, "/", "table.holes tbody tr"))
             holes.append(hole_ms(page))
             context.close()
         page = browser.new_page()
         page.goto(base)
         again = [hole_ms(page) for _ in range(20)]
+        told("the login page, with nothing on it", floor, "ms")
         told("first view, to the list", firsts, "ms")
         told("a hole, the first of a browser", holes, "ms")
         told("a hole, later ones", again, "ms")
         browser.close()
+
+
+def snapshot_ms(rig: Rig, broker: psutil.Process, count: int) -> float:
+    """CPU time of the broker for one request of the page, over what it needs anyway."""
+    asker = Asker(rig.control)
+    usual = share(broker, 5.0) / 100
+    began_s, used_s = time.monotonic(), cpu_s(broker)
+    for _ in range(count):
+        asker.snapshot()
+        time.sleep(0.005)
+    took_s = cpu_s(broker) - used_s - usual * (time.monotonic() - began_s)
+    asker.close()
+    return 1000 * took_s / count
 
 
 def main() -> None:
@@ -121,22 +134,19 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=10.0)
     given = parser.parse_args()
-    port = free_port()
-    with Rig(workers=2, settings={"page": {"listen": f"127.0.0.1:{port}"}}) as rig:
+    load = Load(holes_dir="samples", tools=12, rate_hz=given.rate, duration_s=3600.0)
+    page = {"listen": f"127.0.0.1:{free_port()}"}
+    with Rig(workers=2, settings={"page": page}) as rig:
         rig.wait_ready()
-        fleet = simulated_fleet(mixed_templates(seed=1), tools=12)
-        plan = Plan(given.rate, 0, shuffle=True, skew_s=0.02)
-        units = DrillingUnits(rig.broker.address, fleet.next_hole, plan, seed=1)
-        units.connect()
-        sender = threading.Thread(target=units.run, daemon=True)
-        sender.start()
-        time.sleep(10)
-        measure(rig, f"http://127.0.0.1:{port}", turns=given.turns, seconds=given.seconds)
-        shot = rig.stats() or {}
-        say(f"at the end: {shot.get('throughput')} {shot.get('holes')}")
-        units.stop()
-        sender.join()
-        units.close()
+        with Driver(load, rig.broker.address) as driver:
+            driver.wait_ready()
+            driver.tell("go")
+            time.sleep(10)
+            measure(rig, f"http://{page['listen']}", turns=given.turns, seconds=given.seconds)
+            cost_ms = snapshot_ms(rig, of(rig, "broker"), 1000)
+            say(f"the broker, for one request of the page (one a second): {cost_ms:.2f} ms of CPU")
+            shot = rig.stats() or {}
+            say(f"at the end: {shot.get('throughput')}")
 
 
 if __name__ == "__main__":

@@ -247,7 +247,7 @@ def narrow(watched: Watched) -> None:
         page = watched.open(path)
         page.wait_for_selector("canvas" if path == "/live" or "tool?" in path else "tbody tr")
         assert watched.overflow() == 0, path
-    page = watched.open("/")
+    page = watched.open("/?outcome=published")
     rows(page).first.click()
     page.wait_for_selector("canvas")
     assert watched.overflow() == 0

@@ -131,5 +131,5 @@ showTheme();
 feed.start();
 show().then(() => {
   const whenIdle = window.requestIdleCallback || setTimeout;
-  whenIdle(() => VIEWS.forEach(([, load]) => load().catch(() => {})));
+  whenIdle(() => VIEWS.forEach(([, load]) => load().catch(() => {})), { timeout: 200 });
 });

@@ -9,7 +9,7 @@ export async function show(root, context) {
   const path = `/api/holes/${encodeURIComponent(decodeURIComponent(name))}`;
   // both at once; that of the picture is looked at below, and its failure costs the picture alone
   const drawing = get(`${path}/picture`, {}, context.signal).catch((error) => ({ problem: error.message }));
-  const [hole] = await Promise.all([get(path, {}, context.signal), ready]);
+  const hole = await get(path, {}, context.signal);
   document.title = `${hole.source} ${hole.id} · farm`;
   const place = el("div.chart");
   const tools = el("div.chart-tools");
@@ -23,7 +23,7 @@ export async function show(root, context) {
       section("Where it comes from", provenance(hole))),
     section("What was published", publications(hole)),
     section("Messages", messages(hole)));
-  const picture = await drawing;
+  const [picture] = await Promise.all([drawing, ready]);
   fill(fields, table(picture.fields?.length ? picture.fields : hole.fields));
   const chart = draw(picture, place, tools, marks);
   let isOpen = hole.state === "open";

@@ -2,9 +2,9 @@
 
     python docs/profiles/page.py --rate 100
 
-A farm with a page, holes at this rate (of samples/). In turns nobody looks on, or a browser does, with the list
-open and following: of each turn the CPU time of the broker process is taken. Then the list and
-single holes are opened many times, with the load going on.
+A farm with a page, holes at this rate (of samples/). In turns nobody looks on, or a browser does,
+with the list open and following: of each turn the CPU time of the broker process is taken. Then the
+list and single holes are opened many times, with the load going on.
 """
 
 from __future__ import annotations

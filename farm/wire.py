@@ -32,7 +32,7 @@ from farm.slot import MAX_JOBS
 if typing.TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-PROTOCOL = 5  # raised with every change of a message; a worker of another version is refused
+PROTOCOL = 6  # raised with every change of a message; a worker of another version is refused
 
 # A head carries ids and one answer; 1 MB is far beyond both. It bounds what a hostile head can
 # become in memory: empty maps, one byte each, grow by a factor of 64.
@@ -59,9 +59,14 @@ class Job(NamedTuple):
 
 
 class Jobs(NamedTuple):
-    """Work for one worker; more than one job when there is a backlog."""
+    """Work for one worker; more than one job when there is a backlog.
+
+    `alone`: the job has cost a worker, and must be computed by itself, without others that the same
+    worker may have gathered.
+    """
 
     jobs: tuple[Job, ...]
+    alone: bool = False
 
 
 _NO_TICKETS: list[int] = []  # nobody appends to a message
@@ -117,6 +122,8 @@ class Hello:
     name: str
     host: str
     pid: int
+    device: str = ""  # the GPU that it computes on, as people call it; "": none
+    batch_jobs: int = 0  # the most that one batch of it may have; 0: what the farm says
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +141,7 @@ class Welcome:
     package: dict[
         str, Any
     ]  # the model's files, for a worker of another host: see `farm.broker.library`
+    batch_jobs: int = 0  # of one batch that it gathers from several messages; 0: it gathers none
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,6 +334,8 @@ class SupervisorReport:
     exits: list[tuple[int, str]]
     failed: list[tuple[int, str]]
     nursery: dict[str, Any]  # as `Launcher.told` gives it, for `farm stats`
+    gpus: dict[str, Any] = field(default_factory=dict)  # workers with a GPU by name: how the last
+    # one ended where it has given one up, else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -509,6 +519,7 @@ _MOST_OF: dict[tuple[type[Any], str], int] = {
     (Bye, "reason"): MAX_KEY_CHARS,
     (Hello, "name"): MAX_NAME_CHARS,
     (Hello, "host"): MAX_NAME_CHARS,
+    (Hello, "device"): MAX_NAME_CHARS,
     (Ready, "model_version"): MAX_NAME_CHARS,
     (Ready, "model_hash"): MAX_NAME_CHARS,
     (Heartbeat, "state"): MAX_NAME_CHARS,
@@ -621,7 +632,7 @@ def encode_jobs(message: Jobs) -> list[bytes]:
     heads = [
         [j.job_id, j.source, j.part_id, j.attempt, list(j.parts), j.ticket] for j in message.jobs
     ]
-    frames = [_pack(JOBS_KIND, [PROTOCOL, heads])]
+    frames = [_pack(JOBS_KIND, [PROTOCOL, heads, message.alone])]
     for job in message.jobs:
         frames.extend(job.parts.values())
     if len(frames) > MAX_FRAMES:
@@ -638,7 +649,7 @@ def decode_jobs(frames: Sequence[bytes]) -> Jobs:
     if not 0 < len(frames) <= MAX_FRAMES:
         raise WireError(f"{len(frames)} frames in one Jobs message")
     kind, body = _unpack(frames[0])
-    if kind != JOBS_KIND or len(body) != 2 or not isinstance(body[1], list):
+    if kind != JOBS_KIND or [type(field) for field in body[1:]] != [list, bool]:
         raise WireError("not a Jobs message")
     jobs, following = [], iter(frames[1:])
     for head in body[1]:
@@ -653,7 +664,7 @@ def decode_jobs(frames: Sequence[bytes]) -> Jobs:
         jobs.append(Job(job_id, source, part_id, attempt, parts, ticket))
     if next(following, None) is not None:
         raise WireError("more frames than parts in a Jobs message")
-    return Jobs(tuple(jobs))
+    return Jobs(tuple(jobs), body[2])
 
 
 def _pack(kind: int, body: list[Any]) -> bytes:

@@ -137,6 +137,8 @@ class BrokerProcess:
             scaler=Scaler.of(config),
             attach=config.attach,
             has_fleet=config.workers.launch == RAY,
+            gpu_batch_jobs=config.dispatch.gpu_batch_jobs,
+            is_for_gpus=config.model_settings.get("device") == "cuda",
         )
         self._unacknowledged: deque[tuple[int, Arrival]] = deque()  # after which position each
         self._gathering = Gathering(busy_hz=BUSY_HZ, gap_s=GAP_S)
@@ -591,6 +593,7 @@ class BrokerProcess:
             expected_workers=self._desk.expected_workers,
             scaling=self._desk.scaler.snapshot(),
             failed_slots=self._desk.failed_slots,
+            gpu_workers=self._desk.gpu_workers,
             nursery=self._desk.nursery,
             fleet=self._desk.fleet,
             ready_workers=self._desk.ready_workers,

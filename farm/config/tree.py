@@ -14,10 +14,11 @@ from pydantic_core import PydanticCustomError
 
 from farm.config.attach import AttachConfig
 from farm.config.base import AnyCase, FilePath, Section, one_level, refuse
+from farm.config.gpus import GPU_BATCH_JOBS, MAX_PER_GPU, GpusWanted, contradiction
 from farm.config.mqtt import MqttConfig
 from farm.config.partition import PartitionConfig
 from farm.config.ray import RayConfig
-from farm.slot import MAX_JOBS
+from farm.slot import MAX_GATHERED_JOBS, MAX_JOBS
 
 MAX_SOCKET_PATH_BYTES = 107  # sun_path of Linux is 108 bytes with its closing NUL
 _LEVEL_NAMES = {"WARN": "WARNING", "CRITICAL": "ERROR", "FATAL": "ERROR"}  # common other words
@@ -200,6 +201,13 @@ class DispatchConfig(Section):
     batch_bytes: int = Field(
         2_000_000, ge=1, description="Most bytes of one such message; a single job may have more."
     )
+    gpu_batch_jobs: int = Field(
+        GPU_BATCH_JOBS,
+        ge=1,
+        le=MAX_GATHERED_JOBS,
+        description="Most jobs that a worker with a GPU computes as one batch, gathered from"
+        " several messages; it holds the next batch meanwhile (docs/gpu.md).",
+    )
     max_attempts: int = Field(
         3, ge=1, le=100, description="Workers a job may cost before it is answered with an error."
     )
@@ -336,6 +344,15 @@ class WorkersConfig(Section):
         description="How workers are launched; nursery: forked from a process that has loaded the"
         " model once, in milliseconds; exec: each by itself, with a copy of its own; ray: on the"
         " machines of a Ray cluster (docs/ray.md).",
+    )
+    gpus: GpusWanted = Field(
+        "auto",
+        description="GPUs that get workers of their own, beside mqtt.processing.workers; auto: all"
+        " that are here, if the model can use them; none; how many; or a list such as [0, 2]"
+        " (docs/gpu.md).",
+    )
+    per_gpu: int = Field(
+        1, ge=1, le=MAX_PER_GPU, description="Workers of each of these GPUs; they share it."
     )
     min: int = Field(
         0,
@@ -508,6 +525,8 @@ class Config(Section):
         ):
             if value < least:
                 raise refuse(key, f"must be at least limits.message_bytes ({least})")
+        if fault := contradiction(self.workers.gpus, self.model_settings.get("device")):
+            raise refuse("workers.gpus", fault)
         if self.workers.launch == "ray":
             self._check_ray()
         return self

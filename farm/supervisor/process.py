@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from farm.config import Config
+    from farm.gpus import Plan
     from farm.state_dir import Endpoints
     from farm.supervisor.in_force import InForce
     from farm.supervisor.spawning import Cradle
@@ -73,6 +74,7 @@ class Supervisor:
         endpoints: of the broker's sockets.
         child_args: what each child is told of the configuration.
         early: a nursery that was started already, if any.
+        gpus: which workers get a GPU; None: none does.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Supervisor:
         endpoints: Endpoints,
         child_args: Sequence[str],
         early: Cradle | None = None,
+        gpus: Plan | None = None,
     ) -> None:
         self._in_force = in_force
         self._endpoints = endpoints
@@ -98,6 +101,7 @@ class Supervisor:
             self._make_policy,
             ready_timeout_s=config.workers.ready_timeout_s,
             retire_timeout_s=config.dispatch.job_timeout_s + WORKER_STOP_S,
+            fixed=gpus.workers if gpus else (),
         )
         self._broker = Pool(
             [BROKER_NAME], self._make_policy, ready_timeout_s=config.supervisor.broker_timeout_s
@@ -117,6 +121,7 @@ class Supervisor:
             make_policy=self._make_policy,
             control_endpoint=endpoints.control,
             early=early,
+            gpus=gpus,
         )
         self._waker = Waker()
         self._signals: list[int] = []
@@ -153,7 +158,8 @@ class Supervisor:
         self._control = ControlClient(
             context, self._endpoints.control, timeout_s=self._config.supervisor.broker_timeout_s
         )
-        self._log.info("farm_started", pid=os.getpid(), workers=self._staffing.wanted)
+        gpus = {"gpu_workers": len(fixed)} if (fixed := self._workers.fixed) else {}
+        self._log.info("farm_started", pid=os.getpid(), workers=self._staffing.wanted, **gpus)
         self._waker.wake()  # there is something to do at once
         try:
             while self._phase is not Phase.ENDED:
@@ -243,7 +249,7 @@ class Supervisor:
             return
         self._launcher.keep_nursery(  # before the broker: it takes longer
             now_s,
-            is_needed=bool(self._workers.slots),
+            is_needed=any(not self._launcher.has_gpu(slot) for slot in self._workers.slots),
             keeps_former=self._reloading.is_under_way,
         )
         if self._phase is Phase.RUNNING:
@@ -258,6 +264,9 @@ class Supervisor:
                 self._launch(slot, now_s)
 
     def _launch(self, slot: Slot, now_s: float) -> None:
+        if self._launcher.has_gpu(slot):
+            self._exec(slot)
+            return
         match self._launcher.way(now_s):
             case Way.FORK:
                 self._launcher.fork(slot, now_s)
@@ -389,7 +398,9 @@ class Supervisor:
             return request
         self._in_report = len(self._unreported)
         nursery = self._launcher.told(time.monotonic())
-        return wire.SupervisorReport(list(self._unreported), self._workers.failed, nursery)
+        return wire.SupervisorReport(
+            list(self._unreported), self._workers.failed, nursery, self._workers.told_fixed
+        )
 
     def _take_reply(self, reply: wire.Message, now_s: float) -> None:
         asked, self._asked = self._asked, None

@@ -135,7 +135,7 @@ class PlayedBroker:
         """What the compute loop is given."""
         work = self.reader.inbox.get(timeout=WAIT_S)
         assert work is not None
-        worker_id, jobs = work
+        worker_id, jobs, _ = work
         assert worker_id == self.worker_id
         return [job.job_id for job in jobs]
 

@@ -126,6 +126,7 @@ def workers(flow: Flow, now_s: float) -> list[dict[str, Any]]:
             "pid": worker.pid,
             "state": worker.state.value,
             "job_age_s": now_s - worker.current_since_s if worker.current is not None else None,
+            "jobs_held": len(worker.held) if worker.batch_jobs else None,
             "jobs_done": worker.jobs_done,
             "rate_hz": worker.rate_hz,
             "rss_bytes": worker.rss_bytes,

@@ -1,6 +1,6 @@
 """What every section of the configuration is made of: the frozen base, the shared kinds of text.
 
-Owns no keys. They are in `farm.config.mqtt` (named by the former system) and `farm.config.tree`.
+Owns no keys. Each family of sections has a file; `farm.config.tree` puts them together.
 """
 
 from pathlib import Path
@@ -61,6 +61,14 @@ def one_level(text: str) -> str:
     """Accept one topic level, or nothing."""
     if any(character in "+#/$" or character < " " for character in text):
         raise PydanticCustomError("topic", "must be one topic level without + # / $")
+    return text
+
+
+def class_name(text: str) -> str:
+    """Accept package.module:Class."""
+    module, _, name = text.partition(":")
+    if not all(part.isidentifier() for part in (*module.split("."), name)):
+        raise PydanticCustomError("class", "must be of the form package.module:Class")
     return text
 
 

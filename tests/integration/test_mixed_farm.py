@@ -96,7 +96,7 @@ def test_who_has_a_gpu_takes_the_larger_share_and_its_end_blames_what_it_compute
     site.wait_answered(more, 60)
     settle(site, farm)
     assert_one_answer_each(site, [*holes, *more])
-    assert blamed(farm) == {hole_id: 1 for hole_id in computing}
+    assert blamed(farm) == dict.fromkeys(computing, 1)
     eventually(lambda: rows(farm).get(GPU, gpu)["pid"] != gpu["pid"], 30, farm.last_lines)
     farm.wait_ready(3)
     again = rows(farm)[GPU]

@@ -27,7 +27,11 @@ NOBODY = Plan({})
         (gpus.judge_found((), (), NOBODY, wants=True), FAIL, "there is no GPU"),
         (gpus.judge_found((), (), ONE_EACH, wants=True), WARN, "2 workers are to have one"),
         (gpus.judge_found(TWO, TWO, ONE_EACH, wants=True), OK, "gpu0 on cuda:0, gpu1 on cuda:1"),
-        (gpus.judge_found(TWO, TWO[:1], NOBODY, wants=False), OK, "hides 1; workers with one: none"),
+        (
+            gpus.judge_found(TWO, TWO[:1], NOBODY, wants=False),
+            OK,
+            "hides 1; workers with one: none",
+        ),
         (gpus.judge_found(TWO, (), NOBODY, wants=True), FAIL, "hides all of them"),
         (gpus.judge_found(TWO, (), NOBODY, wants=False), OK, "hides all of them"),
         (gpus.judge_torch("12.8", wants=True), OK, "CUDA 12.8"),

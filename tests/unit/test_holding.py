@@ -147,7 +147,9 @@ class Farm:
 
     @property
     def done(self) -> dict[str, int]:
-        return {worker.row.device or worker.row.name: worker.row.jobs_done for worker in self.workers}
+        return {
+            worker.row.device or worker.row.name: worker.row.jobs_done for worker in self.workers
+        }
 
 
 def _pack(batch: list[Any]) -> wire.Jobs:
@@ -268,9 +270,9 @@ def test_a_worker_that_goes_on_is_not_stuck_and_one_that_does_not_is() -> None:
         name="gpu0", host="h", pid=1, local=True, now_s=0.0, device="cuda:0", batch_jobs=BATCH
     )
     roster.become(worker, WorkerState.IDLE)
-    roster.gathered(worker, {n: 5 for n in range(16)}, 0.0)
+    roster.gathered(worker, dict.fromkeys(range(16), 5), 0.0)
     assert (roster.idle, worker.state, worker.held_bytes) == (0, WorkerState.BUSY, 80)
-    roster.gathered(worker, {n: 5 for n in range(16, 32)}, 1.0)
+    roster.gathered(worker, dict.fromkeys(range(16, 32), 5), 1.0)
     for n in range(16):
         roster.lay_down(worker, n, 20.0)
     assert worker.state is WorkerState.BUSY

@@ -218,7 +218,7 @@ class SaysGoodbye(GradientRule):
 
 
 class LikeAGpu(GradientRule):
-    """In a worker that was told a GPU a call takes its time whatever the batch; else each hole does.
+    """In a worker that was told a GPU each call takes its time, whatever the batch; else each hole.
 
     It stands for a GPU where there is none. While there is the file that STALLS_WHILE names, its
     calls don't come back.

@@ -1,7 +1,8 @@
 """The `Staging`: brings the grids of a batch to a GPU in one transfer, from pinned memory.
 
-A transfer from ordinary memory is copied by the driver first, and each one waits. Batches are filled up to the next power of two, so that few sizes
-are ever run, and all of them can be warmed up: a size that is new costs its first batch a while.
+A transfer from ordinary memory is copied by the driver first, and each one waits. Batches are
+filled up to the next power of two, so that few sizes are ever run, and all of them can be warmed
+up: a size that is new costs its first batch a while.
 """
 
 from __future__ import annotations

@@ -259,6 +259,13 @@ def gpu_settings(config: Config) -> dict[str, Any]:
     return settings
 
 
+def on_ray(config: Config) -> float:
+    """How many GPUs, or which share of one, Ray is to keep free for each worker."""
+    told = config.ray.num_gpus or config.ray.resources.get("GPU", 0.0)
+    is_only = config.model_settings.get("device") == "cuda"
+    return told or (1 / config.workers.per_gpu if is_only else 0.0)
+
+
 def torch_cuda() -> str:
     """The version of CUDA that PyTorch here was built with, without importing it; "": none."""
     spec = importlib.util.find_spec("torch")

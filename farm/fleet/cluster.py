@@ -51,7 +51,7 @@ class Cluster:
 
     def __init__(self, settings: RayConfig, *, num_gpus: float = 0.0) -> None:
         self._settings = settings
-        self._num_gpus = settings.resources.get(_GPU, 0.0) or num_gpus
+        self._num_gpus = num_gpus
         self._actors: dict[str, Any] = {}
         self._asked: dict[str, Any] = {}  # the outstanding look at each
 

@@ -17,6 +17,7 @@ from farm.control import ControlClient
 from farm.errors import ExitCode, WireError
 from farm.fleet.cluster import Cluster, ClusterError
 from farm.fleet.fleet import Fleet, Sight, shortage
+from farm.gpus import on_ray
 from farm.waker import Waker
 
 if TYPE_CHECKING:
@@ -32,13 +33,6 @@ LEAVE_S: Final = 4.0  # at the end of a farm: its broker has drained, so nothing
 STOP_AFTER_JOB_S: Final = 5.0
 
 
-def gpus_of_worker(config: Config) -> float:
-    """How many GPUs, or which share of one, Ray keeps free for each worker."""
-    if config.ray.num_gpus:
-        return config.ray.num_gpus
-    return 1 / config.workers.per_gpu if config.model_settings.get("device") == "cuda" else 0.0
-
-
 class FleetProcess:
     """See the module.
 
@@ -50,7 +44,7 @@ class FleetProcess:
     def __init__(self, config: Config, *, control_endpoint: str) -> None:
         self._config = config
         self._endpoint = control_endpoint
-        self._cluster = Cluster(config.ray, num_gpus=gpus_of_worker(config))
+        self._cluster = Cluster(config.ray, num_gpus=on_ray(config))
         retire_timeout_s = config.dispatch.job_timeout_s + STOP_AFTER_JOB_S
         self._fleet = Fleet(retire_timeout_s=retire_timeout_s)
         self._log = log.get()

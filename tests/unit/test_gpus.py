@@ -10,7 +10,7 @@ from farm import gpus
 from farm.config import Config
 from farm.config.load import load_config
 from farm.errors import ConfigError, StateError
-from farm.gpus import Gpu, assigned, cuda_of, found, gpu_settings, plan, visible
+from farm.gpus import Gpu, assigned, cuda_of, found, gpu_settings, on_ray, plan, visible
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -260,3 +260,30 @@ def test_what_torch_was_built_with_is_read_off_its_file(
     path.write_text(f"__version__ = '2.9.0'\ndebug = False\n{text}")
     assert cuda_of(path) == version
     assert cuda_of(tmp_path / "missing.py") == ""
+
+
+@pytest.mark.parametrize(
+    ("config", "num_gpus"),
+    [
+        ({}, 0.0),
+        (settings(device="cuda"), 1.0),
+        ({"workers": {"per_gpu": 4}, **settings(device="cuda")}, 0.25),
+        ({"ray": {"num_gpus": 0.5}}, 0.5),
+        ({"ray": {"num_gpus": 2}, "workers": {"per_gpu": 4}, **settings(device="cuda")}, 2.0),
+        ({"ray": {"resources": {"GPU": 0.5}}}, 0.5),  # as it was said before there was a key
+    ],
+)
+def test_what_ray_is_asked_for(config: dict[str, Any], num_gpus: float) -> None:
+    """Workers on nodes without a GPU; one that has a GPU alone where four were to share it."""
+    assert on_ray(Config.model_validate(config)) == num_gpus
+
+
+def test_on_ray_no_worker_of_this_machine_gets_one() -> None:
+    """A GPU of the head's machine that is given away twice, by Ray and by us."""
+    config = {
+        "workers": {"launch": "ray"},
+        "attach": {"listen": "127.0.0.1:7003"},
+        "ray": {"key_file": "/k"},
+        **settings(device="cuda"),
+    }
+    assert planned(TWO, config) == {}

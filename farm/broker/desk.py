@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from farm import log, wire
+from farm.broker.holding import batch_jobs
 from farm.broker.library import Library
 from farm.broker.roster import Worker, WorkerState
 from farm.config.attach import AttachConfig
@@ -326,7 +327,7 @@ class Desk:
             now_s=now_s,
             key=peer,
             device=printable(hello.device),
-            batch_jobs=self._batch_jobs(hello),
+            batch_jobs=batch_jobs(hello, most=self._most_gathered),
         )
         return wire.Welcome(
             worker.worker_id,
@@ -339,13 +340,6 @@ class Desk:
             told.library.catalogue() if peer else {},
             worker.batch_jobs,
         )
-
-    def _batch_jobs(self, hello: wire.Hello) -> int:
-        """The most that one batch of a worker may have that gathers; 0: it has no GPU."""
-        if not hello.device:
-            return 0
-        asked = hello.batch_jobs if hello.batch_jobs > 0 else self._most_gathered
-        return min(asked, self._most_gathered)
 
     def _crowd(self, key: str) -> str:
         """Why one more worker by this key is too many, as a sentence; "" where it is not."""

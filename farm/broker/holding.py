@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from farm.broker.roster import Worker
+    from farm.wire import Hello
 
 WEIGHT: Final = 0.04  # of a new measurement: about the last fifty jobs count
 
@@ -30,6 +31,18 @@ to be cheap."""
 PATIENT_JOBS: Final = 16
 """Of a large batch only every sixteenth job counts for the deadline (and at least a message of
 them): a GPU computes them together, and must not be let hang for the time of 256 single ones."""
+
+
+def batch_jobs(hello: Hello, *, most: int) -> int:
+    """The most that one batch of a new worker may have; 0: it has no GPU, and gathers nothing.
+
+    Args:
+        hello: of the worker.
+        most: that the configuration allows.
+    """
+    if not hello.device:
+        return 0
+    return min(hello.batch_jobs, most) if hello.batch_jobs > 0 else most
 
 
 def measured(worker: Worker, seconds: float) -> None:

@@ -76,8 +76,8 @@ def judge_found(
             return fail(
                 check,
                 "model_settings.device is cuda, and there is no GPU",
-                "install the NVIDIA driver (in a container: start it with --gpus all), or set"
-                " device to auto",
+                "install the NVIDIA driver (in a container: start it with --gpus all; under systemd:"
+                " PrivateDevices=no), or set device to auto",
             )
         return ok(check, "there is none, and none is wanted")
     names = ", ".join(f"{gpu.index}: {gpu.model or 'unnamed'}" for gpu in here)

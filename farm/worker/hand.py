@@ -12,9 +12,20 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from farm.held import most_held
+from farm.slot import MAX_JOBS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+def check_count(job_ids: Sequence[int]) -> None:
+    """Whether a message may have so many jobs.
+
+    Raises:
+        ValueError: no broker of this version sends it.
+    """
+    if not 0 < len(job_ids) <= MAX_JOBS:
+        raise ValueError(f"a message has 1 to {MAX_JOBS} jobs, not {len(job_ids)}")
 
 
 class Hand:

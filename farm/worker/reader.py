@@ -30,7 +30,7 @@ from farm.slot import MAX_JOBS, Slot
 from farm.sockets import Role, open_socket, send_at_once
 from farm.waker import Waker
 from farm.worker.batches import Batches, Work
-from farm.worker.hand import Hand
+from farm.worker.hand import Hand, check_count
 from farm.worker.phase import LEGAL, Phase
 from farm.worker.unconfirmed import Unconfirmed
 
@@ -359,7 +359,7 @@ class Reader:
                 continue
             try:
                 if self._hand.gathers:
-                    _check_count(ids)
+                    check_count(ids)
                 elif self._slot is not None:
                     self._slot.computing(ids)  # before the claim, which may be lost in a crash
             except ValueError as error:
@@ -424,16 +424,6 @@ class Reader:
             if self._results is not None:
                 self._send(wire.Bye(self._worker_id(), self._drain_reason[: wire.MAX_KEY_CHARS]))
             self._move(Phase.LEFT)
-
-
-def _check_count(job_ids: list[int]) -> None:
-    """Whether a message may have so many jobs.
-
-    Raises:
-        ValueError: no broker of this version sends it.
-    """
-    if not 0 < len(job_ids) <= MAX_JOBS:
-        raise ValueError(f"a message has 1 to {MAX_JOBS} jobs, not {len(job_ids)}")
 
 
 def _rss_bytes() -> int:

@@ -76,7 +76,7 @@ def judge_found(
             return fail(
                 check,
                 "model_settings.device is cuda, and there is no GPU",
-                "install the NVIDIA driver (in a container: start it with --gpus all; under systemd:"
+                "install the NVIDIA driver (in a container: --gpus all; under systemd:"
                 " PrivateDevices=no), or set device to auto",
             )
         return ok(check, "there is none, and none is wanted")

@@ -6,6 +6,7 @@ local workers that the supervisor shall kill, since it is the supervisor who ask
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,6 +14,7 @@ from farm import log, wire
 from farm.broker.library import Library
 from farm.broker.roster import Worker, WorkerState
 from farm.config.attach import AttachConfig
+from farm.metrics.endings import ending_of
 from farm.printable import printable
 from farm.scaler import Bounds, Load, Scaler
 
@@ -113,6 +115,7 @@ class Desk:
         self._has_fleet = has_fleet  # the workers whose number counts are on Ray
         self._fleet_names: frozenset[str] = frozenset()
         self.fleet: dict[str, Any] = {}  # as the fleet tells it; empty without one
+        self.exits: Counter[str] = Counter()  # of workers here, by `farm.metrics.endings.Ending`
         self._is_supervised = False  # the supervisor has told what an operator said before us
         self._resolved: set[int] = set()  # dead letters, in this life
         self._kill: dict[int, _KillOrder] = {}
@@ -379,6 +382,7 @@ class Desk:
 
     def _serve_supervisor(self, report: wire.SupervisorReport, now_s: float) -> wire.Message:
         for pid, how in report.exits:
+            self.exits[ending_of(how).value] += 1
             self._kill.pop(pid, None)
             for worker in self._flow.roster.of_pid(pid):
                 self.let_go(worker, how, now_s)

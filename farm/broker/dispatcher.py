@@ -135,7 +135,7 @@ class Dispatcher:
                 if batch:
                     entry = self.ledger.next_waiting(now_s)
                 else:
-                    entry = self.ledger.next_to_send(now_s, idle_workers=self._credit)
+                    entry = self.ledger.next_to_send(now_s, idle_workers=self.credit)
                 if entry is None or (batch and (entry.is_alone or entry.payload_bytes > room)):
                     break
                 if entry.payloads is None and not self._fetch(entry, now_s):
@@ -150,7 +150,8 @@ class Dispatcher:
         return batch
 
     @property
-    def _credit(self) -> int:
+    def credit(self) -> int:
+        """How many messages with jobs may be on the wire unclaimed."""
         roster = self.roster
         return self.concurrency.credit(
             idle=roster.idle,

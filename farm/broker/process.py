@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from farm import failpoints, log, wire
 from farm.adapter import load_adapter
-from farm.broker import snapshot
+from farm.broker import snapshot, vitals
 from farm.broker.desk import Desk, Introduction
 from farm.broker.dispatcher import pack
 from farm.broker.doors import Doors
@@ -48,8 +48,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from farm.adapter import Publication
+    from farm.broker.monitoring import Monitoring, Readiness
     from farm.broker.packets import Publish
     from farm.config import Config
+    from farm.metrics.vitals import Vitals
     from farm.state_dir import Endpoints
 
 POLL_MS = 50  # with LOOK_EVERY_S, how late a deadline is noticed at worst
@@ -138,6 +140,7 @@ class BrokerProcess:
             attach=config.attach,
             has_fleet=config.workers.launch == RAY,
         )
+        self._monitoring = self._make_monitoring(config)
         self._unacknowledged: deque[tuple[int, Arrival]] = deque()  # after which position each
         self._gathering = Gathering(busy_hz=BUSY_HZ, gap_s=GAP_S)
         self._leaving: list[str] = []  # failpoints of what leaves with the next flush
@@ -169,6 +172,8 @@ class BrokerProcess:
             counts=flow.counts,
             rates=self._rates,
         )
+        if self._monitoring is not None:
+            self._monitoring.start()
         self._log.info("broker_started", control=self._endpoints.control, instance=self._instance)
         self._recover()
         self._link.start()
@@ -188,6 +193,8 @@ class BrokerProcess:
                 self._dispatch()
                 self._publish()
                 self._flush()
+                if self._monitoring is not None:
+                    self._monitoring.turn(self._vitals)
         finally:
             self._end()
         return self._exit_code
@@ -308,6 +315,8 @@ class BrokerProcess:
 
     def _end(self) -> None:
         log.flush_limited()
+        if self._monitoring is not None:
+            self._monitoring.stop()
         self._link.stop(STOP_TIMEOUT_S)
         self._board.close()
         is_written = True
@@ -598,6 +607,31 @@ class BrokerProcess:
             partition_problems=self._group.problems(now_s) if self._group else (),
         )
         return snapshot.build(self._flow, around, now_s=now_s, started_s=self._started_s)
+
+    def _make_monitoring(self, config: Config) -> Monitoring | None:
+        """Where monitoring asks; None: nowhere."""
+        if not config.metrics.listen:
+            return None
+        # with it comes what no farm needs that is not asked
+        from farm.broker.monitoring import Monitoring  # noqa: PLC0415
+
+        journal = self._journal
+        return Monitoring(
+            config,
+            farm=self._instance,
+            journal=journal.directory if isinstance(journal, Journal) else None,
+            wake=self._waker.wake,
+            readiness=self._readiness,
+        )
+
+    def _readiness(self) -> Readiness:
+        from farm.broker.monitoring import Readiness  # noqa: PLC0415 - as above
+
+        is_connected = self._mqtt_state["state"] == "connected"
+        return Readiness(is_connected, self._flow.roster.ready, self._draining)
+
+    def _vitals(self, now_s: float) -> Vitals:
+        return vitals.take(self._flow, self._desk, self._journal, self.snapshot(now_s), now_s)
 
     def _log_status(self, now_s: float) -> None:
         log.flush_limited()

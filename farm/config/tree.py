@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from farm.config.attach import AttachConfig
 from farm.config.base import AnyCase, FilePath, Section, one_level, refuse
+from farm.config.metrics import MetricsConfig
 from farm.config.mqtt import MqttConfig
 from farm.config.partition import PartitionConfig
 from farm.config.ray import RayConfig
@@ -490,6 +491,9 @@ class Config(Section):
     )
     throughput: ThroughputConfig = Field(
         default_factory=ThroughputConfig, description="Keeping up."
+    )
+    metrics: MetricsConfig = Field(
+        default_factory=MetricsConfig, description="What monitoring reads."
     )
 
     @model_validator(mode="after")

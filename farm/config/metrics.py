@@ -70,9 +70,9 @@ class MetricsConfig(Section):
             raise refuse("cert_file", "needs key_file beside it")
         if self.listen and not self.is_local and not self.has_token:
             raise refuse(
-                "token_file",
-                f"must be given where metrics.listen ({self.listen}) is not on loopback: a file"
-                " whose first line only the monitoring knows",
+                "listen",
+                "must be on loopback, or metrics.token_file must be given: a file whose first line"
+                " only the monitoring knows",
             )
         return self
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 ASK_TIMEOUT_S: Final = 3.0  # a loop that is well answers in 0.05 s; Prometheus waits for 10
-CODES: Final = (200, 400, 401, 404, 405, 408, 431, 503)  # what the server may answer
+CODES: Final = (200, 400, 401, 404, 405, 408, 431, 500, 503)  # what the server may answer
 _LIMITS: Final = tuple(f"{limit_s:g}" for limit_s in LIMITS_S)
 
 

@@ -156,8 +156,6 @@ class MetricsServer:
                     self._converse(secured)
         except (OSError, ValueError):  # it was cut off, or has left, or speaks no TLS
             self._count(HTTPStatus.REQUEST_TIMEOUT)
-        except Exception as error:  # noqa: BLE001 - monitoring must not end the broker
-            self._limited.warning("metrics_reply_broke", exc_info=error)
         finally:
             self._close(connection)
 
@@ -197,7 +195,11 @@ class MetricsServer:
         make = self._pages.get(request.path)
         if make is None:
             raise RequestError(HTTPStatus.NOT_FOUND)
-        return make()
+        try:
+            return make()
+        except Exception as error:  # noqa: BLE001 - monitoring must not end the broker
+            self._limited.warning("metrics_page_broke", path=request.path, exc_info=error)
+            raise RequestError(HTTPStatus.INTERNAL_SERVER_ERROR) from error
 
     def _count(self, status: HTTPStatus) -> None:
         with self._lock:

@@ -64,7 +64,10 @@ CASES = (
         "6m",
         {"farm_drain_seconds": "Inf Inf Inf Inf Inf Inf Inf Inf", "farm_backlog_holes": "500+60x9"},
         (
-            {"farm_drain_seconds": "Inf Inf Inf Inf Inf Inf Inf Inf", "farm_backlog_holes": "3x9"},  # a busy farm, well
+            {
+                "farm_drain_seconds": "Inf Inf Inf Inf Inf Inf Inf Inf",
+                "farm_backlog_holes": "3x9",
+            },  # a busy farm, well
             {"farm_drain_seconds": "60x9", "farm_backlog_holes": "500-60x9"},
         ),
     ),

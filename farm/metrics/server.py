@@ -197,7 +197,7 @@ class MetricsServer:
             raise RequestError(HTTPStatus.NOT_FOUND)
         try:
             return make()
-        except Exception as error:  # noqa: BLE001 - monitoring must not end the broker
+        except Exception as error:  # monitoring must not end the broker
             self._limited.warning("metrics_page_broke", path=request.path, exc_info=error)
             raise RequestError(HTTPStatus.INTERNAL_SERVER_ERROR) from error
 

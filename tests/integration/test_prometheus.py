@@ -1,4 +1,4 @@
-"""A real Prometheus beside a real farm: what it scrapes, its rules, and what the dashboard asks it."""
+"""A real Prometheus beside a real farm: what it scrapes, its rules, what the dashboard asks it."""
 
 from __future__ import annotations
 
@@ -59,11 +59,13 @@ OF_THE_MACHINE = {
 
 @pytest.fixture(scope="session")
 def has_prometheus() -> None:
-    """Skip where there is no Prometheus, but never in CI: a skipped suite looks like a green one."""
+    """Skip where there is no Prometheus, but never in CI, as for mosquitto."""
     if shutil.which("prometheus") and shutil.which("promtool"):
         return
     if os.environ.get("CI", "").lower() in ("true", "1"):
-        pytest.fail("prometheus is missing, and in CI nothing may be skipped: apt install prometheus")
+        pytest.fail(
+            "prometheus is missing, and in CI nothing may be skipped: apt install prometheus"
+        )
     pytest.skip("prometheus is not installed: apt install prometheus")
 
 
@@ -163,9 +165,7 @@ def panel_expressions() -> dict[str, str]:
 
 
 @pytest.fixture
-def start_prometheus(
-    tmp_path: Path, has_prometheus: None
-) -> Iterator[Callable[[str], Prometheus]]:
+def start_prometheus(tmp_path: Path, has_prometheus: None) -> Iterator[Callable[[str], Prometheus]]:
     made: list[Prometheus] = []
 
     def start(target: str) -> Prometheus:
@@ -380,9 +380,7 @@ def test_it_speaks_tls_to_who_has_the_token_and_takes_a_renewed_certificate(
         assert ask("other_ca", **shown) == 200
 
 
-def test_a_certificate_that_is_none_is_named(
-    certificates: dict[str, str], tmp_path: Path
-) -> None:
+def test_a_certificate_that_is_none_is_named(certificates: dict[str, str], tmp_path: Path) -> None:
     """Prevents: a traceback of OpenSSL's at the start."""
     for cert, key in (
         (certificates["cert"], certificates["client_key"]),

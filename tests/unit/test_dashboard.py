@@ -1,4 +1,4 @@
-"""The Grafana dashboard: no Grafana is at hand, so what it must find in the file is looked at here."""
+"""The Grafana dashboard: what a Grafana must find in the file, where none is at hand."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_every_panel_is_told_apart_and_has_its_place(dashboard: dict[str, Any]) 
 def test_every_question_is_about_the_chosen_farms_and_a_metric_that_there_is(
     dashboard: dict[str, Any],
 ) -> None:
-    """Prevents: a panel that mixes in another farm, or that stays empty since a name has changed."""
+    """Prevents: a panel that mixes in another farm, or stays empty since a name has changed."""
     names = set(FAMILIES) | OF_THE_CLIENT
     for name, family in FAMILIES.items():
         if family.type is Type.HISTOGRAM:

@@ -44,7 +44,9 @@ def flow() -> Flow:
     return make_flow(Config.model_validate({"correlation": {"optional_parts": "never"}}))
 
 
-def arrive(flow: Flow, kind: str, part_id: str | None, *, now_s: float = 0.0, text: str = "") -> None:
+def arrive(
+    flow: Flow, kind: str, part_id: str | None, *, now_s: float = 0.0, text: str = ""
+) -> None:
     flow.arrived(
         f"box/tool/{kind}", payload(part_id, text), arrived_s=now_s, intake_s=now_s, now_s=now_s
     )
@@ -89,7 +91,9 @@ def vitals_of(flow: Flow, **changes: Any) -> Vitals:
     )
 
 
-def told_of(vitals: Vitals, words: Vocabulary | None = None) -> dict[str, dict[tuple[str, ...], Any]]:
+def told_of(
+    vitals: Vitals, words: Vocabulary | None = None
+) -> dict[str, dict[tuple[str, ...], Any]]:
     """The samples by name and labels; each there once."""
     found: dict[str, dict[tuple[str, ...], Any]] = {}
     made = samples(vitals, disk=DISK, keep_bytes=9, words=words or Vocabulary.new())
@@ -154,7 +158,7 @@ def test_names_follow_the_conventions() -> None:
 
 
 def test_every_count_of_the_broker_has_its_place() -> None:
-    """Prevents: a new counter that is taken for one of the answerer's own, or is not told at all."""
+    """Prevents: a new counter that is taken for one of the answerer's own, or told nowhere."""
     broker = set(COUNT_WORDS) - set(QUALITY_EVENTS)
     assert broker <= ELSEWHERE, broker - ELSEWHERE
 
@@ -256,7 +260,9 @@ def test_workers_are_told_by_state_and_by_name(flow: Flow) -> None:
 def test_without_a_journal_nothing_is_told_of_it(flow: Flow) -> None:
     """Prevents: an alarm for a journal that there is none of."""
     vitals = vitals_of(flow)
-    without = Vitals(**{name: getattr(vitals, name) for name in vitals.__slots__} | {"commits": None})
+    without = Vitals(
+        **{name: getattr(vitals, name) for name in vitals.__slots__} | {"commits": None}
+    )
     assert not [name for name in told_of(without) if name.startswith("farm_journal_")]
 
 

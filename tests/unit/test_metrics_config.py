@@ -25,7 +25,7 @@ def load(tmp_path: Path, text: str, environ: dict[str, str] | None = None) -> An
 
 
 def test_nothing_listens_unless_it_is_told_to() -> None:
-    """Prevents: a second farm of a machine that does not start, for a port that nobody asked for."""
+    """Prevents: a second farm of a machine that does not start for a port nobody asked for."""
     assert Config().metrics.port == 0
 
 
@@ -65,8 +65,14 @@ def test_beyond_loopback_a_token_is_demanded(listen: str, host: str, is_local: b
         ("listen: ':9477'", "must be HOST:PORT"),
         ("listen: 'http://127.0.0.1:9477'", "must be HOST:PORT"),
         ("listen: '*:9477'", "must be on loopback, or metrics.token_file must be given"),
-        ("token: short", ":2: metrics.token: ******** is not allowed: must be 16 or more printable ASCII"),
-        ('token: "sixteen\\tcharacters!"', "metrics.token: ******** is not allowed: must be 16 or more"),
+        (
+            "token: short",
+            ":2: metrics.token: ******** is not allowed: must be 16 or more printable ASCII",
+        ),
+        (
+            'token: "sixteen\\tcharacters!"',
+            "metrics.token: ******** is not allowed: must be 16 or more",
+        ),
         (f"token: {TOKEN}\n  token_file: /t", "give either token or token_file, not both"),
         ("cert_file: /c", "metrics.cert_file: needs key_file beside it"),
         ("key_file: /k", "metrics.key_file: needs cert_file beside it"),

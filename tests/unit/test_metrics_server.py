@@ -92,7 +92,9 @@ def eventually(check: Callable[[], bool], what: str) -> None:
         time.sleep(0.01)
 
 
-def test_what_is_asked_for_is_answered_and_nothing_else(start: Callable[..., MetricsServer]) -> None:
+def test_what_is_asked_for_is_answered_and_nothing_else(
+    start: Callable[..., MetricsServer],
+) -> None:
     """Prevents: a server that shows files, runs methods, or answers what it should not."""
     server = start()
     assert get(server) == (200, b"farm 1\n")
@@ -178,7 +180,7 @@ def test_who_has_no_token_learns_nothing(start: Callable[..., MetricsServer]) ->
 
 
 def test_a_token_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Prevents: a token that is guessed character by character, by the time that a refusal takes."""
+    """Prevents: a token guessed character by character, by the time that a refusal takes."""
     from farm.metrics import access  # noqa: PLC0415
 
     asked = []
@@ -287,9 +289,9 @@ def test_a_page_that_breaks_breaks_nothing_else(start: Callable[..., MetricsServ
 def test_a_port_that_is_taken_is_named_with_the_cure() -> None:
     """Prevents: a bare "Address already in use" at the start of a second farm."""
     port = free_port()
-    with socket.create_server(("127.0.0.1", port)):
-        with pytest.raises(StateError, match=rf"metrics.listen: .*127.0.0.1:{port}.*in use.*ss -t"):
-            MetricsServer(MetricsConfig(listen=f"127.0.0.1:{port}"), {})
+    words = rf"metrics.listen: .*127.0.0.1:{port}.*in use.*ss -t"
+    with socket.create_server(("127.0.0.1", port)), pytest.raises(StateError, match=words):
+        MetricsServer(MetricsConfig(listen=f"127.0.0.1:{port}"), {})
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from farm import log
+from farm.journal.journal import Journal
 from farm.metrics.disk import DiskWatch
 from farm.metrics.exposition import CONTENT_TYPE, Exposition
 from farm.metrics.hatch import Hatch
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from farm.broker.ending import Ending
+    from farm.broker.parts import Parts
+    from farm.broker.traffic import Traffic
     from farm.config import Config
     from farm.metrics.vitals import Vitals
 
@@ -128,6 +132,26 @@ class Monitoring:
         if age_s > TICK_TIMEOUT_S:
             return f"the broker's loop has not turned for {age_s:.0f} s"
         return ""
+
+
+def monitor(parts: Parts, traffic: Traffic, ending: Ending) -> Monitoring:
+    """The monitoring of a broker process.
+
+    Raises:
+        FarmError: it can't listen as configured.
+    """
+
+    def readiness() -> Readiness:
+        return Readiness(traffic.is_connected, parts.flow.roster.ready, ending.is_draining)
+
+    journal = parts.journal
+    return Monitoring(
+        parts.config,
+        farm=parts.instance,
+        journal=journal.directory if isinstance(journal, Journal) else None,
+        wake=parts.waker.wake,
+        readiness=readiness,
+    )
 
 
 def _page_of(fault: str) -> Page:

@@ -11,18 +11,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from farm.broker.desk import Desk
-    from farm.broker.flow import Flow
-    from farm.journal.journal import NoJournal
+    from farm.broker.parts import Parts
 
 
-def take(
-    flow: Flow,
-    desk: Desk,
-    journal: Journal | NoJournal,
-    snapshot: Mapping[str, Any],
-    now_s: float,
-) -> Vitals:
-    """The vitals at a time. For the loop alone; it takes a few tenths of a millisecond."""
+def take(parts: Parts, desk: Desk, snapshot: Mapping[str, Any], now_s: float) -> Vitals:
+    """The vitals at a time. For the loop alone; it takes less than a millisecond."""
+    flow, journal = parts.flow, parts.journal
     return Vitals(
         snapshot=snapshot,
         kinds=flow.kinds,

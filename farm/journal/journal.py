@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from farm.adapter import Publication
-    from farm.config.tree import JournalConfig
+    from farm.config.journal import JournalConfig
     from farm.journal.records import Record
     from farm.telemetry.histogram import Histogram
 

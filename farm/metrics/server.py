@@ -248,14 +248,14 @@ def _head(connection: socket.socket) -> bytes:
     """What comes before the empty line.
 
     Raises:
-        RequestError: it is too long, or the client stopped in its midst.
+        RequestError: it is too long.
         OSError: the connection is gone.
     """
     got = b""
     while END not in got:
         more = connection.recv(4096)
         if not more:
-            raise RequestError(HTTPStatus.BAD_REQUEST)
+            raise ConnectionError("the client has left, or was cut off")
         got += more
         if len(got) > MAX_HEAD_BYTES:
             raise RequestError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)

@@ -141,6 +141,11 @@ WORKERS: Final = (
     _gauge("farm_workers_by_model", "Workers by model and hash of it.", "version", "hash"),
     _counter("farm_workers_fenced_total", "Workers taken off for silence, slowness or memory."),
     _counter("farm_worker_jobs_total", "Jobs done by worker.", "worker", "host"),
+    _counter(
+        "farm_worker_starts_total",
+        "How often it has joined; after the first time it was restarted, or had lost the broker.",
+        *("worker", "host"),
+    ),
     _gauge("farm_worker_memory_bytes", "Memory (RSS) by worker.", "worker", "host"),
     _gauge("farm_worker_job_age_seconds", "How long it computes now.", "worker", "host"),
     _counter(

@@ -174,7 +174,7 @@ def _workers(vitals: Vitals, words: Vocabulary) -> Iterator[Sample]:
     )
     for model, count in models.items():
         yield "farm_workers_by_model", model, count
-    yield from _each_worker(rows, words.workers)
+    yield from _each_worker(rows, vitals.starts, words.workers)
     for ending in Ending:
         yield (
             "farm_supervisor_worker_exits_total",
@@ -187,7 +187,9 @@ def _workers(vitals: Vitals, words: Vocabulary) -> Iterator[Sample]:
         yield "farm_fleet_workers", (state,), shot["fleet"][state]
 
 
-def _each_worker(rows: Iterable[Mapping[str, Any]], words: Words) -> Iterator[Sample]:
+def _each_worker(
+    rows: Iterable[Mapping[str, Any]], starts: Mapping[tuple[str, str], int], words: Words
+) -> Iterator[Sample]:
     """Workers of one name are told as one: there are two while one takes the other's place."""
     jobs: Counter[tuple[str, ...]] = Counter()
     memory: Counter[tuple[str, ...]] = Counter()
@@ -198,6 +200,10 @@ def _each_worker(rows: Iterable[Mapping[str, Any]], words: Words) -> Iterator[Sa
         memory[label] += row["rss_bytes"]
         age_s[label] = max(age_s.get(label, 0.0), row["job_age_s"] or 0.0)
     yield from (("farm_worker_jobs_total", label, count) for label, count in jobs.items())
+    joined: Counter[tuple[str, ...]] = Counter()
+    for who in dict.fromkeys((row["name"], row["host"]) for row in rows):
+        joined[words.of(*who)] += starts.get(who, 0)
+    yield from (("farm_worker_starts_total", label, count) for label, count in joined.items())
     yield from (("farm_worker_memory_bytes", label, size) for label, size in memory.items())
     yield from (("farm_worker_job_age_seconds", label, age) for label, age in age_s.items())
 

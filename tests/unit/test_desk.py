@@ -413,3 +413,17 @@ def test_the_load_asks_for_more_of_the_fleet_beside_those_who_help() -> None:
         bench.report(now_s=float(second))
     # 25/s of 0.1 s are 2.5 busy, 3.6 at 70 %, of which the worker of line 7 is one
     assert bench.fleet("ray-1") == 3
+
+
+def test_starts_and_ends_of_workers_are_counted_for_monitoring(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Prevents: workers that die every minute, and no figure shows it; or names without an end."""
+    monkeypatch.setattr("farm.broker.desk.MAX_NAMES", 2)
+    bench = Bench()
+    for pid in (7, 7, 8, 9, 7):
+        bench.hello(pid)
+    assert bench.desk.starts == {("7", HERE): 3, ("8", HERE): 1}
+    bench.report((7, "exit code 0 (ok)"), (8, "killed by SIGSEGV"))
+    bench.report((9, "killed by the supervisor (SIGKILL)"))
+    assert bench.desk.exits == {"asked": 1, "signal": 1, "killed": 1}

@@ -83,6 +83,7 @@ def vitals_of(flow: Flow, **changes: Any) -> Vitals:
         stages={stage: histogram.cumulative() for stage, histogram in flow.stages.items()},
         commits=Histogram().cumulative(),
         ready=1,
+        starts={("1", "here"): 3},
         exits={},
         credit=1,
         is_dispatch_paused=False,
@@ -250,6 +251,7 @@ def test_workers_are_told_by_state_and_by_name(flow: Flow) -> None:
     flow.roster.take_up(second, 7, 0.25)
     told = told_of(vitals_of(flow))
     assert told["farm_worker_jobs_total"] == {("1", "here"): 7, ("2", "here"): 0}
+    assert told["farm_worker_starts_total"] == {("1", "here"): 3, ("2", "here"): 0}
     assert told["farm_worker_memory_bytes"][("1", "here")] == 200
     assert told["farm_worker_job_age_seconds"][("1", "here")] == 0.75
     assert told["farm_workers"] == {("loading",): 0, ("idle",): 2, ("busy",): 1, ("draining",): 0}

@@ -30,6 +30,12 @@ _EXITS = 'farm_supervisor_worker_exits_total{how="%s"}'
 CASES = (
     Case("FarmDown", "2m", {"up": "0x5"}, ({"up": "1x5"}, {"up": "0 1 1 1 1"})),
     Case(
+        "FarmLoopHangs",
+        "4m",
+        {"up": "1x5", "farm_workers_ready": "2 stale"},
+        ({"up": "1x5", "farm_workers_ready": "0x5"}, {"up": "0x5"}),
+    ),
+    Case(
         "FarmNoWorker",
         "2m",
         {"farm_workers_ready": "2 0 0 0"},

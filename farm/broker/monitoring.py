@@ -65,6 +65,7 @@ class Monitoring:
     ) -> None:
         self._config = config.metrics
         self._readiness = readiness
+        self._limited = log.Limited()
         self._hatch = Hatch(wake)
         self._disk = DiskWatch(journal) if journal is not None else None
         requests: Counter[int] = Counter()
@@ -96,7 +97,11 @@ class Monitoring:
 
     def turn(self, make: Callable[[float], Vitals]) -> None:
         """The loop has turned once more."""
-        self._hatch.turn(time.monotonic(), make)
+        try:
+            self._hatch.turn(time.monotonic(), make)
+        except Exception as error:  # noqa: BLE001 - to be seen less must not end the broker
+            self._hatch.give_up()
+            self._limited.warning("vitals_failed", exc_info=error)
 
     def stop(self) -> None:
         """End."""

@@ -60,6 +60,10 @@ class Hatch:
             self._vitals, self._made_s, self._is_asked = vitals, done_s, False
             self._changed.notify_all()
 
+    def give_up(self) -> None:
+        """The loop can't make its vitals: not again before somebody asks again."""
+        self._is_asked = False
+
     def ask(self, timeout_s: float) -> Vitals | None:
         """The vitals, half a second old at most; None: the loop did not answer in time."""
         with self._changed:

@@ -11,10 +11,12 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from farm.config.metrics import MetricsConfig
 from farm.errors import ConfigError, StateError
-from farm.metrics.request import MAX_HEAD_BYTES
+from farm.metrics.request import MAX_HEAD_BYTES, RequestError, parse
 from farm.metrics.server import MAX_CONNECTIONS, MetricsServer, Page
 from farm.simulation.ports import free_port
 
@@ -133,6 +135,14 @@ def test_what_is_no_request_is_told_so(start: Callable[..., MetricsServer], data
     server = start()
     assert say(server, data).startswith(b"HTTP/1.1 400 ")
     assert get(server)[0] == 200
+
+
+@given(st.binary(max_size=200) | st.from_regex(rb"GET /[a-z]{0,9} HTTP/1.1(\r\n.{0,30}){0,4}"))
+def test_no_head_raises_what_nobody_expects(head: bytes) -> None:
+    """Prevents: a thread that ends with a traceback, and a connection without a reply."""
+    with contextlib.suppress(RequestError):
+        found = parse(head)
+        assert found.path.startswith("/")
 
 
 def test_a_head_without_an_end_is_cut_short(start: Callable[..., MetricsServer]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.client
+import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,6 +26,7 @@ class Rig:
 
     def __init__(self) -> None:
         self.port = free_port()
+        self.raised = 0
         self.readiness = Readiness(is_connected=True, ready_workers=1, is_draining=False)
         config = Config.model_validate({"metrics": {"listen": f"127.0.0.1:{self.port}"}})
         self.monitoring = Monitoring(
@@ -39,7 +42,8 @@ class Rig:
         self.monitoring.turn(self._refuse)
 
     def _refuse(self, _now_s: float) -> Any:
-        raise AssertionError("nobody asked")
+        self.raised += 1
+        raise KeyError("no such count")
 
     def ask(self, path: str) -> tuple[int, str]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
@@ -86,3 +90,20 @@ def test_a_farm_is_ready_with_mqtt_and_a_worker(
     rig.readiness = readiness
     assert rig.ask("/readyz") == (status, told)
     assert rig.ask("/healthz")[0] == 200  # it lives, and a restart would help nobody
+
+
+def test_vitals_that_can_not_be_made_end_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents: a broker that ends with each scrape, for a figure that nobody needs."""
+    monkeypatch.setattr("farm.metrics.exposition.ASK_TIMEOUT_S", 0.2)
+    found: list[tuple[int, str]] = []
+    asking = threading.Thread(target=lambda: found.append(rig.ask("/metrics")))
+    asking.start()
+    while asking.is_alive():
+        rig.turn()  # raises inside
+        time.sleep(0.01)
+    [(status, text)] = found
+    assert status == 200
+    assert "farm_build_info{" in text
+    assert "farm_workers_ready" not in text
+    assert rig.ask("/healthz") == (200, "ok")
+    assert rig.raised >= 1

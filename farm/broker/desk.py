@@ -6,6 +6,7 @@ local workers that the supervisor shall kill, since it is the supervisor who ask
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,6 +16,7 @@ from farm.broker.library import Library
 from farm.broker.roster import Worker, WorkerState
 from farm.config.attach import AttachConfig
 from farm.config.gpus import GPU_BATCH_JOBS
+from farm.metrics.endings import ending_of
 from farm.printable import printable
 from farm.scaler import Bounds, Load, Scaler
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 # A kill order is repeated until the supervisor reports the end. A worker that was started by hand
 # has nobody to do that: its order lapses.
 ORDER_LIFE_S = 30.0
+MAX_NAMES = 1000  # of workers whose starts are counted; names may be made up
 
 UP = (WorkerState.IDLE, WorkerState.BUSY, WorkerState.DRAINING)
 
@@ -120,6 +123,8 @@ class Desk:
         self._has_fleet = has_fleet  # the workers whose number counts are on Ray
         self._fleet_names: frozenset[str] = frozenset()
         self.fleet: dict[str, Any] = {}  # as the fleet tells it; empty without one
+        self.starts: Counter[tuple[str, str]] = Counter()  # of workers, by name and host
+        self.exits: Counter[str] = Counter()  # of workers here, by `farm.metrics.endings.Ending`
         self._is_supervised = False  # the supervisor has told what an operator said before us
         self._resolved: set[int] = set()  # dead letters, in this life
         self._kill: dict[int, _KillOrder] = {}
@@ -329,6 +334,9 @@ class Desk:
             device=printable(hello.device),
             batch_jobs=batch_jobs(hello, most=self._most_gathered),
         )
+        who = (worker.name, worker.host)
+        if who in self.starts or len(self.starts) < MAX_NAMES:
+            self.starts[who] += 1
         return wire.Welcome(
             worker.worker_id,
             told.far_jobs_endpoint if peer else told.jobs_endpoint,
@@ -397,6 +405,7 @@ class Desk:
 
     def _serve_supervisor(self, report: wire.SupervisorReport, now_s: float) -> wire.Message:
         for pid, how in report.exits:
+            self.exits[ending_of(how).value] += 1
             self._kill.pop(pid, None)
             for worker in self._flow.roster.of_pid(pid):
                 self.let_go(worker, how, now_s)

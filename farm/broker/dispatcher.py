@@ -142,7 +142,7 @@ class Dispatcher:
                 if batch:
                     entry = self.ledger.next_waiting(now_s)
                 else:
-                    entry = self.ledger.next_to_send(now_s, idle_workers=self._credit)
+                    entry = self.ledger.next_to_send(now_s, idle_workers=self.credit)
                 if entry is None or (batch and (entry.is_alone or entry.payload_bytes > room)):
                     break
                 if entry.payloads is None and not self._fetch(entry, now_s):
@@ -157,8 +157,8 @@ class Dispatcher:
         return batch
 
     @property
-    def _credit(self) -> int:
-        """How many messages may be on the wire unclaimed."""
+    def credit(self) -> int:
+        """How many messages with jobs may be on the wire unclaimed."""
         roster, gathering = self.roster, self.roster.gathering
         idle, ready, elsewhere, room = roster.idle, roster.ready, roster.elsewhere, 0
         if gathering:  # they use no cores, and take as many messages as they have room for

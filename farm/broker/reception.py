@@ -64,6 +64,7 @@ class Reception:
         self._clock = clock
         self._new_id = new_id
         self._counts = counts
+        self._most_bytes = config.limits.message_bytes
         self._watermark = 0
         self._is_suspended = False
         self.optional_kinds = tuple(k for k, need in needs.items() if need is Need.OPTIONAL)
@@ -82,6 +83,7 @@ class Reception:
             self._counts["of_another_partition"] += 1
             return []
         self._counts["parts"] += 1
+        self.correlator.tally[route.kind, "received"] += 1
         message_id, crc = self._new_id(), zlib.crc32(payload)
         part_id, reason = self._identify(route, payload)
         at_s = self._clock.at(arrived_s)
@@ -89,6 +91,8 @@ class Reception:
             *(message_id, at_s, route.kind, route.source, part_id, topic, payload, crc, reason)
         )
         if reason:
+            is_large = len(payload) > self._most_bytes
+            self.correlator.tally[route.kind, "too_large" if is_large else "unreadable"] += 1
             self._journal.append(message)
             return [Refused(route.kind, (route.source, ""), reason, message_id)]
         part = Part(

@@ -23,6 +23,7 @@ from farm.config.intake import (
     TrafficConfig,
 )
 from farm.config.journal import JournalConfig
+from farm.config.metrics import MetricsConfig
 from farm.config.mqtt import MqttConfig
 from farm.config.partition import PartitionConfig
 from farm.config.ray import RayConfig
@@ -96,6 +97,9 @@ class Config(Section):
     )
     throughput: ThroughputConfig = Field(
         default_factory=ThroughputConfig, description="Keeping up."
+    )
+    metrics: MetricsConfig = Field(
+        default_factory=MetricsConfig, description="What monitoring reads."
     )
 
     @model_validator(mode="after")

@@ -203,7 +203,7 @@ def test_without_a_gpu_the_credit_is_what_it_was() -> None:
     """A farm without any that sends more, or fewer, messages than it has idle workers."""
     farm = Farm(3, 0)
     farm.arrive(50)
-    assert farm.flow.dispatcher._credit == 3
+    assert farm.flow.dispatcher.credit == 3
     assert not farm.flow.roster.gathering
 
 
@@ -215,10 +215,10 @@ def test_workers_with_a_gpu_use_no_cores() -> None:
     gpu = farm.workers[-1].row
     most = farm.flow.dispatcher.concurrency.most
     assert most == 3
-    room = farm.flow.dispatcher._credit - most
+    room = farm.flow.dispatcher.credit - most
     assert room == holding.LEAST_HELD // MAX_JOBS
     farm.flow.roster.gathered(gpu, {1000 + n: 10 for n in range(holding.LEAST_HELD)}, 0.0)
-    assert farm.flow.dispatcher._credit == most
+    assert farm.flow.dispatcher.credit == most
 
 
 @pytest.mark.parametrize(
@@ -291,7 +291,7 @@ def test_a_worker_that_drains_has_room_for_nothing() -> None:
     farm = Farm(0, 1)
     row = farm.workers[0].row
     farm.flow.roster.become(row, WorkerState.DRAINING)
-    assert farm.flow.dispatcher._credit == 0
+    assert farm.flow.dispatcher.credit == 0
 
 
 def died(farm: Farm, worker: Played, computing: Callable[[], frozenset[int]] | None) -> set[int]:

@@ -323,17 +323,18 @@ def jobs_frames(*heads: Any, parts: int = 0) -> list[bytes]:
         [frame(wire.JOBS_KIND, [])],  # as an older broker has it
         [frame(wire.JOBS_KIND, [], 1)],
         jobs_frames(5),
-        jobs_frames([1, "b/t", "7", 1]),
-        jobs_frames([True, "b/t", "7", 1, []]),
-        jobs_frames(["1", "b/t", "7", 1, []]),
-        jobs_frames([1, None, "7", 1, []]),
-        jobs_frames([1, "b/t", None, 1, []]),
-        jobs_frames([1, "b/t", "7", "1", []]),
-        jobs_frames([1, "b/t", "7", 1, "ab"], parts=2),  # letters are no kinds
-        jobs_frames([1, "b/t", "7", 1, [1]], parts=1),
-        jobs_frames([1, "b/t", "7", 1, ["trace"]]),  # a part lacks
-        jobs_frames([1, "b/t", "7", 1, ["trace"]], parts=2),  # a part too many
-        jobs_frames([1, "b/t", "7", 1, ["trace", "trace"]], parts=2),  # one would be lost
+        jobs_frames([1, "b/t", "7", 1, []]),  # no ticket
+        jobs_frames([1, "b/t", "7", 1, [], "0"]),
+        jobs_frames([True, "b/t", "7", 1, [], 0]),
+        jobs_frames(["1", "b/t", "7", 1, [], 0]),
+        jobs_frames([1, None, "7", 1, [], 0]),
+        jobs_frames([1, "b/t", None, 1, [], 0]),
+        jobs_frames([1, "b/t", "7", "1", [], 0]),
+        jobs_frames([1, "b/t", "7", 1, "ab", 0], parts=2),  # letters are no kinds
+        jobs_frames([1, "b/t", "7", 1, [1], 0], parts=1),
+        jobs_frames([1, "b/t", "7", 1, ["trace"], 0]),  # a part lacks
+        jobs_frames([1, "b/t", "7", 1, ["trace"], 0], parts=2),  # a part too many
+        jobs_frames([1, "b/t", "7", 1, ["trace", "trace"], 0], parts=2),  # one would be lost
     ],
 )
 def test_malformed_jobs_are_refused(frames: list[bytes]) -> None:

@@ -11,6 +11,8 @@ import math
 from dataclasses import dataclass, field
 from enum import Enum
 
+from farm.broker.turnover import Turnover
+
 
 class WorkerState(Enum):
     """What a worker is doing, as the broker knows it."""
@@ -65,6 +67,7 @@ class Roster:
         self._idle = 0
         self._ready = 0  # idle or busy
         self._elsewhere = 0  # of these
+        self.turnover = Turnover()
 
     @property
     def idle(self) -> int:
@@ -120,6 +123,7 @@ class Roster:
             self._last_id, name, host, pid, local, joined_s=now_s, heard_s=now_s, key=key
         )
         self._workers[worker.worker_id] = worker
+        self.turnover.came(worker)
         return worker
 
     def heard(self, worker_id: int, now_s: float) -> Worker | None:

@@ -1,6 +1,6 @@
 """The `Incidents`: the last dead letters and alerts, in words, for `farm stats`.
 
-A decision without I/O, and bounded. All dead letters that wait are the journal's (`farm dead list`).
+A decision without I/O, and bounded. All those that wait are the journal's (`farm dead list`).
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from farm.adapter import Status, Terminal
 from farm.broker.history import History, Totals
 from farm.broker.incidents import Incidents
-from farm.broker.tools import LOW_QUALITY, Tools, counted
+from farm.broker.tools import Tools, judged
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -36,12 +36,8 @@ class Observation:
         if quality is None and not answer.counts and answer.terminal is Terminal.INSUFFICIENT:
             return  # an answer like any other
         tally = self.tools.of(finished.source)
-        if quality is not None:
-            tally.qualities += 1
-            tally.quality_sum += quality
-            tally.low_quality += quality < LOW_QUALITY
-        if answer.counts:
-            counted(answer.counts, tally)
+        if quality is not None or answer.counts:
+            judged(tally, quality, answer.counts)
         if answer.alert:
             self.incidents.alerted(finished.source, answer.alert, now_s)
             tally.reason, tally.reason_s = answer.alert, now_s
@@ -54,7 +50,8 @@ class Observation:
         """MQTT has confirmed a hole's answer, or there is none to confirm."""
         ends = self.tools.of(source).ends
         ends[terminal] = ends.get(terminal, 0) + 1
-        self.history.ended(latency_s)
+        if terminal is not Terminal.DEAD:  # which may have waited for a message that never came
+            self.history.ended(latency_s)
 
     def look(
         self,

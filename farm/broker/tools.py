@@ -32,6 +32,7 @@ class Tally:
     rejected: int = 0  # messages that belong to no hole
     unpaired: int = 0  # holes that never got all of their messages; dead as well
     low_quality: int = 0
+    doubtful: int = 0  # answers of negative depth or low quality, each once
     qualities: int = 0
     quality_sum: float = 0.0
     ends: dict[Terminal, int] = field(default_factory=dict)
@@ -50,9 +51,8 @@ class Tally:
 
     @property
     def troubles(self) -> int:
-        """What somebody should look at; each hole or message once, or twice where it is two."""
-        dead = self.ends.get(Terminal.DEAD, 0)
-        return dead + self.rejected + self.counts.get("negative_depths", 0) + self.low_quality
+        """What somebody should look at: each hole once, and messages of none."""
+        return self.ends.get(Terminal.DEAD, 0) + self.rejected + self.doubtful
 
     def absorb(self, other: Tally) -> None:
         """Add another's counts."""
@@ -60,6 +60,7 @@ class Tally:
         self.rejected += other.rejected
         self.unpaired += other.unpaired
         self.low_quality += other.low_quality
+        self.doubtful += other.doubtful
         self.qualities += other.qualities
         self.quality_sum += other.quality_sum
         for terminal, count in other.ends.items():
@@ -175,8 +176,16 @@ class Tools:
         }
 
 
-def counted(names: Sequence[str], tally: Tally) -> None:
-    """Raise those of the answerer's counters that are kept for each tool."""
+def judged(tally: Tally, quality: float | None, names: Sequence[str]) -> None:
+    """An answer's quality, and which of the answerer's counters it raises."""
+    is_doubtful = False
+    if quality is not None:
+        tally.qualities += 1
+        tally.quality_sum += quality
+        is_doubtful = quality < LOW_QUALITY
+        tally.low_quality += is_doubtful
     for name in names:
         if name in COUNTED:
             tally.counts[name] = tally.counts.get(name, 0) + 1
+            is_doubtful = True
+    tally.doubtful += is_doubtful

@@ -24,7 +24,6 @@ ENTER = "\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J"
 LEAVE = "\x1b[0m\x1b[?7h\x1b[?25h\x1b[?1049l"
 BEGIN_PICTURE = "\x1b[?2026h\x1b[H"
 END_PICTURE = "\x1b[?2026l"
-CLEAR_LINE = "\x1b[K"
 READ_BYTES = 1024
 LEAST_COLUMNS, LEAST_LINES = 20, 5
 LOCAL_FLAGS = 3  # of what tcgetattr gives
@@ -99,9 +98,10 @@ class Terminal:
                 termios.tcsetattr(self.keys, termios.TCSADRAIN, self._before)  # type: ignore[arg-type]
 
     def draw(self, lines: Sequence[str]) -> None:
-        """Show these lines; below them nothing."""
-        body = f"{CLEAR_LINE}\r\n".join(lines)
-        self._write(f"{BEGIN_PICTURE}{body}{CLEAR_LINE}\x1b[J{END_PICTURE}")
+        """Show these lines, each as wide as the terminal, as many as it has."""
+        # Nothing is cleared at the end of a line: behind a full one that would take its last sign.
+        body = "\r\n".join(lines)
+        self._write(f"{BEGIN_PICTURE}{body}{END_PICTURE}")
 
     def clear(self) -> None:
         """Wipe all, as after a change of size."""

@@ -20,7 +20,7 @@ from farm.cli.terminal import Terminal, TerminalGoneError
 from farm.errors import NoFarmError
 from farm.printable import printable_data
 from farm.telemetry.keyboard import Decoder, Looking, press
-from farm.telemetry.lines import ASCII, UNICODE, Glyphs
+from farm.telemetry.lines import ASCII, UNICODE, Glyphs, padded
 from farm.telemetry.paint import paint
 from farm.telemetry.session import Session
 from farm.telemetry.view import screen, time_of_day
@@ -185,11 +185,17 @@ class Watching:
         notices = self._session.notices(time.monotonic(), period_s=self._looking.period_s)
         clock = time_of_day(time.time())
         picture = screen(
-            *(self._shown, self._looking, width, height, self._glyphs), notices=notices, clock=clock
+            *(self._shown, self._looking, width, height, self._glyphs),
+            notices=notices,
+            clock=clock,
+            is_stale=self._session.is_silent,
         )
         self._looking = replace(self._looking, scroll=picture.scroll, page_lines=picture.page_lines)
         self._terminal.draw(
-            [paint(each, has_styles=True, has_colours=self._has_colours) for each in picture.lines]
+            [
+                paint(padded(each, width), has_styles=True, has_colours=self._has_colours)
+                for each in picture.lines
+            ]
         )
 
     def _fit(self, shot: Shot) -> Shot:

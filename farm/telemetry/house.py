@@ -1,4 +1,4 @@
-"""How the house is doing, a line for each of its parts: jobs, workers wanted, nursery, journal and so on."""
+"""How the house is doing, a line for each of its parts: jobs, nursery, journal and so on."""
 
 from __future__ import annotations
 

@@ -65,13 +65,18 @@ def press(now: Looking, key: str) -> Looking:
         return replace(now, page=now.before_help, scroll=0)
     if key in ("?", "h"):
         return replace(now, page=Page.HELP, before_help=now.page, scroll=0)
-    if key in PERIODS_S:
-        return replace(now, period_s=PERIODS_S[key])
     if key in PAGES:
         return replace(now, page=PAGES[key], scroll=0)
+    return _CHANGES[key](now) if key in _CHANGES else _adjust(now, key)
+
+
+def _adjust(now: Looking, key: str) -> Looking:
+    """What belongs to the page: its order, how often it is looked at, where it begins."""
+    if key in PERIODS_S:
+        return replace(now, period_s=PERIODS_S[key])
     if key in ("s", "S", "r"):
         return _sort(now, is_reversing=key != "s")
-    return _CHANGES[key](now) if key in _CHANGES else _scroll(now, key)
+    return _scroll(now, key)
 
 
 def _next_page(now: Looking) -> Looking:

@@ -88,6 +88,11 @@ def fit(made: Line, cells: int, glyphs: Glyphs) -> Line:
     return tuple(kept)
 
 
+def padded(made: Line, cells: int) -> Line:
+    """A line of just so many cells, or more."""
+    return (*made, Span(" " * max(0, cells - width_of(made))))
+
+
 def wrap(text: str, cells: int, *, indent: int = 0) -> list[str]:
     """A text in lines of at most so many cells, further ones indented; long words are broken."""
     made: list[str] = []

@@ -71,13 +71,9 @@ def dead_page(shot: Shot, looking: Looking, width: int, glyphs: Glyphs) -> list[
         "workers_ended": rows.matching(shot.get("workers_ended", ()), looking.filter),
     }
     waiting = shot["dead_letters"]
-    first = (
-        f"{many(waiting, 'dead letter waits', 'dead letters wait')}: farm dead list"
-        if waiting
-        else "no dead letter waits"
-    )
+    first = "farm dead list shows all of them, farm why TOOL ID the story of one"
     lines = panels.incidents(found, width, glyphs) or [line("nothing went wrong of late")]
-    return [line(Span(first, "red" if waiting else "dim")), BLANK, *lines]
+    return [line(Span(first if waiting else "no dead letter waits", "dim")), BLANK, *lines]
 
 
 HELP = (
@@ -96,7 +92,7 @@ FIGURES = (
     ("backlog", "complete holes that wait for a worker, or too long for MQTT's confirmation"),
     ("slowest", "the longest of 2 s, from a hole's last message to MQTT's confirmation"),
     ("workers", "how many compute, on average over 2 s, of those that are READY"),
-    ("bad", "of a tool: dead + unread + negative + unsure"),
+    ("bad", "of a tool: holes that died, are negative or unsure, each once, and unread messages"),
     ("dead", "holes that ended without an answer; those that lacked a message (unpaired), too"),
     ("unread", "messages that belong to no hole"),
     ("negative, runs", "negative depths, and rows of them that reached the threshold"),

@@ -19,6 +19,7 @@ NOW_CELLS, PEAK_CELLS = 8, 8
 LEAST_CURVE_CELLS = 8
 STAGE_CELLS = 10
 END_CELLS = 10
+QUIET_BACKLOG, QUIET_S = 10.0, 0.1  # a curve of less stays low: it is nothing to look at
 
 Shot = dict[str, Any]
 
@@ -45,8 +46,15 @@ def rates(shot: Shot, width: int, glyphs: Glyphs) -> list[Line]:
     for label, values, now, peak, style, top in (
         ("arrive/s", history["arrived_hz"], rate(pace["arrival_rate"]), rate, "cyan", busiest),
         ("done/s", history["ended_hz"], rate(pace["processing_rate"]), rate, "green", busiest),
-        ("backlog", history["backlog"], number(pace["backlog"]), _whole, _backlog_style(shot), 0.0),
-        ("slowest", slowest, latency(_last(slowest) or None), latency, "", 0.0),
+        (
+            "backlog",
+            history["backlog"],
+            number(pace["backlog"]),
+            _whole,
+            _backlog_style(shot),
+            QUIET_BACKLOG,
+        ),
+        ("slowest", slowest, latency(_last(slowest) or None), latency, "", QUIET_S),
         ("workers", busy, f"{_last(busy):.1f}/{ready}", _tenths, "", float(max(ready, 1))),
     ):
         curve = sparkline(values, cells, glyphs, top=max(top, max(values, default=0.0)))
@@ -102,8 +110,6 @@ def outcomes(shot: Shot, width: int, _glyphs: Glyphs) -> list[Line]:
             words.append(("yellow", many(counts[key], one, more)))
     if rejected := counts.get("rejected"):
         words.append(("yellow", many(rejected, "unreadable message")))
-    if waiting := shot.get("dead_letters"):
-        words.append(("red", many(waiting, "dead letter")))
     return flowing("holes", words, width)
 
 

@@ -46,7 +46,8 @@ def _job(row: Row) -> str | Span:
 
 
 def _natural(row: Row) -> tuple[int, str]:
-    return len(row["name"]), row["name"]
+    name = row.get("name") or row.get("source", "")
+    return len(name), name
 
 
 def _restarts(row: Row) -> str | Span:
@@ -64,7 +65,7 @@ WORKER_FIELDS: tuple[Field, ...] = (
     ),
     Field(Column("for", 6, is_right=True, priority=11), lambda r: "" if r["job_age_s"] is None
           else age(r["job_age_s"]), lambda r: r["job_age_s"] or 0.0),
-    Field(Column("job", 10, priority=8, is_flexible=True), _job),
+    Field(Column("job", 10, priority=8, is_flexible=True, keeps_end=True), _job),
     Field(Column("holes/s", 8, is_right=True), lambda r: rate(r["rate_hz"]),
           lambda r: r["rate_hz"]),
     Field(Column("done", 7, is_right=True, priority=12), lambda r: number(r["jobs_done"]),
@@ -91,7 +92,7 @@ TOOL_FIELDS: tuple[Field, ...] = (
     Field(Column("bad", 6, is_right=True), _count("troubles", "bold red"),
           lambda r: r["troubles"]),
     Field(Column("msg/s", 6, is_right=True, priority=10), lambda r: rate(r["parts_hz"]),
-          lambda r: (r["parts_hz"], r["parts"])),
+          lambda r: round(r["parts_hz"], 1)),
     Field(Column("holes", 7, is_right=True, priority=9), lambda r: number(r["holes"]),
           lambda r: r["holes"]),
     Field(Column("dead", 6, is_right=True), _count("dead", "red"), lambda r: r["dead"]),
@@ -112,7 +113,7 @@ TOOL_FIELDS: tuple[Field, ...] = (
           lambda r: r["insufficient"]),
     Field(Column("silent", 7, is_right=True, priority=4), lambda r: age(r["silent_s"]),
           lambda r: r["silent_s"] or 0.0),
-    Field(Column("last trouble", 30, priority=1, is_flexible=True, style="dim"),
+    Field(Column("last trouble", 20, priority=1, is_flexible=True, style="dim"),
           lambda r: r["reason"]),
 )  # fmt: skip
 
@@ -137,9 +138,10 @@ def _all_text(row: Row) -> str:
 
 
 def arranged(rows: Sequence[Row], field: Field, *, is_reversed: bool = False) -> list[Row]:
-    """Sorted by a field; equal ones keep their order."""
+    """Sorted by a field; equal ones by name, so that they don't change places all the time."""
     assert field.key is not None
-    return sorted(rows, key=field.key, reverse=field.is_rising == is_reversed)
+    by_name = sorted(rows, key=_natural)
+    return sorted(by_name, key=field.key, reverse=field.is_rising == is_reversed)
 
 
 def draw(

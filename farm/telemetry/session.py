@@ -60,7 +60,13 @@ class Session:
                         "bold red reverse",
                     )
                 ),
-                line(Span(f"What is below was so then; asked again every {period_s:g} s.", "red")),
+                line(
+                    Span(
+                        f"Below is how it was. It is asked every {period_s:g} s; this goes on by "
+                        "itself.",
+                        "red",
+                    )
+                ),
             ]
         if self._restarted_s is not None and now_s - self._restarted_s < TOLD_FOR_S:
             ago = duration(now_s - self._restarted_s)

@@ -78,7 +78,8 @@ def _pace(shot: Shot) -> str:
     rates = f"{arrival:.1f} holes/s arrive, {done:.1f} are answered"
     if shot["state"] == "FALLING_BEHIND":
         if arrival > done:
-            return f"Falling behind by {arrival - done:.1f} holes/s: {rates}, {backlog} wait."
+            behind = f"Falling behind by {arrival - done:.1f} holes/s"
+            return f"{behind}: {arrival:.1f} arrive, {done:.1f} are answered, {backlog} wait."
         return f"Stands still: {many(backlog, 'hole waits', 'holes wait')}, none is answered."
     if backlog > max(LEAST_BACKLOG, CATCHING_UP_S * arrival):
         drain_s = pace.get("drain_s")

@@ -23,6 +23,7 @@ from farm.telemetry.lines import (
     Span,
     fit,
     line,
+    text_of,
     width_of,
     wrap,
 )
@@ -91,6 +92,7 @@ def screen(
     *,
     notices: Sequence[Line] = (),
     clock: str = "",
+    is_stale: bool = False,
 ) -> Picture:
     """What a terminal shows. The snapshot is printable already.
 
@@ -102,13 +104,18 @@ def screen(
         glyphs: what it can show.
         notices: said first, e.g. that the farm does not answer.
         clock: the time of day, for the corner.
+        is_stale: the farm does not answer, and this is what it said last.
     """
+    if is_stale:
+        shot = shot | {"state": "NO_ANSWER"}
     top = [*_head(shot, width, glyphs, clock), *notices]
-    if looking.page is not Page.HELP:
+    if looking.page is not Page.HELP and not is_stale:
         top += _verdict(shot, width, glyphs, max(1, height // MOST_REMARKS_SHARE))
     top = [*top[: max(height - 2, 1)], BLANK]
     room = max(height - len(top) - 1, 0)
     body = _body(shot, looking, width, room, glyphs)
+    if is_stale:
+        body = [line(Span(text_of(each), "dim")) for each in body]
     scroll = max(0, min(looking.scroll, len(body) - room))
     shown = body[scroll : scroll + room]
     shown += [BLANK] * (room - len(shown))

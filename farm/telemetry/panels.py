@@ -154,10 +154,10 @@ def latencies(shot: Shot, width: int, glyphs: Glyphs) -> list[Line]:
     columns = [
         Column("latency, ms", STAGE_CELLS + 1),
         *(Column(name, 7, is_right=True) for name in ("p50", "p99")),
-        Column("p99.9", 7, is_right=True, priority=2),
+        Column("p99.9", 7, is_right=True, priority=3),
         Column("max", 7, is_right=True),
         Column("holes", 8, is_right=True, priority=1),
-        Column("", 22, priority=3, is_flexible=True, style="dim"),
+        Column("", 22, priority=2, is_flexible=True, style="dim"),
     ]
     told = shot.get("latency")
     if not told:

@@ -70,7 +70,7 @@ class Session:
             ]
         if self._restarted_s is not None and now_s - self._restarted_s < TOLD_FOR_S:
             ago = duration(now_s - self._restarted_s)
-            told = f"The broker process is another one since {ago} ago: counts begin at its start."
+            told = f"The broker process was started anew {ago} ago: counts begin there."
             return [line(Span(told, "bold cyan"))]
         return []
 

@@ -64,7 +64,9 @@ def verdict(shot: Shot) -> Verdict:
 def _sentence(shot: Shot) -> str:
     state, open_holes = shot["state"], shot["jobs"]["unanswered"]
     if state == "DRAINING":
-        return f"Draining: takes in nothing new, {many(open_holes, 'hole')} to be answered."
+        done = shot["throughput"]["processing_rate"]
+        end = f", in about {duration(open_holes / done)}" if open_holes and done else ""
+        return f"Draining: takes in nothing new, {many(open_holes, 'hole')} to be answered{end}."
     if state == "STARTING":
         return f"Starting: {_ready(shot)} of {shot.get('workers_expected', 0)} workers are READY."
     if stopped := _stopped(shot):
@@ -128,6 +130,8 @@ def _since(shot: Shot) -> str:
 def _remarks(shot: Shot) -> Iterator[Remark]:
     is_single = "mqtt" in shot
     for problem in shot["problems"]:
+        if shot["state"] == "STARTING" and problem.startswith("falling behind"):
+            continue  # what it has taken up waits for the workers
         cure = _cure(problem, shot) if is_single else ""
         is_said = is_single and problem.startswith("falling behind") and _pace_is_said(shot)
         if cure or not is_said:

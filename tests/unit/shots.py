@@ -82,7 +82,7 @@ def _drill(flow: Any, tools: int) -> None:
     tallies, seen = flow.observation.tools, 0
     for number in range(tools):
         source = f"BOX-{number % 3 + 1}/UNIT-{number:04}"
-        for _ in range(90 + 10 * number):
+        for _ in range(90 + 30 * number):
             tallies.part(source, UP_S - 0.1 * number - 0.1)
             seen += 1
         for end in range(30 + number):

@@ -66,9 +66,11 @@ def rate(per_s: float) -> str:
 
 def number(count: int) -> str:
     """A count, at most seven characters."""
-    for step, unit in ((1, ""), (1_000_000, "M"), (1_000_000_000, "G")):
-        if count < 10_000_000 * step:
-            return f"{count}" if step == 1 else f"{count / step:.1f}{unit}"
+    if count < 10_000_000:
+        return f"{count}"
+    for step, unit in ((1e6, "M"), (1e9, "G")):
+        if count < 9999.5 * step:
+            return f"{count / step:.1f}{unit}"
     return f"{count / 1e12:.3g}T"
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from farm.adapter import Status, Terminal
 from farm.broker.history import History, Totals
 from farm.broker.incidents import Incidents
-from farm.broker.tools import Tools, judged
+from farm.broker.tools import PLACES, Tools, judged
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -48,8 +48,7 @@ class Observation:
 
     def ended(self, source: str, terminal: Terminal, latency_s: float) -> None:
         """MQTT has confirmed a hole's answer, or there is none to confirm."""
-        ends = self.tools.of(source).ends
-        ends[terminal] = ends.get(terminal, 0) + 1
+        self.tools.of(source).ends[PLACES[terminal]] += 1
         if terminal is not Terminal.DEAD:  # which may have waited for a message that never came
             self.history.ended(latency_s)
 

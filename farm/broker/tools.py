@@ -14,7 +14,7 @@ from farm.adapter import Terminal
 from farm.printable import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 KEPT = 1024  # about 0.5 MB; a site has tens to hundreds of tools
 SHOWN = 40  # of the loudest, and as many of the worst: one snapshot is some ten kilobytes
@@ -22,6 +22,8 @@ TROUBLE_WEIGHT = 10  # of one trouble against one message, where the quietest ar
 LOW_QUALITY = 0.5  # below it the model itself holds a wrong keypoint for the likelier
 REASON_CHARS, SOURCE_CHARS = 160, 200  # as shown; MQTT allows topics of 64 kB
 COUNTED = ("negative_depths", "negative_runs")  # of the answerer's counters, those kept for a tool
+PLACES = {terminal: place for place, terminal in enumerate(Terminal)}
+DEAD = PLACES[Terminal.DEAD]
 
 
 @dataclass(slots=True)
@@ -35,8 +37,8 @@ class Tally:
     doubtful: int = 0  # answers of negative depth or low quality, each once
     qualities: int = 0
     quality_sum: float = 0.0
-    ends: dict[Terminal, int] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
+    ends: list[int] = field(default_factory=lambda: [0] * len(Terminal))  # in the order of PLACES
+    counts: list[int] = field(default_factory=lambda: [0] * len(COUNTED))
     heard_s: float = 0.0
     reason: str = ""  # why the last one went wrong
     reason_s: float = 0.0
@@ -47,35 +49,44 @@ class Tally:
     @property
     def holes(self) -> int:
         """How many holes ended."""
-        return sum(self.ends.values())
+        return sum(self.ends)
 
     @property
     def troubles(self) -> int:
         """What somebody should look at: each hole once, and messages of none."""
-        return self.ends.get(Terminal.DEAD, 0) + self.rejected + self.doubtful
-
-    def absorb(self, other: Tally) -> None:
-        """Add another's counts."""
-        self.parts += other.parts
-        self.rejected += other.rejected
-        self.unpaired += other.unpaired
-        self.low_quality += other.low_quality
-        self.doubtful += other.doubtful
-        self.qualities += other.qualities
-        self.quality_sum += other.quality_sum
-        for terminal, count in other.ends.items():
-            self.ends[terminal] = self.ends.get(terminal, 0) + count
-        for name, count in other.counts.items():
-            self.counts[name] = self.counts.get(name, 0) + count
-        self.marks = _sum(self.marks, other.marks)
-        self.marks_before = _sum(self.marks_before, other.marks_before)
-        self.heard_s = max(self.heard_s, other.heard_s)
-        if other.reason_s > self.reason_s:
-            self.reason, self.reason_s = other.reason, other.reason_s
+        return self.ends[DEAD] + self.rejected + self.doubtful
 
 
-def _sum(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
-    return one[0] + other[0], one[1] + other[1]
+def merged(tallies: Collection[Tally]) -> Tally:
+    """The counts of many as one. By columns, since there may be two thousand."""
+    if not tallies:
+        return Tally()
+    last = max(tallies, key=_last_reason)
+    return Tally(
+        parts=sum([t.parts for t in tallies]),
+        rejected=sum([t.rejected for t in tallies]),
+        unpaired=sum([t.unpaired for t in tallies]),
+        low_quality=sum([t.low_quality for t in tallies]),
+        doubtful=sum([t.doubtful for t in tallies]),
+        qualities=sum([t.qualities for t in tallies]),
+        quality_sum=sum([t.quality_sum for t in tallies]),
+        ends=list(map(sum, zip(*[t.ends for t in tallies], strict=True))),
+        counts=list(map(sum, zip(*[t.counts for t in tallies], strict=True))),
+        heard_s=max([t.heard_s for t in tallies]),
+        reason=last.reason,
+        reason_s=last.reason_s,
+        marks=_sum([t.marks for t in tallies]),
+        marks_before=_sum([t.marks_before for t in tallies]),
+    )
+
+
+def _last_reason(tally: Tally) -> float:
+    return tally.reason_s
+
+
+def _sum(pairs: list[tuple[int, int]]) -> tuple[int, int]:
+    parts, holes = zip(*pairs, strict=True)
+    return sum(parts), sum(holes)
 
 
 class Tools:
@@ -129,9 +140,9 @@ class Tools:
             tally = self._tallies[source]
             return tally.parts + TROUBLE_WEIGHT * tally.troubles
 
-        for source in sorted(self._tallies, key=weight)[: len(self._tallies) - self._kept]:
-            self._others.absorb(self._tallies.pop(source))
-            self._folded += 1
+        quietest = sorted(self._tallies, key=weight)[: len(self._tallies) - self._kept]
+        self._others = merged([self._others, *map(self._tallies.pop, quietest)])
+        self._folded += len(quietest)
 
     # ---- what is shown --------------------------------------------------------------------------
 
@@ -142,10 +153,7 @@ class Tools:
         troubled = {source: n for source in tallies if (n := tallies[source].troubles)}
         worst = heapq.nlargest(SHOWN, troubled, key=troubled.__getitem__)
         shown = list(dict.fromkeys((*loudest, *worst)))
-        rest = Tally()
-        rest.absorb(self._others)
-        for source in tallies.keys() - set(shown):
-            rest.absorb(tallies[source])
+        rest = merged([self._others, *(tallies[s] for s in tallies.keys() - set(shown))])
         return {
             "known": len(tallies) + self._folded,
             "shown": len(shown),
@@ -163,10 +171,10 @@ class Tools:
             "parts_hz": (tally.parts - parts_before) / window_s,
             "holes": tally.holes,
             "holes_hz": (tally.holes - holes_before) / window_s,
-            **{terminal.value: tally.ends.get(terminal, 0) for terminal in Terminal},
+            **{terminal.value: tally.ends[place] for terminal, place in PLACES.items()},
             "unpaired": tally.unpaired,
             "rejected": tally.rejected,
-            **{name: tally.counts.get(name, 0) for name in COUNTED},
+            **dict(zip(COUNTED, tally.counts, strict=True)),
             "low_quality": tally.low_quality,
             "quality_mean": tally.quality_sum / tally.qualities if tally.qualities else None,
             "troubles": tally.troubles,
@@ -186,6 +194,6 @@ def judged(tally: Tally, quality: float | None, names: Sequence[str]) -> None:
         tally.low_quality += is_doubtful
     for name in names:
         if name in COUNTED:
-            tally.counts[name] = tally.counts.get(name, 0) + 1
+            tally.counts[COUNTED.index(name)] += 1
             is_doubtful = True
     tally.doubtful += is_doubtful

@@ -12,7 +12,7 @@ from farm.broker.history import History, Totals
 from farm.broker.incidents import KEPT as INCIDENTS_KEPT
 from farm.broker.observation import Observation
 from farm.broker.roster import Worker
-from farm.broker.tools import SHOWN, Tools
+from farm.broker.tools import DEAD, SHOWN, Tools
 from farm.broker.turnover import MAX_ENDS, MAX_PLACES, Turnover
 from farm.config import Config
 
@@ -49,7 +49,7 @@ def test_the_loudest_and_the_worst_are_both_shown() -> None:
         for _ in range(10 + number):
             tools.part(f"box/{number}", 0.0)
     tools.part("box/ill", 0.0)
-    tools.of("box/ill").ends[Terminal.DEAD] = 3
+    tools.of("box/ill").ends[DEAD] = 3
     sources = [row["source"] for row in tools.snapshot(1.0)["rows"]]
     assert sources[0] == "box/199"
     assert "box/ill" in sources

@@ -5,7 +5,7 @@ A section that a snapshot lacks, as that of several farms does, gives no lines.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from farm.telemetry.lines import BLANK, Column, Glyphs, Line, Span, line, sparkline, table, wrap
 from farm.telemetry.units import age, duration, latency, many, milliseconds, number, rate
@@ -38,52 +38,53 @@ def rates(shot: Shot, width: int, glyphs: Glyphs) -> list[Line]:
     past = f"last {duration(span_s)}" if cells >= 16 else ""
     head = f"{'holes':<{LABEL_CELLS}}  {past:<{cells}}{'now':>{NOW_CELLS}}  {'peak':>{PEAK_CELLS}}"
     made = [line(Span(head, "bold"))]
-    pace = shot["throughput"]
-    busiest = max((*history["arrived_hz"], *history["ended_hz"]), default=0.0)
-    ready = sum(row["state"] in ("idle", "busy") for row in shot.get("workers", ()))
-    busy = history["busy"]
-    slowest = history["slowest_s"]
-    for label, values, now, peak, style, top in (
-        ("arrive/s", history["arrived_hz"], rate(pace["arrival_rate"]), rate, "cyan", busiest),
-        ("done/s", history["ended_hz"], rate(pace["processing_rate"]), rate, "green", busiest),
-        (
-            "backlog",
-            history["backlog"],
-            number(pace["backlog"]),
-            _whole,
-            _backlog_style(shot),
-            QUIET_BACKLOG,
-        ),
-        ("slowest", slowest, latency(_last(slowest) or None), latency, "", QUIET_S),
-        ("workers", busy, f"{_last(busy):.1f}/{ready}", _tenths, "", float(max(ready, 1))),
-    ):
-        curve = sparkline(values, cells, glyphs, top=max(top, max(values, default=0.0)))
-        most = peak(max(values)) if values else "-"
-        made.append(
-            line(
-                f"{label:<{LABEL_CELLS}}  ",
-                Span(curve, style),
-                f"{now:>{NOW_CELLS}}  ",
-                Span(f"{most:>{PEAK_CELLS}}", "dim"),
-            )
-        )
+    made += [_curve_line(curve, cells, glyphs) for curve in _curves(shot, history)]
     return made
+
+
+class _Curve(NamedTuple):
+    """One quantity over time."""
+
+    label: str
+    values: Sequence[float]
+    now: str
+    peak: str
+    style: str = ""
+    top: float = 0.0  # what fills a cell, if nothing was higher
+
+
+def _curves(shot: Shot, history: Shot) -> Iterator[_Curve]:
+    pace, busy, slowest = shot["throughput"], history["busy"], history["slowest_s"]
+    busiest = max((*history["arrived_hz"], *history["ended_hz"]), default=0.0)
+    for label, name, told, style in (
+        ("arrive/s", "arrived_hz", pace["arrival_rate"], "cyan"),
+        ("done/s", "ended_hz", pace["processing_rate"], "green"),
+    ):
+        values = history[name]
+        yield _Curve(label, values, rate(told), rate(max((*values, told))), style, busiest)
+    waiting, style = pace["backlog"], "yellow" if pace["backlog"] else ""
+    values = history["backlog"]
+    peak = number(max((*values, waiting)))
+    yield _Curve("backlog", values, number(waiting), peak, style, QUIET_BACKLOG)
+    now, peak = latency(_last(slowest) or None), latency(max(slowest, default=0.0) or None)
+    yield _Curve("slowest", slowest, now, peak, "", QUIET_S)
+    ready = sum(row["state"] in ("idle", "busy") for row in shot.get("workers", ()))
+    now, peak = f"{_last(busy):.1f}/{ready}", f"{max(busy, default=0.0):.1f}"
+    yield _Curve("workers", busy, now, peak, "", float(max(ready, 1)))
+
+
+def _curve_line(curve: _Curve, cells: int, glyphs: Glyphs) -> Line:
+    top = max(curve.top, max(curve.values, default=0.0))
+    return line(
+        f"{curve.label:<{LABEL_CELLS}}  ",
+        Span(sparkline(curve.values, cells, glyphs, top=top), curve.style),
+        f"{curve.now:>{NOW_CELLS}}  ",
+        Span(f"{curve.peak:>{PEAK_CELLS}}", "dim"),
+    )
 
 
 def _last(values: Sequence[float]) -> float:
     return values[-1] if values else 0.0
-
-
-def _whole(value: float) -> str:
-    return number(round(value))
-
-
-def _tenths(value: float) -> str:
-    return f"{value:.1f}"
-
-
-def _backlog_style(shot: Shot) -> str:
-    return "yellow" if shot["throughput"]["backlog"] else ""
 
 
 # ---- how holes end -----------------------------------------------------------------------------
@@ -118,12 +119,13 @@ def flowing(label: str, words: Sequence[tuple[str, str]], width: int) -> list[Li
     made: list[list[Span]] = [[Span(f"{label:<{LABEL_CELLS}}  ", "bold")]]
     used = LABEL_CELLS + 2
     for place, (style, text) in enumerate(words):
-        comma = "" if place == len(words) - 1 else ", "
-        if used + len(text) + len(comma.strip()) > width and used > LABEL_CELLS + 2:
+        comma = "" if place == len(words) - 1 else ","
+        space = " " if used > LABEL_CELLS + 2 else ""
+        if space and used + 1 + len(text) + len(comma) > width:
             made.append([Span(" " * (LABEL_CELLS + 2))])
-            used = LABEL_CELLS + 2
-        made[-1] += [Span(text, style), Span(comma)]
-        used += len(text) + len(comma)
+            used, space = LABEL_CELLS + 2, ""
+        made[-1] += [Span(space), Span(text, style), Span(comma)]
+        used += len(space) + len(text) + len(comma)
     return [line(*spans) for spans in made]
 
 

@@ -64,7 +64,7 @@ def _curves(shot: Shot, history: Shot) -> Iterator[_Curve]:
         yield _Curve(label, values, rate(told), rate(max((*values, told))), style, busiest)
     waiting, style = pace["backlog"], "yellow" if pace["backlog"] else ""
     values = history["backlog"]
-    peak = number(max((*values, waiting)))
+    peak = number(round(max((*values, waiting))))
     yield _Curve("backlog", values, number(waiting), peak, style, QUIET_BACKLOG)
     now, peak = latency(_last(slowest) or None), latency(max(slowest, default=0.0) or None)
     yield _Curve("slowest", slowest, now, peak, "", QUIET_S)

@@ -37,7 +37,7 @@ class Glyphs:
 
 
 UNICODE = Glyphs("▁▂▃▄▅▆▇█", "…", "▼", "▲")
-ASCII = Glyphs("_.-=+*%#", "~", "v", "^")
+ASCII = Glyphs("_.-=+*%#", "~", "<", ">")
 
 
 def line(*parts: str | Span) -> Line:

@@ -31,15 +31,19 @@ def together(shots: dict[str, Shot | None]) -> Shot:
     for shot in there.values():
         problems += [f"{shot['instance']}: {problem}" for problem in shot["problems"]]
     state = max(states, key=_rank)
+    sums: Shot = {
+        section: {key: sum(shot[section][key] for shot in there.values()) for key in keys}
+        for section, keys in _SUMS.items()
+    }
+    pace = sums["throughput"]
+    shrinks_hz = pace["processing_rate"] - pace["arrival_rate"]
+    pace["drain_s"] = pace["backlog"] / shrinks_hz if shrinks_hz > 0 else None
     if state == "HEALTHY" and problems:
         state = "UNHEALTHY"
     return {
         "state": state,
         "problems": problems,
-        **{
-            section: {key: sum(shot[section][key] for shot in there.values()) for key in keys}
-            for section, keys in _SUMS.items()
-        },
+        **sums,
         "dead_letters": sum(shot["dead_letters"] for shot in there.values()),
         "of_another_partition": sum(map(strays, there.values())),
         "workers_ready": sum(map(ready, there.values())),

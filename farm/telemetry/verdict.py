@@ -71,14 +71,27 @@ def _sentence(shot: Shot) -> str:
         return f"Starting: {_ready(shot)} of {shot.get('workers_expected', 0)} workers are READY."
     if stopped := _stopped(shot):
         return f"Takes nothing in: {stopped}. {_waiting(shot)}"
-    return _pace(shot)
+    return _missing(shot) + _pace(shot)
+
+
+def _missing(shot: Shot) -> str:
+    """How many of several farms do not answer, as a sentence before the one about the others."""
+    farms = shot.get("farms", ())
+    missing = sum(farm["snapshot"] is None for farm in farms)
+    verb = "does" if missing == 1 else "do"
+    return f"{missing} of {many(len(farms), 'farm')} {verb} not answer. " if missing else ""
+
+
+def _is_behind(shot: Shot) -> bool:
+    states = [farm["snapshot"]["state"] for farm in shot.get("farms", ()) if farm["snapshot"]]
+    return "FALLING_BEHIND" in (shot["state"], *states)
 
 
 def _pace(shot: Shot) -> str:
     pace = shot["throughput"]
     arrival, done, backlog = pace["arrival_rate"], pace["processing_rate"], pace["backlog"]
     rates = f"{arrival:.1f} holes/s arrive, {done:.1f} are answered"
-    if shot["state"] == "FALLING_BEHIND":
+    if _is_behind(shot) and (arrival > done or not done):
         if arrival > done:
             behind = f"Falling behind by {arrival - done:.1f} holes/s"
             return f"{behind}: {arrival:.1f} arrive, {done:.1f} are answered, {backlog} wait."

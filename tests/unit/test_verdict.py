@@ -144,3 +144,12 @@ def test_several_farms_have_one_sentence() -> None:
     assert verdict(one).sentence == (
         "Falling behind by 12.4 holes/s: 52.0 arrive, 39.6 are answered, 512 wait."
     )
+
+
+def test_a_farm_that_does_not_answer_is_said_first() -> None:
+    """A site whose sentence is that of two of its three farms."""
+    one = together({"/a": busy_shot(), "/b": None, "/c": busy_shot()})
+    assert verdict(one).sentence.startswith("1 of 3 farms does not answer. Keeps up: 24.0 holes/s")
+    assert verdict(one).style == "bold red"
+    behind = together({"/a": busy_shot(is_behind=True), "/b": None})
+    assert verdict(behind).sentence.startswith("1 of 2 farms does not answer. Falling behind by")

@@ -33,8 +33,6 @@ class Observation:
     def answered(self, hole_id: int, finished: Finished, answer: Answer, now_s: float) -> None:
         """A hole has its answer, which is not out yet."""
         quality = answer.quality
-        if quality is None and not answer.counts and answer.terminal is Terminal.INSUFFICIENT:
-            return  # an answer like any other
         tally = self.tools.of(finished.source)
         if quality is not None or answer.counts:
             judged(tally, quality, answer.counts)

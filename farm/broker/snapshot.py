@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from farm.broker.roster import Worker
 
 SNAPSHOT_VERSION = 2
-JOB_CHARS = 200  # of the names of a hole
+JOB_CHARS = 80  # of the names of a hole
 UNCONFIRMED_PROBLEM_S = 3.0  # long after a slow disk would have answered
 
 

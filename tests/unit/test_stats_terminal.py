@@ -287,8 +287,11 @@ def test_a_farm_that_goes_away_and_comes_back_is_told(
     assert shot is not None
     broker.shot = shot | {"up_s": 3.0}
     place = screen.wait_for("was started anew", since=place)
-    screen.press("q")
+    broker.shot = None
+    screen.wait_for("NO FARM ANSWERS", since=place)
+    screen.press("q")  # while it is asked and does not answer
     assert screen.wait_end() == 0
+    assert screen.is_given_back
 
 
 @pytest.mark.parametrize(

@@ -329,6 +329,7 @@ class Dispatcher:
     def worker_gone(self, worker: Worker, cause: str, now_s: float) -> None:
         """A worker died, left or is fenced: what it held goes back, or is given up."""
         self.roster.remove(worker.worker_id)
+        self.roster.turnover.went(worker, cause, now_s)
         loss = self.ledger.worker_gone(
             worker.worker_id,
             now_s,

@@ -13,6 +13,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from farm.broker.holding import patience
+from farm.broker.turnover import Turnover
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -78,6 +79,7 @@ class Roster:
         self._ready = 0  # idle or busy
         self._elsewhere = 0  # of these
         self._gathering: dict[int, Worker] = {}  # those that are ready and gather messages
+        self.turnover = Turnover()
 
     @property
     def idle(self) -> int:
@@ -156,6 +158,7 @@ class Roster:
             batch_jobs=batch_jobs,
         )
         self._workers[worker.worker_id] = worker
+        self.turnover.came(worker)
         return worker
 
     def heard(self, worker_id: int, now_s: float) -> Worker | None:

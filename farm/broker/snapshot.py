@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any
 from farm import __version__
 from farm.adapter import Terminal
 from farm.broker.throughput import Pace, Throughput
+from farm.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from farm.broker.flow import Flow
+    from farm.broker.roster import Worker
 
 SNAPSHOT_VERSION = 2
+JOB_CHARS = 80  # of the names of a hole
 UNCONFIRMED_PROBLEM_S = 3.0  # long after a slow disk would have answered
 
 
@@ -125,6 +128,7 @@ def workers(flow: Flow, now_s: float) -> list[dict[str, Any]]:
             "device": worker.device,
             "pid": worker.pid,
             "state": worker.state.value,
+            "job": _job(flow, worker),
             "job_age_s": now_s - worker.current_since_s if worker.current is not None else None,
             "jobs_held": len(worker.held) if worker.batch_jobs else None,
             "jobs_done": worker.jobs_done,
@@ -134,10 +138,20 @@ def workers(flow: Flow, now_s: float) -> list[dict[str, Any]]:
             "silent_s": now_s - worker.heard_s,
             "model_version": worker.model_version,
             "model_hash": worker.model_hash,
+            **flow.roster.turnover.of(worker),
         }
         for worker in flow.roster.all()
     ]
     return sorted(rows, key=lambda row: (len(str(row["name"])), str(row["name"])))
+
+
+def _job(flow: Flow, worker: Worker) -> dict[str, Any] | None:
+    """What a worker computes: of a batch the first one; None: nothing, or it is settled already."""
+    entry = None if worker.current is None else flow.ledger.get(worker.current)
+    if entry is None:
+        return None
+    source, part_id = (printable(text, JOB_CHARS) for text in entry.key)
+    return {"source": source, "id": part_id, "batch": worker.batch, "deaths": entry.deaths}
 
 
 def build(flow: Flow, around: Surroundings, *, now_s: float, started_s: float) -> dict[str, Any]:
@@ -151,6 +165,7 @@ def build(flow: Flow, around: Surroundings, *, now_s: float, started_s: float) -
         "snapshot_version": SNAPSHOT_VERSION,
         "farm_version": __version__,
         "instance": around.instance,
+        "taken_utc_s": flow.utc(now_s),
         "up_s": now_s - started_s,
         "state": overall_state(
             pace, wrong, is_starting=around.is_starting, is_draining=around.is_draining
@@ -185,6 +200,7 @@ def build(flow: Flow, around: Surroundings, *, now_s: float, started_s: float) -
         "counts": counts,
         "latency": {stage: histogram.summary() for stage, histogram in flow.stages.items()},
         "workers": workers(flow, now_s),
+        "workers_ended": flow.roster.turnover.ends(now_s),
         "workers_expected": around.expected_workers,
         "scaling": around.scaling,
         "nursery": around.nursery,
@@ -192,4 +208,5 @@ def build(flow: Flow, around: Surroundings, *, now_s: float, started_s: float) -
         "fleet": around.fleet,
         "gpu_workers": dict(around.gpu_workers),
         "slots_failed": [list(slot) for slot in around.failed_slots],
+        **flow.observation.snapshot(now_s),
     }

@@ -45,6 +45,9 @@ COMMANDS = {
     "evaluate": "Score models on simulated and recorded holes, with plots.",
 }
 
+# Other names of commands, for fingers that know them from elsewhere: not in the help.
+ALIASES = {"top": "stats"}
+
 # Started by `farm start`, never by hand: not in the help.
 HIDDEN = ("nursery", "fleet")
 
@@ -58,6 +61,7 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """The command, imported now."""
+        cmd_name = ALIASES.get(cmd_name, cmd_name)
         if cmd_name not in COMMANDS and cmd_name not in HIDDEN:
             return None
         found = importlib.import_module(f"farm.cli.{cmd_name}").command

@@ -8,7 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from farm.printable import printable_data
-from farm.telemetry.view import WORKER_STYLES, cut, duration, size
+from farm.telemetry.rows import STATE_STYLES
+from farm.telemetry.units import duration, size
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -32,7 +33,7 @@ def table(rows: list[dict[str, Any]], width: int) -> Table:
     for row in printable_data(rows):
         cells: list[RenderableType] = [
             cut(row["name"], most),
-            Text(row["state"], style=WORKER_STYLES.get(row["state"], "")),
+            Text(row["state"], style=STATE_STYLES.get(row["state"], "")),
             *((cut(row.get("device") or "-", most),) if has_device else ()),
             cut(row["host"], most),
             cut(row["key"] or "-", most),
@@ -46,3 +47,8 @@ def table(rows: list[dict[str, Any]], width: int) -> Table:
             cells += [size(row["rss_bytes"]), duration(row["up_s"])]
         made.add_row(*cells)
     return made
+
+
+def cut(text: str, limit: int) -> Text:
+    """A text of at most so many characters; what looks like markup in it is none."""
+    return Text(text if len(text) <= limit else f"{text[: limit - 1]}…")

@@ -27,7 +27,7 @@ from farm.metrics.vitals import Vitals
 from farm.metrics.words import MAX_CHARS, OTHER, Words
 from farm.supervisor.pool import describe_end
 from farm.telemetry.histogram import LIMITS_S, Histogram
-from farm.telemetry.view import COUNT_WORDS
+from farm.telemetry.words import COUNT_WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -83,6 +83,10 @@ class JournalBusyError(JournalError):
     """The journal can't be read now, and may be later: too many files are open."""
 
 
+class RecordingError(FarmError):
+    """A recording or a file of results is damaged, of another kind or version, or can't be kept."""
+
+
 class NoFarmError(FarmError):
     """Nobody answers on the control socket of this state directory."""
 

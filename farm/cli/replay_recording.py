@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 
@@ -150,7 +150,7 @@ class _Interrupts:
     def has_given_up(self) -> bool:
         return self.caught > 1
 
-    def __enter__(self) -> _Interrupts:
+    def __enter__(self) -> Self:
         self._before = signal.signal(signal.SIGINT, self._catch)
         return self
 
@@ -283,11 +283,10 @@ def _tell_published(
     faults = ""
     if wishes.faults:
         faults = f" ({played.copies} of them copies, {played.dropped} left out)"
-    said = click.get_text_stream("stderr") if wishes.as_json else None
     click.echo(
         f"{counts.sent} messages published to {address} in {took_s:.1f} s"
         f" ({counts.sent / max(took_s, 1e-9):.0f}/s){faults}: {counts.acknowledged} acknowledged",
-        file=said,
+        err=wishes.as_json,
     )
     if wishes.speed and played.max_late_s > 1:
         click.echo(f"at worst {played.max_late_s:.1f} s behind the recorded times", err=True)

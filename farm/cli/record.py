@@ -177,8 +177,8 @@ def _from_mqtt(
         is_answer=lambda topic: traffic.answer(topic) is not None,
     )
     recorder.note(time.time_ns(), "begun: mqtt")
-    click.echo(f"recording from {settings.host}:{settings.port}; Ctrl-C ends it", err=True)
-    with _Progress(recorder) as progress:
+    where = f"{settings.host}:{settings.port}"
+    with _Progress(recorder, where) as progress:
         try:
             why = record_mqtt(
                 recorder,
@@ -276,8 +276,10 @@ def _refuse_clock(limits: Limits) -> None:
 class _Progress:
     """How far it is: one line that is renewed on a terminal, now and then a line elsewhere."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder, where: str = "") -> None:
         self._recorder = recorder
+        self._where = where  # the MQTT broker; "" for what is not listened to
+        self._is_up = False
         self._is_terminal = sys.stderr.isatty()
         self._begin_s = time.monotonic()
         self._told_s = self._begin_s
@@ -294,11 +296,12 @@ class _Progress:
     def look(self, problem: str) -> None:
         """Call often; says something when it is time to."""
         now_s = time.monotonic()
-        if problem and problem != self._problem and now_s - self._begin_s > LOOK_EVERY_S:
-            self._say(f"waiting for the MQTT broker: {printable(problem)}", is_lasting=True)
-            self._problem = problem
-        elif not problem:
-            self._problem = ""
+        if problem and problem != self._problem:
+            words = f"waiting for the MQTT broker {self._where}: {printable(problem)}"
+            self._say(words, is_lasting=True)
+        elif self._where and not problem and not self._is_up:
+            self._say(f"listening at {self._where}; Ctrl-C ends it", is_lasting=True)
+        self._problem, self._is_up = problem, not problem
         every_s = LOOK_EVERY_S if self._is_terminal else LINE_EVERY_S
         if now_s - self._told_s >= every_s:
             self._told_s = now_s

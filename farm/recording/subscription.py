@@ -65,7 +65,7 @@ class Subscription:
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self.client_id = f"farm-record-{secrets.token_hex(6)}"
-        self.problem = "not connected yet"
+        self.problem = "no connection yet"
         self.unreadable = 0
         self._settings = settings
         self._filters = (*filters, *answer_filters)

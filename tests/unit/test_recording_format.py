@@ -39,6 +39,15 @@ def read(path: Path, **options: bool) -> list[Message | Gap | Note]:
         return list(reader.records())
 
 
+def names_the_file(path: Path) -> bool:
+    """Whether it can be read, or the error says of which file; any other error passes."""
+    try:
+        read(path)
+    except RecordingError as error:
+        return str(path) in str(error)
+    return True
+
+
 def blocks(path: Path) -> list[int]:
     """Where each block begins."""
     data = path.read_bytes()
@@ -282,10 +291,7 @@ def test_any_bytes_give_records_or_a_recording_error(tmp_path_factory, data, has
     """Prevents a stranger's file that ends the reader with anything but a sentence."""
     path = tmp_path_factory.mktemp("fuzz") / "r"
     path.write_bytes(MAGIC * has_magic + data)
-    try:
-        read(path)
-    except RecordingError as error:
-        assert str(path) in str(error)
+    assert names_the_file(path)
 
 
 packed_things = st.recursive(
@@ -312,10 +318,7 @@ def test_any_records_with_right_checksums_give_records_or_a_recording_error(
         struct.pack_into("<H", data, 6, count)
         struct.pack_into("<I", data, 20, zlib.crc32(bytes(data[:20])))
     path.write_bytes(header.pack_header(header.Header(0, "fuzz")) + data)
-    try:
-        read(path)
-    except RecordingError as error:
-        assert str(path) in str(error)
+    assert names_the_file(path)
 
 
 @given(edits=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), max_size=4),

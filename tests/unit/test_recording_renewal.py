@@ -1,4 +1,4 @@
-"""Fresh ids for a replay: each hole gets one, all its messages the same, and nothing else changes."""
+"""Fresh ids for a replay: each hole gets one, all its messages the same, and no more changes."""
 
 from __future__ import annotations
 

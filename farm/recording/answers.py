@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
@@ -68,13 +69,29 @@ class Refusal(NamedTuple):
     reason: str
 
 
-@dataclass(slots=True)
-class _Heard:
-    """The answers about one key, oldest first."""
+class _Came(NamedTuple):
+    """One message of an answer: when it came, and what tells its bytes from others."""
 
-    results: list[HoleResult] = field(default_factory=list)
-    # by tail, for each result: when it came, and its bytes
-    payloads: list[dict[str, tuple[float, bytes]]] = field(default_factory=list)
+    at_s: float
+    content: int
+
+
+@dataclass(slots=True)
+class _Answer:
+    """An answer about a hole, as far as it has come."""
+
+    result: HoleResult
+    keypoints: _Came | None = None
+    depths: _Came | None = None
+
+    def came(self, *, is_keypoints: bool) -> _Came | None:
+        return self.keypoints if is_keypoints else self.depths
+
+    def note(self, came: _Came, *, is_keypoints: bool) -> None:
+        if is_keypoints:
+            self.keypoints = came
+        else:
+            self.depths = came
 
 
 class AnswerBook:
@@ -96,7 +113,7 @@ class AnswerBook:
         self._traffic = traffic
         self._name_of = name_of or (lambda key, nth: HoleKey(*key, nth))
         self._window_s = traffic.config.mqtt.listener.time_window
-        self._heard: dict[Key, _Heard] = {}
+        self._answers: dict[Key, list[_Answer]] = {}  # of each key, oldest first
         self.refusals: Counter[Refusal] = Counter()
         self.repeats = 0
         self.unreadable = 0
@@ -121,45 +138,47 @@ class AnswerBook:
         if not isinstance(result_id, str):
             self.unreadable += 1
             return
-        heard = self._heard.setdefault((found.source, result_id), _Heard())
-        result = _read(body, is_keypoints=found.tail == keypoints)
-        self._add(heard, found.tail, (at_s, payload), result)
+        is_keypoints = found.tail == keypoints
+        result = _read(body, is_keypoints=is_keypoints)
+        answers = self._answers.setdefault((sys.intern(found.source), result_id), [])
+        self._add(answers, _Came(at_s, hash(payload)), result, is_keypoints=is_keypoints)
 
     def results(self) -> dict[HoleKey, HoleResult]:
         """What was answered so far."""
         found: dict[HoleKey, HoleResult] = {}
-        for key, heard in self._heard.items():
-            for at, result in enumerate(heard.results, 1):
+        for key, answers in self._answers.items():
+            for at, answer in enumerate(answers, 1):
                 name = self._name_of(key, at)
-                reason = _renamed(result.reason, key[1], name.result_id)
-                found[name] = result._replace(reason=reason)
+                reason = _renamed(answer.result.reason, key[1], name.result_id)
+                found[name] = answer.result._replace(reason=reason)
         return found
 
     def is_answered(self, key: Key, nth: int = 1) -> bool:
         """Whether both messages of so many answers came for a published key."""
-        heard = self._heard.get(key)
-        return (
-            heard is not None
-            and len(heard.payloads) >= nth
-            and len(heard.payloads[nth - 1]) == len(self._traffic.answer_tails) - 1
-        )
+        answers = self._answers.get(key, ())
+        if len(answers) < nth:
+            return False
+        answer = answers[nth - 1]
+        return answer.keypoints is not None and answer.depths is not None
 
-    def _add(self, heard: _Heard, tail: str, came: tuple[float, bytes], result: HoleResult) -> None:
-        for known in heard.payloads:
-            if tail in known and self._repeats(known[tail], came):
-                self.repeats += 1
+    def _add(
+        self, answers: list[_Answer], came: _Came, result: HoleResult, *, is_keypoints: bool
+    ) -> None:
+        known = [each.came(is_keypoints=is_keypoints) for each in answers]
+        if any(each is not None and self._repeats(each, came) for each in known):
+            self.repeats += 1
+            return
+        for answer, before in zip(answers, known, strict=True):
+            if before is None:
+                answer.note(came, is_keypoints=is_keypoints)
+                answer.result = _joined(answer.result, result)
                 return
-        for at, known in enumerate(heard.payloads):
-            if tail not in known:
-                known[tail] = came
-                heard.results[at] = _joined(heard.results[at], result)
-                return
-        heard.payloads.append({tail: came})
-        heard.results.append(result)
+        answers.append(_Answer(result))
+        answers[-1].note(came, is_keypoints=is_keypoints)
 
-    def _repeats(self, known: tuple[float, bytes], came: tuple[float, bytes]) -> bool:
+    def _repeats(self, known: _Came, came: _Came) -> bool:
         # later it is another hole that is the same byte for byte, as a farm takes it, too
-        return known[1] == came[1] and came[0] - known[0] <= self._window_s
+        return known.content == came.content and came.at_s - known.at_s <= self._window_s
 
     def _refuse(self, source: str, body: dict[str, Any]) -> None:
         kind, reason = _text(body.get("Kind")), _text(body.get("Value"))
@@ -168,7 +187,10 @@ class AnswerBook:
 
 def _read(body: dict[str, Any], *, is_keypoints: bool) -> HoleResult:
     value = body.get("Value")
-    version, model_hash = _text(body.get("AlgoVersion")), _text(body.get("ModelHash"))
+    # the same for nearly all holes: kept once
+    version, model_hash = (
+        sys.intern(_text(body.get(name))) for name in ("AlgoVersion", "ModelHash")
+    )
     if body.get("Error") or not isinstance(value, list):
         reason = _text(value) or "(an error without a reason)"
         return HoleResult(reason=reason, algo_version=version, model_hash=model_hash)

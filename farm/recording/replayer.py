@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Final
 
@@ -54,14 +54,17 @@ class Played:
     is_done: bool = False
 
 
+_NO_KINDS: Final[frozenset[str]] = frozenset()
+
+
 @dataclass(slots=True)
 class _Of:
     """A hole that is replayed."""
 
     published: Key
     nth: int  # among the answers to that key
-    recorded: set[str] = field(default_factory=set)
-    sent: set[str] = field(default_factory=set)
+    recorded: frozenset[str] = _NO_KINDS
+    sent: frozenset[str] = _NO_KINDS
 
 
 class Replayer:
@@ -103,8 +106,8 @@ class Replayer:
         self._stop = threading.Event()
         self._gave_up = threading.Event()
         self._holes: dict[HoleKey, _Of] = {}
-        self._names: dict[tuple[Key, int], HoleKey] = {}
-        self._numbers: dict[Key, int] = {}  # how many holes were published under a key
+        self._names: dict[Key, list[HoleKey]] = {}  # the holes that were published under a key
+        self._kinds: dict[frozenset[str], frozenset[str]] = {}  # each set of them, kept once
         self._book = AnswerBook(traffic, self._name_of)
         self._lock = threading.Lock()  # of the book
         self._heard_s = 0.0
@@ -210,14 +213,17 @@ class Replayer:
         assert route is not None  # else it would be of no hole
         of = self._holes.get(key)
         if of is None:
-            nth = self._numbers[published] = self._numbers.get(published, 0) + 1
-            of = _Of(published, nth)
             with self._lock:
-                self._holes[key] = of
-                self._names[published, nth] = key
-        of.recorded.add(route.kind)
+                names = self._names.setdefault(published, [])
+                names.append(key)
+                of = self._holes[key] = _Of(published, len(names))
+        of.recorded = self._with(of.recorded, route.kind)
         if not shot.is_dropped:
-            of.sent.add(route.kind)
+            of.sent = self._with(of.sent, route.kind)
+
+    def _with(self, kinds: frozenset[str], kind: str) -> frozenset[str]:
+        more = kinds | {kind}
+        return self._kinds.setdefault(more, more)
 
     def _on_acknowledged(self, _token: object) -> None:
         self._room.release()
@@ -263,10 +269,7 @@ class Replayer:
     def sent(self) -> dict[HoleKey, Sent]:
         """What was published of each hole."""
         with self._lock:
-            return {
-                key: Sent(frozenset(of.sent), frozenset(of.recorded))
-                for key, of in self._holes.items()
-            }
+            return {key: Sent(of.sent, of.recorded) for key, of in self._holes.items()}
 
     def _is_awaited(self, key: HoleKey, of: _Of, expected: Collection[HoleKey] | None) -> bool:
         required = self.traffic.required
@@ -278,7 +281,8 @@ class Replayer:
         return self._book.is_answered(of.published, of.nth)
 
     def _name_of(self, published: Key, nth: int) -> HoleKey:
-        return self._names.get((published, nth)) or HoleKey(*published, nth)
+        names = self._names.get(published, ())
+        return names[nth - 1] if nth <= len(names) else HoleKey(*published, nth)
 
     def _on_answer(self, topic: str, payload: bytes) -> None:
         with self._lock:

@@ -6,6 +6,7 @@ look of a farm with the same configuration: its adapter, behind its guard.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -82,7 +83,12 @@ class Traffic:
             return None
         toolbox, _, rest = topic[len(self._root) :].partition("/")
         tool, _, tail = rest.partition("/")
-        return AnswerTopic(tail, f"{toolbox}/{tool}") if tail in self.answer_tails else None
+        # kept once, however many holes of a tool are remembered
+        return (
+            AnswerTopic(tail, sys.intern(f"{toolbox}/{tool}"))
+            if tail in self.answer_tails
+            else None
+        )
 
     def source(self, topic: str) -> str:
         """The source of any recorded message; "" where its topic names none."""

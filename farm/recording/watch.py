@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from farm.recording.effort import Effort
 from farm.recording.record import Message
 
 if TYPE_CHECKING:
@@ -90,16 +91,21 @@ class _Watch:
         self._is_stopped = is_stopped
         self._on_progress = on_progress
         self._flushed_s = time.monotonic()
+        self._effort = Effort()
 
     def serve(self, reason: Callable[[], str], *, answers_alone: bool = False) -> str:
         """Take what comes until there is a reason to end, or we are stopped."""
         while not (why := "stopped" if self._is_stopped() else reason()):
-            for record in self._subscription.poll(POLL_S):
+            begin_s = time.monotonic()
+            came = self._subscription.poll(POLL_S)
+            came_s = time.monotonic()
+            for record in came:
                 if not answers_alone or (isinstance(record, Message) and record.is_answer):
                     self._recorder.take(record)
-            now_s = time.monotonic()
-            if now_s - self._flushed_s >= FLUSH_EVERY_S:
-                self._flushed_s = now_s
+            if came_s - self._flushed_s >= FLUSH_EVERY_S:
+                self._flushed_s = came_s
                 self._recorder.writer.flush()
             self._on_progress()
+            self._effort.note(busy_s=time.monotonic() - came_s, waited_s=came_s - begin_s)
+            self._recorder.writer.level = self._effort.level
         return why

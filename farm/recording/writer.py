@@ -37,6 +37,7 @@ class RecordingWriter:
         level: of the compression; 0 for none.
 
     Attributes:
+        level: of the compression of the next block; may be changed at any time.
         is_new: the file was made.
         torn: what was torn at the end of an older one, and was cut off.
         records: that are in the file, of this writer.
@@ -55,7 +56,7 @@ class RecordingWriter:
         self.torn: Torn | None = None
         self.records = 0
         self.raw_bytes = 0
-        self._level = level
+        self.level = level
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
         try:
@@ -105,7 +106,7 @@ class RecordingWriter:
         """
         if not self._waiting:
             return
-        self._write(pack_block(self._waiting, level=self._level))
+        self._write(pack_block(self._waiting, level=self.level))
         self.records += len(self._waiting)
         self.raw_bytes += self._waiting_bytes
         self._waiting, self._waiting_bytes = [], 0

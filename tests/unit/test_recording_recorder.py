@@ -15,6 +15,7 @@ from farm.journal.reader import JournalReader
 from farm.recording import tally as tallies
 from farm.recording.account import Account
 from farm.recording.anonymous import Anonymiser
+from farm.recording.effort import Effort
 from farm.recording.moments import duration_s, moment_ns, told_duration, told_moment
 from farm.recording.pseudonyms import Pseudonyms
 from farm.recording.reader import RecordingReader
@@ -204,3 +205,22 @@ def test_a_journal_gives_its_messages_in_order_and_the_answers_to_them(tmp_path)
     assert [each.payload for each in early] == [b"first", b"second", b"answer"]
     assert [each.payload for each in alone] == [b"first", b"second", b"third"]
     assert not gone
+
+
+@pytest.mark.parametrize(
+    ("shares", "levels"),
+    [
+        ([0.1, 0.5, 0.5], [6, 6, 6]),
+        ([0.7, 0.5, 0.3], [1, 1, 1]),
+        ([0.9, 0.9, 0.9], [1, 0, 0]),
+        ([0.9, 0.9, 0.1, 0.1, 0.1], [1, 0, 1, 6, 6]),
+    ],
+)
+def test_a_recorder_that_cannot_keep_up_compresses_less(shares, levels):
+    """Prevents messages that a broker drops, since the recorder was slow to take them."""
+    effort, found = Effort(), []
+    for share in shares:
+        for _ in range(4):  # noticed after a second of them
+            effort.note(busy_s=share / 4, waited_s=(1 - share) / 4)
+        found.append(effort.level)
+    assert found == levels

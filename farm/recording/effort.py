@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-# What is left undone each time saves about half: level 1 is twice as fast as 6, and 0 costs nothing.
+# Level 1 is twice as fast as 6, and 0 costs nothing.
 LEVELS: Final = (6, 1, 0)
 BUSY: Final = 0.6  # of the time spent on what came, from which on less is done
 EASY: Final = 0.2  # up to which more is done: at half the speed that is still below BUSY

@@ -9,6 +9,7 @@ Who raises what, along the way of a message::
     state directory ──StateError──▶ `farm start` refuses to run
     journal ──JournalError──▶ the broker refuses to serve; a hole whose bytes are damaged is dead
     control socket ──NoFarmError──▶ `farm stats` and friends
+    recording ──RecordingError──▶ `farm record`, `farm replay`: nothing is published from a bad one
 """
 
 from __future__ import annotations

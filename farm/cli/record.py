@@ -336,12 +336,13 @@ def _tell_begin(writer: RecordingWriter) -> None:
 
 def _tell_end(recorder: Recorder, why: str) -> None:
     tally, writer = recorder.tally, recorder.writer
-    ratio = writer.raw_bytes / writer.size if writer.is_new and writer.size else 0.0
+    ratio = writer.raw_bytes / writer.size if writer.is_new and tally.messages else 0.0
     smaller = f", {ratio:.1f} times smaller" if ratio else ""
+    more = [(tally.answers, "answers"), (tally.gaps, "gaps")]
+    told = "".join(f", {count} {what}" for count, what in more if count)
     click.echo(
-        f"{why}: {tally.messages} messages of {len(tally.tools)} tools, {tally.holes} holes,"
-        f" {tally.answers} answers, {tally.gaps} gaps in {writer.path}"
-        f" ({writer.size / 1e6:.2f} MB{smaller})"
+        f"{why}: {tally.messages} messages of {len(tally.tools)} tools, {tally.holes} holes{told}"
+        f" in {writer.path} ({writer.size / 1e6:.2f} MB{smaller})"
     )
     for reason, count in most_common(recorder.left_out):
         click.echo(printable(f"left out: {count} x {reason}"), err=True)

@@ -196,7 +196,7 @@ class Replayer:
 
     def _send(self, shot: Shot, due_s: float) -> None:
         message, hole = shot.part
-        if hole is not None:
+        if hole is not None and self._ear is not None:
             key = HoleKey(*hole.key, hole.nth)
             self._note(key, (hole.key[0], hole.new_id), shot)
         if shot.is_dropped:

@@ -238,6 +238,12 @@ def command(
     first_id = None if keep_ids else fresh_first_id()
     playlist = Playlist(holes, root=root, tools=tools, first_id=first_id)
     plan = Plan(rate, count or len(holes), shuffle=shuffle, skew_s=skew_s)
+    _replay_holes(address, holes, playlist, plan)
+
+
+def _replay_holes(
+    address: BrokerAddress, holes: list[RecordedHole], playlist: Playlist, plan: Plan
+) -> None:
     units = DrillingUnits(address, playlist.next_hole, plan)
     units.connect()
     started_s = time.monotonic()

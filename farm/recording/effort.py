@@ -10,8 +10,8 @@ from typing import Final
 
 # Level 1 is twice as fast as 6, and 0 costs nothing.
 LEVELS: Final = (6, 1, 0)
-BUSY: Final = 0.6  # of the time spent on what came, from which on less is done
-EASY: Final = 0.2  # up to which more is done: at half the speed that is still below BUSY
+BUSY: Final = 0.9  # of the time spent on what came, from which on less is done
+EASY: Final = 0.3  # up to which more is done: at a third of the speed that is just BUSY
 LOOK_S: Final = 1.0
 
 

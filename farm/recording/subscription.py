@@ -7,7 +7,9 @@ that nothing is queued here. It comes back by itself after an outage and tells o
 from __future__ import annotations
 
 import secrets
+import select
 import socket
+import ssl
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -53,6 +55,7 @@ class Subscription:
     Attributes:
         problem: why there is no connection; "" while there is one.
         unreadable: messages whose topic is no text.
+        waited_s: for how long there was nothing to do.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Subscription:
         self.client_id = f"farm-record-{secrets.token_hex(6)}"
         self.problem = "no connection yet"
         self.unreadable = 0
+        self.waited_s = 0.0
         self._settings = settings
         self._filters = (*filters, *answer_filters)
         self._is_answer = is_answer
@@ -92,11 +96,13 @@ class Subscription:
         if self._client is None:
             left_s = self._next_try_s - time.monotonic()
             if left_s > 0:
-                time.sleep(min(left_s, timeout_s))
+                time.sleep(pause_s := min(left_s, timeout_s))
+                self.waited_s += pause_s
                 return self._take()
             self._connect()
             return self._take()
-        code = self._client.loop(timeout_s)
+        self._wait(self._client, timeout_s)
+        code = self._client.loop(0.0)
         if code is not MQTTErrorCode.MQTT_ERR_SUCCESS:
             self._lose(paho.error_string(code))
         return self._take()
@@ -116,6 +122,17 @@ class Subscription:
         while client.loop(0.1) is MQTTErrorCode.MQTT_ERR_SUCCESS and time.monotonic() < deadline_s:
             pass
         _close(client)
+
+    def _wait(self, client: paho.Client, timeout_s: float) -> None:
+        """Until there is something to do, and not as a part of the work: see `waited_s`."""
+        sock = client.socket()
+        if sock is None or client.want_write():
+            return
+        if isinstance(sock, ssl.SSLSocket) and sock.pending():  # not in the kernel any more
+            return
+        begin_s = time.monotonic()
+        select.select([sock], [], [], timeout_s)
+        self.waited_s += time.monotonic() - begin_s
 
     def _take(self) -> list[Message | Gap]:
         taken, self._heard = self._heard, []
@@ -234,6 +251,7 @@ class Subscription:
         client.connect_timeout = CONNECT_TIMEOUT_S
         if self._settings.tls.enabled:
             use_tls(client, self._settings.tls)
+        client.on_socket_open = _no_delay
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
@@ -270,6 +288,11 @@ class Subscription:
                 self._is_answer(topic),
             )
         )
+
+
+def _no_delay(_client: paho.Client, _userdata: Any, sock: Any) -> None:
+    """Acknowledge at once: some brokers send no more before."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _close(client: paho.Client) -> None:

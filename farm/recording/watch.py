@@ -96,16 +96,15 @@ class _Watch:
     def serve(self, reason: Callable[[], str], *, answers_alone: bool = False) -> str:
         """Take what comes until there is a reason to end, or we are stopped."""
         while not (why := "stopped" if self._is_stopped() else reason()):
-            begin_s = time.monotonic()
-            came = self._subscription.poll(POLL_S)
-            came_s = time.monotonic()
-            for record in came:
+            begin_s, waited_s = time.monotonic(), self._subscription.waited_s
+            for record in self._subscription.poll(POLL_S):
                 if not answers_alone or (isinstance(record, Message) and record.is_answer):
                     self._recorder.take(record)
-            if came_s - self._flushed_s >= FLUSH_EVERY_S:
-                self._flushed_s = came_s
+            if begin_s - self._flushed_s >= FLUSH_EVERY_S:
+                self._flushed_s = begin_s
                 self._recorder.writer.flush()
             self._on_progress()
-            self._effort.note(busy_s=time.monotonic() - came_s, waited_s=came_s - begin_s)
+            waited_s = self._subscription.waited_s - waited_s
+            self._effort.note(busy_s=time.monotonic() - begin_s - waited_s, waited_s=waited_s)
             self._recorder.writer.level = self._effort.level
         return why

@@ -210,10 +210,10 @@ def test_a_journal_gives_its_messages_in_order_and_the_answers_to_them(tmp_path)
 @pytest.mark.parametrize(
     ("shares", "levels"),
     [
-        ([0.1, 0.5, 0.5], [6, 6, 6]),
-        ([0.7, 0.5, 0.3], [1, 1, 1]),
-        ([0.9, 0.9, 0.9], [1, 0, 0]),
-        ([0.9, 0.9, 0.1, 0.1, 0.1], [1, 0, 1, 6, 6]),
+        ([0.1, 0.5, 0.8], [6, 6, 6]),
+        ([0.95, 0.8, 0.4], [1, 1, 1]),
+        ([0.95, 0.95, 0.95], [1, 0, 0]),
+        ([0.95, 0.95, 0.1, 0.1, 0.1], [1, 0, 1, 6, 6]),
     ],
 )
 def test_a_recorder_that_cannot_keep_up_compresses_less(shares, levels):

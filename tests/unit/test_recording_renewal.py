@@ -8,7 +8,7 @@ import pytest
 from messages import GATEWAYS, PLAIN, envelope, result_fields
 from recordings import SOURCE, hole, part, traffic
 
-from farm.recording.renewal import Renewal, id_patterns, replace_ids
+from farm.recording.renewal import Renewal, id_fields, replace_ids
 
 
 def ids(renewed, reader):
@@ -101,17 +101,17 @@ def test_what_names_no_hole_leaves_as_recorded_and_is_counted(payload):
 
 def test_ids_of_other_holes_in_a_message_stay():
     """Prevents a Heads or Trace whose other numbers change with the id."""
-    patterns = id_patterns(traffic().config.mqtt.data_ids)
+    fields = id_fields(traffic().config.mqtt.data_ids)
     payload = envelope(result_fields(PLAIN, result_id=44))
-    assert replace_ids(payload, "4", "9", patterns) == payload
-    changed = replace_ids(payload, "44", "9", patterns)
+    assert replace_ids(payload, "4", "9", fields) == payload
+    changed = replace_ids(payload, "44", "9", fields)
     assert changed.count(b'"Value":9,') == 1
     assert len(payload) - len(changed) == 1
 
 
 def test_an_id_is_found_by_what_it_says_however_it_is_written():
     """Prevents 440, "440" and 440.0 from being three holes."""
-    patterns = id_patterns(traffic().config.mqtt.data_ids)
+    fields = id_fields(traffic().config.mqtt.data_ids)
     key = b'{"x.ResultManagement.Results.0.ResultMetaData.ResultId": {"Value": %s}}'
     for written, new in (
         (b"440", b"9"),
@@ -119,4 +119,4 @@ def test_an_id_is_found_by_what_it_says_however_it_is_written():
         (b"440.0", b"9"),
         (b'" 440 "', b'"9"'),
     ):
-        assert replace_ids(key % written, "440", "9", patterns) == key % new
+        assert replace_ids(key % written, "440", "9", fields) == key % new

@@ -11,6 +11,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
+from pydantic import SecretStr
 from rig import (
     Farm,
     Mosquitto,
@@ -25,8 +26,13 @@ from rig import (
     tools_of_all_styles,
 )
 
+from farm.config import BrokerConfig
+from farm.errors import MqttError
 from farm.recording.reader import RecordingReader
 from farm.recording.record import Gap, Message
+from farm.recording.subscription import Subscription
+from farm.simulation.mqtt import MqttLink
+from farm.simulation.mqttd import EmbeddedBroker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -180,3 +186,52 @@ def test_a_recorder_outlives_an_outage_and_loses_little_to_a_kill(
         assert recorder.wait() == 0
     assert "stopped: 3 messages of 1 tools, 1 holes" in recorder.told
     assert len(messages(file)) == 9
+
+
+def hears(subscription: Subscription, done: Callable[[], bool]) -> list[Message | Gap]:
+    """Serve it until something is so; what came."""
+    came: list[Message | Gap] = []
+
+    def poll() -> bool:
+        came.extend(subscription.poll(0.1))
+        return bool(came) or done()
+
+    eventually(poll, WAIT_S, lambda: f"something comes: {subscription.problem}")
+    return came
+
+
+def test_a_broker_of_mqtt_3_alone_is_listened_to() -> None:
+    """Prevents a recorder that waits for ever where the broker knows no MQTT 5."""
+    with EmbeddedBroker("amqtt") as broker:
+        subscription = Subscription(
+            BrokerConfig(host="127.0.0.1", port=broker.port, reconnect_min_s=0.1),
+            filters=("site/+",),
+            is_answer=lambda topic: topic.endswith("answer"),
+        )
+        hears(subscription, lambda: not subscription.problem)
+        link = MqttLink(broker.address, name="site")
+        link.connect()
+        link.publish("site/answer", b"[1]")
+        [message] = hears(subscription, lambda: False)
+        assert isinstance(message, Message)
+        assert (message.topic, message.payload, message.qos) == ("site/answer", b"[1]", 1)
+        assert message.is_answer
+        link.close()
+        subscription.close()
+        subscription.close()
+
+
+def test_a_wrong_password_is_told_and_not_waited_for(
+    make_mosquitto: Callable[..., Mosquitto], password_file: str
+) -> None:
+    """Prevents a recorder that waits all night for a broker that will never let it in."""
+    mosquitto = make_mosquitto(extra=password_file, login=("driller", "s3cret"), durable=False)
+    subscription = Subscription(
+        BrokerConfig(
+            host="127.0.0.1", port=mosquitto.port, username="driller", password=SecretStr("wrong")
+        ),
+        filters=("site/+",),
+        is_answer=lambda _: False,
+    )
+    with pytest.raises(MqttError, match=r"refuses us .*password_file"):
+        hears(subscription, lambda: False)

@@ -81,6 +81,8 @@ class BrokerProcess:
             scaler=Scaler.of(config),
             attach=config.attach,
             has_fleet=config.workers.launch == RAY,
+            gpu_batch_jobs=config.dispatch.gpu_batch_jobs,
+            is_for_gpus=config.model_settings.get("device") == "cuda",
         )
         self._ending = Ending()
         self._is_suspended = False  # the flow, for the end

@@ -13,7 +13,7 @@ from farm.adapter import Terminal
 from farm.broker.throughput import Pace, Throughput
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from farm.broker.flow import Flow
 
@@ -38,6 +38,7 @@ class Surroundings:
     partition: dict[str, Any] = field(default_factory=dict)  # see `Group`; empty where alone
     partition_problems: Sequence[str] = ()
     fleet: dict[str, Any] = field(default_factory=dict)  # see `Fleet.told`
+    gpu_workers: Mapping[str, str] = field(default_factory=dict)  # how each ended that is given up
     ready_workers: int | None = None  # of those expected; None: those of this machine
 
 
@@ -77,6 +78,9 @@ def _worker_problems(flow: Flow, around: Surroundings) -> Iterator[str]:
         yield f"{here} of {expected} workers are READY{others}"
     for number, how in around.failed_slots:
         yield f"worker {number} is FAILED, its last process ended by: {how}"
+    for name, how in around.gpu_workers.items():
+        if how:
+            yield f"worker {name} is FAILED, its last process ended by: {how}"
     if reason := flow.dispatcher.breaker.reason:
         yield reason
 
@@ -118,9 +122,11 @@ def workers(flow: Flow, now_s: float) -> list[dict[str, Any]]:
             "name": worker.name,
             "host": worker.host,
             "key": worker.key,
+            "device": worker.device,
             "pid": worker.pid,
             "state": worker.state.value,
             "job_age_s": now_s - worker.current_since_s if worker.current is not None else None,
+            "jobs_held": len(worker.held) if worker.batch_jobs else None,
             "jobs_done": worker.jobs_done,
             "rate_hz": worker.rate_hz,
             "rss_bytes": worker.rss_bytes,
@@ -184,5 +190,6 @@ def build(flow: Flow, around: Surroundings, *, now_s: float, started_s: float) -
         "nursery": around.nursery,
         "partition": around.partition,
         "fleet": around.fleet,
+        "gpu_workers": dict(around.gpu_workers),
         "slots_failed": [list(slot) for slot in around.failed_slots],
     }

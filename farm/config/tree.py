@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 from farm.config.attach import AttachConfig
 from farm.config.base import FilePath, Section, class_name, one_level, refuse
 from farm.config.dispatch import DispatchConfig
+from farm.config.gpus import contradiction
 from farm.config.intake import (
     CorrelationConfig,
     IntakeConfig,
@@ -113,6 +114,8 @@ class Config(Section):
         ):
             if value < least:
                 raise refuse(key, f"must be at least limits.message_bytes ({least})")
+        if fault := contradiction(self.workers.gpus, self.model_settings.get("device")):
+            raise refuse("workers.gpus", fault)
         if self.workers.launch == "ray":
             self._check_ray()
         return self

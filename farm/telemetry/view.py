@@ -14,7 +14,12 @@ from farm.printable import printable_data
 WIDE_COLUMNS = 160  # latency (59) and workers with host and pid (97) side by side
 HOST_COLUMNS = 110  # from here on the worker table has room for host and pid
 MODEL_COLUMNS = 80  # … and from here on for the model and the time
-NAME_CHARS, MODEL_CHARS, HOST_CHARS = 12, 14, 12  # what is longer is cut in the table
+NAME_CHARS, MODEL_CHARS, HOST_CHARS, DEVICE_CHARS = (
+    12,
+    14,
+    12,
+    8,
+)  # what is longer is cut in the table
 STATE_STYLES = {
     "HEALTHY": "bold green",
     "STARTING": "bold cyan",
@@ -241,6 +246,9 @@ def _workers(shot: dict[str, Any], width: int) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column(f"worker ({len(shot['workers'])})", no_wrap=True)
     table.add_column("state", no_wrap=True)
+    has_device = any(row.get("device") for row in shot["workers"])
+    if has_device:
+        table.add_column("device", no_wrap=True)
     for name in ("job for", "done", "memory"):
         table.add_column(name, justify="right", no_wrap=True)
     if width >= MODEL_COLUMNS:
@@ -254,6 +262,7 @@ def _workers(shot: dict[str, Any], width: int) -> Table:
         cells: list[RenderableType] = [
             cut(row["name"], NAME_CHARS),
             Text(row["state"], style=WORKER_STYLES.get(row["state"], "")),
+            *((cut(row.get("device") or "", DEVICE_CHARS),) if has_device else ()),
             "" if age is None else f"{age:.1f} s",
             str(row["jobs_done"]),
             size(row["rss_bytes"]),

@@ -124,21 +124,22 @@ progress() {
 }
 
 # Puts mosquitto, its clients and openssl on PATH for the tests: what is missing, root installs. With
-# it come strace and libfaketime, without which the tests of failing disks and set clocks are skipped.
+# it come strace, libfaketime and prometheus, without which the tests of failing disks, set clocks and
+# alerts are skipped.
 use_mosquitto() {
     PATH=$PATH:/usr/sbin:/usr/local/sbin
-    needed="mosquitto mosquitto-clients openssl strace libfaketime"
+    needed="mosquitto mosquitto-clients openssl strace libfaketime prometheus"
     is_enough=
     if command -v mosquitto >/dev/null && command -v mosquitto_sub >/dev/null &&
         command -v openssl >/dev/null; then is_enough=yes; fi
-    if [ "$is_enough" ] && command -v strace >/dev/null &&
+    if [ "$is_enough" ] && command -v strace >/dev/null && command -v promtool >/dev/null &&
         ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1; then return; fi
     if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
         if [ "$is_enough" ]; then return; fi
         die "the tests need mosquitto on PATH; on Debian and Ubuntu: sudo apt install $needed" \
-            "(and sudo systemctl disable --now mosquitto: the tests start their own)"
+            "(and sudo systemctl disable --now mosquitto prometheus: the tests start their own)"
     fi
-    quietly "installing mosquitto" "apt install $needed by hand and start again" install_mosquitto
+    quietly "installing mosquitto and prometheus" "apt install $needed by hand and start again" install_mosquitto
 }
 
 # The tests of the page drive a real browser: what is missing, root installs. Without it they are
@@ -161,7 +162,7 @@ install_chromium() (
         chromium fonts-dejavu-core
 )
 
-# The package starts a service on port 1883 at once and at boot; the tests want neither.
+# The packages start services on ports 1883 and 9090 at once and at boot; the tests want neither.
 install_mosquitto() (
     set -e
     policy=/usr/sbin/policy-rc.d # invoke-rc.d and deb-systemd-invoke ask it before they start one
@@ -173,5 +174,5 @@ install_mosquitto() (
     fi
     apt-get update
     DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $needed
-    if [ -d /run/systemd/system ]; then systemctl disable --now mosquitto; fi
+    if [ -d /run/systemd/system ]; then systemctl disable --now mosquitto prometheus; fi
 )

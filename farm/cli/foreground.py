@@ -17,19 +17,21 @@ if TYPE_CHECKING:
 
     from farm.config import Loaded
     from farm.errors import ExitCode
+    from farm.gpus import Plan
     from farm.supervisor.spawning import Cradle
 
 
 MAX_FILES = 65_536
 
 
-def run(loaded: Loaded, read: Callable[[], Loaded], early: Cradle | None) -> ExitCode:
+def run(loaded: Loaded, read: Callable[[], Loaded], early: Cradle | None, gpus: Plan) -> ExitCode:
     """Run the farm until it is told to stop; returns the exit code.
 
     Args:
         loaded: the configuration.
         read: reads it again.
         early: a nursery that was started already, if any.
+        gpus: which workers get a GPU.
 
     Raises:
         FarmError: the farm can't be started, and nothing was.
@@ -44,6 +46,8 @@ def run(loaded: Loaded, read: Callable[[], Loaded], early: Cradle | None) -> Exi
             effect="whoever finds a hole in a model or a library has this whole machine",
             cure="give farm a user of its own; etc/farm.service does",
         )
+    for name, gpu in gpus.workers.items():
+        log.get().info("gpu_worker", worker=name, device=gpu.device, model=gpu.model, uuid=gpu.uuid)
     raise_file_limit()
     directory, endpoints = where(config)
     with lock(directory):
@@ -51,7 +55,9 @@ def run(loaded: Loaded, read: Callable[[], Loaded], early: Cradle | None) -> Exi
         child_args = ["--state-dir", str(directory)]
         if in_force.copy is not None:
             child_args += ["--config", str(in_force.copy)]
-        supervisor = Supervisor(in_force, endpoints=endpoints, child_args=child_args, early=early)
+        supervisor = Supervisor(
+            in_force, endpoints=endpoints, child_args=child_args, early=early, gpus=gpus
+        )
         return supervisor.run()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,9 @@ EXEC = "exec"
 @click.command()
 @config_option
 @state_dir_option
-@click.option("-w", "--workers", type=click.IntRange(0, 1000), help="How many workers.")
+@click.option(
+    "-w", "--workers", type=click.IntRange(0, 1000), help="How many workers without a GPU."
+)
 @click.option(
     "--launch",
     "--launcher",
@@ -41,6 +44,7 @@ def command(
     Logs go to standard output. SIGTERM or Ctrl-C drains (finishes what is open) and exits 0; a
     second one stops at once. SIGHUP, or `farm reload`, reads the configuration again and replaces
     the workers one after the other; a wrong one is refused, and the farm goes on as it was.
+    Each GPU that the model can use gets a worker beside them (workers.gpus, docs/gpu.md).
 
     \b
     Examples:
@@ -57,14 +61,19 @@ def command(
         with contextlib.suppress(OSError):  # no room for it: the supervisor will say so
             early = spawn_nursery()
     from farm.cli.checked import read_checked, where  # noqa: PLC0415 - see above
+    from farm.gpus import plan  # noqa: PLC0415 - see above
 
     overrides = {"mqtt.processing.workers": workers, "workers.launch": launch}
     loaded = read_checked(config_path, state_dir, overrides)
     if has_page and not loaded.config.page.listen:
         overrides["page.listen"] = PAGE_LISTEN
         loaded = read_checked(config_path, state_dir, overrides)
-    if early is not None and loaded.config.workers.launch != EXEC:
+    gpus = plan(loaded.config, os.environ)
+    if gpus.is_only:
+        overrides["mqtt.processing.workers"] = 0
+        loaded = read_checked(config_path, state_dir, overrides)
+    if early is not None and loaded.config.workers.launch != EXEC and not gpus.is_only:
         early.tell(loaded.config, where(loaded.config)[1].control)
     from farm.cli.foreground import run  # noqa: PLC0415 - see above
 
-    sys.exit(run(loaded, lambda: read_checked(config_path, state_dir, overrides), early))
+    sys.exit(run(loaded, lambda: read_checked(config_path, state_dir, overrides), early, gpus))

@@ -164,7 +164,7 @@ export class HoleChart {
     line(ctx, bbox, at);
     // upright beside its line, on the side where the torque is low
     ctx.save();
-    const isLast = mark.name === "exit";
+    const isLast = mark.name === "exit" && at + 20 * ratio < bbox.left + bbox.width;
     ctx.translate(at + (isLast ? 4 : -4) * ratio, bbox.top + 26 * ratio);
     ctx.rotate(-Math.PI / 2);
     ctx.textAlign = "right";

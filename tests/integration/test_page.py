@@ -11,6 +11,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -89,6 +90,17 @@ def drill_some(site: Site, count: int) -> None:
     site.wait_acknowledged()
 
 
+def served(port: int) -> str:
+    """The page's address, once it is served."""
+
+    def is_there() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    eventually(is_there, 20, "the page is served")
+    return f"http://127.0.0.1:{port}"
+
+
 def ended(farm: Farm) -> int:
     """Holes that have reached their end."""
     return farm.stats().get("jobs", {"completed": 0})["completed"]
@@ -123,7 +135,7 @@ def test_the_pages_of_a_running_farm_and_their_pictures(
     )  # fmt: skip
     drill_some(site, 60)
     eventually(lambda: ended(farm) == 60, 60, lambda: f"60 holes ended: {farm.stats()}")
-    base = f"http://127.0.0.1:{port}"
+    base = served(port)
     for size, scheme in (
         ("desktop", "light"),
         ("desktop", "dark"),
@@ -267,7 +279,7 @@ def test_the_page_comes_back_and_the_farm_never_notices(
     first, second = tool.drill(), tool.drill()
     site.send_hole(first)
     site.wait_answered([first])
-    watched = watch(f"http://127.0.0.1:{port}")
+    watched = watch(served(port))
     page = watched.open()
     expect(rows(page)).to_have_count(1)
     banner = page.locator("#banner")
@@ -288,6 +300,19 @@ def test_the_page_comes_back_and_the_farm_never_notices(
     assert farm.broker_pid() == broker
     expect(banner).to_be_hidden(timeout=PATIENCE_MS)
     expect(rows(page)).to_have_count(2)
+
+    # what was chosen stays where it is, also over a look at it, and what is new is counted
+    page.keyboard.press("j")
+    third = tool.drill()
+    site.send_hole(third)
+    expect(page.locator(".newer")).to_contain_text("1 new", timeout=PATIENCE_MS)
+    page.keyboard.press("Enter")
+    page.wait_for_selector("canvas")
+    page.keyboard.press("Escape")
+    expect(page.locator("tr.selected")).to_be_focused()
+    expect(rows(page)).to_have_count(2)
+    page.keyboard.press("Escape")
+    expect(rows(page)).to_have_count(3)
     [ended_line] = farm.events("process_ended")
     assert (ended_line["child"], ended_line["effect"]) == ("page", "none on the farm")
 
@@ -328,7 +353,7 @@ def test_ten_thousand_holes_of_a_farm_that_has_stopped_behind_a_token(
     try:
         assert process.stderr is not None
         assert b"http://127.0.0.1" in process.stderr.readline()
-        walk_through_many(watch(f"http://127.0.0.1:{port}"))
+        walk_through_many(watch(served(port)))
         process.terminate()
         assert process.wait(10) == 0
     finally:

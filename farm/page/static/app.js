@@ -21,7 +21,7 @@ let current = null; // {keys, leave, stop}
 let turn = 0;
 
 /** Shows what the address says. */
-async function show() {
+async function show({ isBack = false } = {}) {
   const mine = ++turn;
   const found = VIEWS.find(([path]) => path.test(location.pathname));
   const before = current;
@@ -35,7 +35,7 @@ async function show() {
   }
   const [path, load] = found;
   const control = new AbortController();
-  const context = { go, signal: control.signal, parameters: path.exec(location.pathname).slice(1) };
+  const context = { go, isBack, signal: control.signal, parameters: path.exec(location.pathname).slice(1) };
   const shown = { stop: () => control.abort() };
   current = shown;
   try {
@@ -53,17 +53,20 @@ async function show() {
     if (mine !== turn || error.name === "AbortError") return;
     document.title = "farm";
     fill(root, el("p.empty", {}, `${error.message}.`), el("p.empty", {},
-      el("button", { type: "button", onclick: show }, "Try again")));
+      el("button", { type: "button", onclick: () => show() }, "Try again")));
     if (!error.status && error.name !== "Error") console.error(error);
   }
 }
 
-/** To another place; `isSame`: the same page with other settings, not worth a step back. */
-function go(address, { isSame = false } = {}) {
+/**
+ * To another place; `isSame`: the same page with other settings, not worth a step back; `isBack`: to
+ * where one came from.
+ */
+function go(address, { isSame = false, isBack = false } = {}) {
   history[isSame ? "replaceState" : "pushState"](null, "", address);
   if (!isSame) {
     window.scrollTo(0, 0);
-    show();
+    show({ isBack });
   }
 }
 
@@ -124,7 +127,7 @@ themeButton.addEventListener("click", turnTheme);
 document.getElementById("help-button").addEventListener("click", () => help.showModal());
 help.addEventListener("click", (event) => { if (event.target === help) help.close(); });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => current?.onTheme?.());
-window.addEventListener("popstate", show);
+window.addEventListener("popstate", () => show({ isBack: true }));
 const place = [document.getElementById("strip"), document.getElementById("banner")];
 feed.listen((state) => strip.draw(...place, state));
 showTheme();

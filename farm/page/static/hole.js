@@ -2,6 +2,7 @@
 import { about, get } from "./api.js";
 import { HoleChart, ready } from "./charts.js";
 import { el, fill, section } from "./dom.js";
+import { listAddress } from "./holes.js";
 import { bytes, duration, holeLink, moment, number, outcome, time, tool, toolLink, withUnit } from "./format.js";
 
 export async function show(root, context) {
@@ -32,7 +33,7 @@ export async function show(root, context) {
     onTheme: () => chart?.draw(),
     keys: (event) => {
       const to = { j: hole.older, ArrowDown: null, k: hole.newer }[event.key];
-      if (event.key === "Escape") context.go(hole.list || "/");
+      if (event.key === "Escape") context.go(listAddress(), { isBack: true });
       else if (to) context.go(holeLink(to));
       else return false;
       return true;

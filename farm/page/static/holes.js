@@ -10,7 +10,10 @@ const COUNT_EVERY_MS = 2000;
 const QUALITIES = ["0.5", "0.8", "0.9", "0.95", "0.99"];
 const FIELDS = ["q", "tool", "outcome", "quality"];
 
-let last = { search: "", hole: "" }; // where one was, to come back to
+let last = { address: "/", hole: "", upto: "" }; // where one was, to come back to
+
+/** The list as it was when a hole of it was opened. */
+export const listAddress = () => last.address;
 
 export async function show(root, context) {
   document.title = "Holes · farm";
@@ -36,6 +39,11 @@ class List {
     this.nextCount = 0;
     this.isLoading = false;
     this.isFollowing = !this.page && !this.upto;
+    this.isBack = context.isBack && last.hole !== "" && last.address === location.pathname + location.search;
+    if (this.isBack) { // the very rows of before, though new ones have come
+      this.upto = last.upto;
+      this.isFollowing = false;
+    }
     this.build(root);
   }
 
@@ -121,11 +129,12 @@ class List {
 
   async load() {
     this.isLoading = true;
-    const asked = JSON.stringify([this.filter, this.page]);
+    const asked = JSON.stringify([this.filter, this.page, this.isFollowing]);
     try {
       const data = await get("/api/holes", { ...this.filter, offset: this.page * ROWS, limit: ROWS,
         upto: this.page || !this.isFollowing ? this.upto : "" }, this.context.signal);
-      if (asked !== JSON.stringify([this.filter, this.page])) return;
+      // meanwhile something else is wanted, or a row was chosen: nothing moves under it
+      if (this.data && asked !== JSON.stringify([this.filter, this.page, this.isFollowing])) return;
       this.data = data;
       this.upto = data.upto;
       this.edition = data.edition;
@@ -258,7 +267,7 @@ class List {
   }
 
   open(hole) {
-    last = { search: location.search, hole };
+    last = { address: this.address(), hole, upto: this.upto };
     this.context.go(holeLink(hole));
   }
 
@@ -269,11 +278,10 @@ class List {
   }
 
   enter() {
-    if (last.hole && last.search === location.search) {
+    if (this.isBack) {
       const place = this.data.holes.findIndex((hole) => hole.hole === last.hole);
       if (place >= 0) this.select(place);
     }
-    last = { search: "", hole: "" };
   }
 
   onNow = ({ now }) => {

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from farm.cli.group import Group
 from farm.cli.options import config_option, load, state_dir_option
 from farm.config.load import DEFAULT
 from farm.config.show import schema, shown
@@ -19,12 +20,17 @@ if TYPE_CHECKING:
     from farm.config import Loaded
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """Check, show and describe the configuration.
 
     What counts, the strongest first: command line, environment (FARM_MQTT__BROKER__PORT=1884),
     file, default. etc/farm.yaml has every key with its default and what it is for.
+
+    \b
+    Examples:
+      farm config check --config etc/farm.yaml
+      farm config show --changed
     """
 
 

@@ -72,7 +72,7 @@ PLAIN_LINE_EVERY_S = 5.0
     "skew_s",
     type=click.FloatRange(0),
     default=0.0,
-    help="Spread the messages of a hole over up to so many seconds.",
+    help="Spread the messages of a hole over up to so many seconds.  [default: none]",
 )
 def command(
     folder: Path,

@@ -61,7 +61,7 @@ def command(
     \b
     Examples:
       farm simulate holes --program MDB --style 2025-06 --count 20
-      farm simulate bad --faults 3 --count 50      aborted, in air, with dead channels …
+      farm simulate bad --faults 3 --count 50    aborted, in air, dead channels …
       farm simulate samples --samples
       farm replay holes --rate 5                   publish them
     """

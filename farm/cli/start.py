@@ -20,7 +20,12 @@ EXEC = "exec"
 @click.command()
 @config_option
 @state_dir_option
-@click.option("-w", "--workers", type=click.IntRange(0, 1000), help="How many workers.")
+@click.option(
+    "-w",
+    "--workers",
+    type=click.IntRange(0, 1000),
+    help="How many workers.  [default: mqtt.processing.workers]",
+)
 @click.option(
     "--launch",
     "--launcher",

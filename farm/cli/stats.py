@@ -41,7 +41,7 @@ HEALTHY = ("HEALTHY",)
     "period_s",
     type=click.FloatRange(0.1),
     metavar="SECONDS",
-    help="Draw every SECONDS; off a terminal, one below the other.",
+    help="Draw every SECONDS; off a terminal, one below the other.  [default: 1]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the snapshot as one line of JSON.")
 def command(
@@ -64,7 +64,7 @@ def command(
     Examples:
       farm stats                     live, once a second
       farm stats --once              one picture, for a ticket or a cron job
-      farm stats --json | jq .jobs   for machines; --watch 5 --json gives a line every 5 s
+      farm stats --json | jq .jobs   for machines; with --watch 5, a line each 5 s
       farm stats /var/lib/farm/*     all partitions of a site as one
     """
     if folders and (connect or state_dir):

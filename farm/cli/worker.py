@@ -62,10 +62,10 @@ def command(
 
     \b
     Examples:
-      farm worker                          join the farm of the default state directory
+      farm worker                  join the farm of the default state directory
       farm worker --connect tcp://127.0.0.1:7003 --name bench-7
-      farm worker --join -                 paste an invite: join a farm on another machine
-      farm worker --key line-7.key         the same, with a key file
+      farm worker --join -         paste an invite of a farm on another machine
+      farm worker --key line-7.key  the same, with a key file
     """
     if parent is not None and not die_with_parent(parent):
         sys.exit(1)

@@ -124,15 +124,16 @@ progress() {
 }
 
 # Puts mosquitto, its clients and openssl on PATH for the tests: what is missing, root installs. With
-# it come strace and libfaketime, without which the tests of failing disks and set clocks are skipped.
+# it come strace and libfaketime, without which the tests of failing disks and set clocks are skipped,
+# and zsh and fish, whose completion is tested where they are.
 use_mosquitto() {
     PATH=$PATH:/usr/sbin:/usr/local/sbin
-    needed="mosquitto mosquitto-clients openssl strace libfaketime"
+    needed="mosquitto mosquitto-clients openssl strace libfaketime zsh fish"
     is_enough=
     if command -v mosquitto >/dev/null && command -v mosquitto_sub >/dev/null &&
         command -v openssl >/dev/null; then is_enough=yes; fi
-    if [ "$is_enough" ] && command -v strace >/dev/null &&
-        ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1; then return; fi
+    if [ "$is_enough" ] && command -v strace >/dev/null && command -v zsh >/dev/null &&
+        command -v fish >/dev/null && ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1; then return; fi
     if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
         if [ "$is_enough" ]; then return; fi
         die "the tests need mosquitto on PATH; on Debian and Ubuntu: sudo apt install $needed" \

@@ -61,10 +61,10 @@ def lines_of(page: Path) -> Iterator[Line]:
     for language, text in blocks(page):
         if language == SESSION:
             typed = [line[2:] for line in text.splitlines() if line.startswith("$ ")]
-            text = "\n".join(typed)
-        if language in SHELLS:
-            for words in commands(text):
-                yield Line(page.name, words)
+        else:
+            typed = [text] if language == SHELL else []
+        for words in commands("\n".join(typed)):
+            yield Line(page.name, words)
 
 
 def spans(page: Path) -> list[str]:

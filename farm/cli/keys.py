@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from farm.cli import known
 from farm.cli.group import Group
 from farm.cli.options import config_option, load, state_dir_option
 from farm.errors import StateError
@@ -112,7 +113,7 @@ def list_(config_path: Path | None, state_dir: Path | None) -> None:
 @command.command()
 @config_option
 @state_dir_option
-@click.argument("name")
+@click.argument("name", shell_complete=known.keys)
 def revoke(config_path: Path | None, state_dir: Path | None, name: str) -> None:
     """Shut the worker NAME out, at once; a running farm ends its open connections.
 

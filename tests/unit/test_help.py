@@ -48,11 +48,9 @@ def test_the_examples_of_a_help_stand_on_their_own_lines(path):
 def test_the_examples_of_a_help_are_commands_that_there_are(path, monkeypatch):
     # prevents: an option that was renamed lives on in an example, and who copies it gets an error
     monkeypatch.setattr(click.Path, "convert", lambda _, value, __, ___: value)
-    found = []
-    for example in examples_of(path):
-        for words in command_lines.commands(COMMENT_COLUMN.sub("", example)):
-            if words[0] == "farm":
-                found.append(" ".join(command_lines.parse(list(words[1:]))[0]))
+    lines = (COMMENT_COLUMN.sub("", example) for example in examples_of(path))
+    typed = [words for line in lines for words in command_lines.commands(line)]
+    found = [" ".join(command_lines.parse(list(w[1:]))[0]) for w in typed if w[0] == "farm"]
     assert any(names.startswith(path) for names in found), found
 
 

@@ -89,6 +89,21 @@ def print_schema(config_path: Path | None) -> None:
     click.echo(json.dumps(schema(), indent=2))
 
 
+@command.command()
+def reference() -> None:
+    """Print a page of every key in Markdown, with default, bounds and what it is for.
+
+    docs/configuration.md is that page.
+
+    \b
+    Example:
+      farm config reference > docs/configuration.md
+    """
+    from farm.config.reference import page  # noqa: PLC0415 - for this alone
+
+    sys.stdout.write(page())
+
+
 def _what_was_read(loaded: Loaded) -> str:
     if loaded.path is None:
         source = "no file: built-in defaults (--config FILE or FARM_CONFIG names one)"

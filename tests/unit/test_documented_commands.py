@@ -23,7 +23,18 @@ OTHERS = {
     *("cd", "cp", "mv", "mkdir", "tar", "rsync", "ls", "du", "install", "chown", "source", "git"),
     *("sudo", "useradd", "systemctl", "journalctl", "systemd-analyze", "supervisorctl"),
     *("mosquitto_sub", "mosquitto_pub", "mosquitto_passwd", "jq", "ray", "ssh", "scp", "curl"),
-    *("prometheus", "promtool", "export", "kill", "pip", "sort", "uniq", "head", "apt"),
+    *(
+        "prometheus",
+        "promtool",
+        "check-jsonschema",
+        "export",
+        "kill",
+        "pip",
+        "sort",
+        "uniq",
+        "head",
+        "apt",
+    ),
 }
 OPTION = re.compile(r"--?[a-z][a-z-]*")
 

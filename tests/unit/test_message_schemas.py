@@ -1,5 +1,6 @@
 """docs/schemas fits what units send and what is published, and refuses what the reader refuses."""
 
+import functools
 import itertools
 import json
 
@@ -32,6 +33,7 @@ def validate(name, payload):
     jsonschema.Draft202012Validator(SCHEMAS[name]).validate(orjson.loads(payload))
 
 
+@functools.cache
 def parts_of(style, program="V8", *, single_step=False):
     messages = drill(Recipe(program, style, single_step), seed=11).messages
     parts = {"result": messages.result, "trace": messages.trace}

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from farm.config.tree import MAX_SOCKET_PATH_BYTES
+from farm.config.dispatch import MAX_SOCKET_PATH_BYTES
 from farm.errors import NoFarmError, StateError
 
 if TYPE_CHECKING:

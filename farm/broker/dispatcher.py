@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from farm.journal.journal import Recorder
 
 
+FEW_LATE = 10  # results that came too late, of a worker elsewhere: by chance
 MAX_TAKEN = 10_000  # results of one worker between two heartbeats; a forger has any number
 
 _STATUSES = {status.value: status for status in Status}
@@ -246,6 +247,8 @@ class Dispatcher:
         entry = self.ledger.end(message.job_id)
         if entry is None:
             self._counts["late_results"] += 1
+            if worker is not None and worker.key:
+                self._too_late(worker)
             return
         if worker is not None:
             worker.jobs_done += 1
@@ -265,6 +268,18 @@ class Dispatcher:
         by = worker.name if worker is not None else "a worker that has left"
         entry.story.note(now_s, "computed", f"worker {by}, {1000 * message.infer_s:.2f} ms")
         self._done(entry, done, now_s)
+
+    def _too_late(self, worker: Worker) -> None:
+        worker.jobs_late += 1
+        if worker.jobs_late >= FEW_LATE and worker.jobs_late > worker.jobs_done:
+            self._limited.warning(
+                "results_too_late",
+                worker=worker.name,
+                late=worker.jobs_late,
+                in_time=worker.jobs_done,
+                effect="it computes what others have done meanwhile, and is of no use",
+                cure="a slow link: dispatch.claim_timeout_s well over its round trip; or drain it",
+            )
 
     def worker_gone(self, worker: Worker, cause: str, now_s: float) -> None:
         """A worker died, left or is fenced: what it held goes back, or is given up."""

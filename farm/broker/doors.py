@@ -103,14 +103,18 @@ class Doors:
         self._keeper.keep_out(name, seconds)
         self._shut_all(now_s)
 
-    def tend(self, now_s: float) -> None:
+    def tend(self, now_s: float) -> list[str]:
         """Look at the keys; where one is revoked, end its connections with all others.
 
         The others come in again by themselves, in a moment; what was on its way is sent again.
+
+        Returns:
+            The names whose keys were revoked: nobody hears their workers any more.
         """
+        revoked: list[str] = []
         if now_s >= self._next_look_s:
             self._next_look_s = now_s + _LOOK_S
-            if self._keeper.look():
+            if revoked := self._keeper.look():
                 self._shut_all(now_s)
         for door in list(self._shut):
             if reopen_door(*door):
@@ -118,6 +122,7 @@ class Doors:
                 self._open.append(door)
             elif now_s - self._shut_s > _REOPEN_S:  # somebody else has taken the port
                 self._limited.warning("door_shut", endpoint=door[1], next="trying again")
+        return revoked
 
     def _shut_all(self, now_s: float) -> None:
         for socket, endpoint in self._open:

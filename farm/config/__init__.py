@@ -1,5 +1,7 @@
 """The configuration: one annotated YAML file, the environment and the command line, as one tree."""
 
+from farm.config.dispatch import DispatchConfig
+from farm.config.intake import CorrelationConfig, IntakeConfig, LimitsConfig, TrafficConfig
 from farm.config.load import Loaded, load_config
 from farm.config.mqtt import (
     BrokerConfig,
@@ -11,18 +13,9 @@ from farm.config.mqtt import (
     ProcessingConfig,
     TlsConfig,
 )
-from farm.config.tree import (
-    Config,
-    CorrelationConfig,
-    DispatchConfig,
-    IntakeConfig,
-    LimitsConfig,
-    LogConfig,
-    SupervisorConfig,
-    ThroughputConfig,
-    TrafficConfig,
-    WorkersConfig,
-)
+from farm.config.reporting import LogConfig, ThroughputConfig
+from farm.config.tree import Config
+from farm.config.workers import SupervisorConfig, WorkersConfig
 
 __all__ = [
     "BrokerConfig",

@@ -1,6 +1,6 @@
 """What every section of the configuration is made of: the frozen base, the shared kinds of text.
 
-Owns no keys. They are in `farm.config.mqtt` (named by the former system) and `farm.config.tree`.
+Owns no keys. Each family of sections has a file; `farm.config.tree` puts them together.
 """
 
 from pathlib import Path
@@ -64,8 +64,27 @@ def one_level(text: str) -> str:
     return text
 
 
-def _expand(path: Path) -> Path:
-    return path.expanduser()
+def class_name(text: str) -> str:
+    """Accept package.module:Class."""
+    module, _, name = text.partition(":")
+    if not all(part.isidentifier() for part in (*module.split("."), name)):
+        raise PydanticCustomError("class", "must be of the form package.module:Class")
+    return text
+
+
+def expand(path: Path) -> Path:
+    """Put a home directory in the place of ``~`` or ``~user``.
+
+    Raises:
+        PydanticCustomError: there is no such user, or none who has a home.
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        words = {"home": path.parts[0]}
+        raise PydanticCustomError(
+            "home", "{home} names nobody with a home directory", words
+        ) from None
 
 
 def _lower(value: Any) -> Any:
@@ -86,7 +105,7 @@ Level = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterVal
 FieldPath = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 """Where a value lies in a message, without the gateway's namespace, tool name and suffix."""
 
-FilePath = Annotated[Path, AfterValidator(_expand)]
+FilePath = Annotated[Path, AfterValidator(expand)]
 """A path; ~ is the home directory, and a relative one counts from where farm was started."""
 
 AnyCase = BeforeValidator(_lower)

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
+from pydantic_core import PydanticCustomError
 
+from farm.config.base import expand
 from farm.config.environment import CONFIG_VARIABLE, read_environment
 from farm.config.file import read_file
 from farm.config.keys import UNUSED_KEYS, Leaf, join, masked, tree
@@ -91,7 +93,10 @@ def load_config(
         ConfigError: with one line for each problem.
     """
     if path is None and environ.get(CONFIG_VARIABLE):
-        path = Path(environ[CONFIG_VARIABLE]).expanduser()
+        try:
+            path = expand(Path(environ[CONFIG_VARIABLE]))
+        except PydanticCustomError as error:
+            raise _unusable([f"environment {CONFIG_VARIABLE}: {error}"]) from None
     sources = [
         read_file(path) if path is not None else Reading(),
         read_environment(environ),
@@ -101,7 +106,7 @@ def load_config(
     problems = [problem for source in sources for problem in source.problems]
     config = _check(settings, problems)
     if config is None or problems:
-        raise ConfigError("\n".join(["the configuration is not usable:", *_indent(problems)]))
+        raise _unusable(problems)
     origins = {key: settings[key].origin if key in settings else DEFAULT for key in tree().leaves}
     written = {setting.key: setting.value for setting in sources[0].settings}
     return Loaded(config, origins, _notes(config, settings), path, written)
@@ -202,5 +207,5 @@ def _notes(config: Config, settings: Mapping[str, Setting]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _indent(problems: list[str]) -> list[str]:
-    return [f"  {problem}" for problem in problems]
+def _unusable(problems: list[str]) -> ConfigError:
+    return ConfigError("\n  ".join(["the configuration is not usable:", *problems]))

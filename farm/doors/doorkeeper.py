@@ -54,19 +54,19 @@ class Doorkeeper:
         self._seen_ns = -1
         self.look()
 
-    def look(self) -> bool:
-        """Read the keyring again if it has changed; returns whether somebody is out of it now.
+    def look(self) -> list[str]:
+        """Read the keyring again if it has changed; returns the names that are out of it now.
 
         Then every connection must be closed: those that may come in again do so by themselves.
         """
         changed_ns = self._keyring.changed_ns()
         if changed_ns == self._seen_ns:
-            return False
+            return []
         try:
             keys, damaged = self._keyring.read()
         except StateError as error:  # no descriptors, no rights: nobody is revoked by that
             self._limited.warning("keyring_unreadable", reason=str(error), next="trying again")
-            return False
+            return []
         names = {key.public: key.name for key in keys}
         for name, fault in damaged.items():
             self._limited.warning("key_unusable", name=name, reason=str(fault))
@@ -74,11 +74,11 @@ class Doorkeeper:
                 names |= {public: n for public, n in self._names.items() if n == name}
         is_settled = time.time_ns() - changed_ns > _SETTLED_NS and not damaged
         self._seen_ns = changed_ns if is_settled else -1
-        gone = [name for public, name in self._names.items() if names.get(public) != name]
+        gone = sorted(name for public, name in self._names.items() if names.get(public) != name)
         self._names = names
         if gone:
-            log.get().info("keys_revoked", names=sorted(gone))
-        return bool(gone)
+            log.get().info("keys_revoked", names=gone)
+        return gone
 
     def keep_out(self, name: str, seconds: float) -> None:
         """Let a key in no more for so long. Then every connection must be closed, too."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from farm.adapter import Publication
-    from farm.config.tree import JournalConfig
+    from farm.config.journal import JournalConfig
     from farm.journal.records import Record
 
 # Beyond these the disk does not keep up: the broker takes in nothing more until it has.

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import os
 import signal
+import statistics
 import subprocess
+import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from rig import (
+    DEPTHS,
     MARK,
     Farm,
     Mosquitto,
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.chaos
 
 RATE_HZ = 40.0
+SENT_S: dict[tuple[str, str], float] = {}  # when the hole of this key was sent
 JOIN_S = 30.0
 # A worker that is not heard of is fenced; quicker than by default, since the tests wait for it.
 QUICK = {"heartbeat_interval_s": 0.3, "heartbeat_timeout_s": 2.0}
@@ -193,8 +197,23 @@ def drill(site: Site, seconds: float, meanwhile: Callable[[float], None]) -> lis
     for n, at_s in enumerate(paced(RATE_HZ, seconds)):
         meanwhile(at_s)
         holes.append(tools[n % len(tools)].drill())
+        SENT_S[holes[-1].key] = time.monotonic()
         site.send_hole(holes[-1])
     return holes
+
+
+def figures(plant: Plant, site: Site, holes: list[Hole]) -> str:
+    """For docs/other-machines.md: how long holes took, through MQTT, and who did them."""
+    answers = site.answers()
+    took_s = [answers[hole.key][DEPTHS][0].heard_s - SENT_S[hole.key] for hole in holes]
+    cuts = statistics.quantiles(took_s, n=100)
+    counts = plant.farm.stats()["counts"]
+    told = {key: counts.get(key, 0) for key in ("reclaimed", "bounces", "late_results")}
+    done = {row["name"]: row["jobs_done"] for row in plant.farm.stats().get("workers", ())}
+    return (
+        f"{len(holes)} holes, answered once: p50 {cuts[49] * 1e3:.0f} ms,"
+        f" p99 {cuts[98] * 1e3:.0f} ms, longest {max(took_s) * 1e3:.0f} ms; {told}; done by {done}"
+    )
 
 
 def once(at_s: float, act: Callable[[], object]) -> Callable[[float], None]:
@@ -215,6 +234,7 @@ def assert_all_answered(plant: Plant, site: Site, holes: list[Hole]) -> None:
     assert_one_answer_each(site, holes)
     for hole in holes:
         assert_depths(site, hole)
+    print(f"figures: {figures(plant, site, holes)}")  # noqa: T201 - for people: pytest -s
     holes_told = plant.farm.stats()["holes"]
     assert holes_told["arrived"] == holes_told["published"] == len(holes)
 
@@ -340,6 +360,8 @@ def test_a_revoked_worker_is_out_at_once_and_is_told_why(
     holes = drill(site, 5.0, revoke)
     assert_all_answered(plant, site, holes)
     assert "second" not in plant.names()
+    [fenced] = plant.farm.events("worker_fenced")  # at once: what it had need not wait
+    assert fenced["cause"] == "its key was revoked"
     eventually(lambda: "or it was revoked" in worker.log, 20, "it says why")
     done = plant.farm.stats()["counts"]
     assert done["turned_away"] > 0

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-# Not yaml, which makes a run several times slower: the kept corpus was grown with it, and covers it.
+# Not yaml, which makes a run several times slower: the kept corpus was grown with it, too.
 INSTRUMENTED = ("farm.config",)
 MAX_BYTES = 2048
 # In every input the password: it must never be told, whatever else is wrong.

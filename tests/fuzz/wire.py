@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from farm import wire
 from farm.errors import WireError
+from farm.wire.checks import CHECKS
+from farm.wire.layout import KINDS, LAYOUTS
 
 from . import must
 
@@ -79,7 +81,7 @@ def _check_jobs(frames: list[bytes]) -> None:
 
 
 def _names(message: Any) -> tuple[str, ...]:
-    return tuple(name for name, *_ in wire._LAYOUTS[type(message)])
+    return tuple(name for name, *_ in LAYOUTS[type(message)])
 
 
 def _check_plain(value: Any) -> None:
@@ -104,8 +106,8 @@ def _check_error(error: WireError) -> None:
 
 def seeds() -> Iterable[bytes]:
     """One message of each kind, and jobs with and without parts."""
-    for cls in wire._KINDS:
-        message = cls(*(_EXAMPLES[check](cls) for _, check, _ in wire._LAYOUTS[cls]))
+    for cls in KINDS:
+        message = cls(*(_EXAMPLES[check](cls) for _, check, _ in LAYOUTS[cls]))
         yield b"M" + wire.encode(message)
     job = wire.Job(7, "box/tool", "440", 1, {"result": b"{}", "trace": b"[1]"}, 99)
     bare = wire.Job(-1, "", "", 0, {}, 0)
@@ -126,7 +128,7 @@ def _by_check() -> dict[Any, Any]:
         list[tuple[int, str]]: [(1, "ended")],
         Any: {"keypoints_mm": [1.5, 2.5]},
     }
-    return {wire._CHECKS[kind]: lambda _cls, value=value: value for kind, value in examples.items()}
+    return {CHECKS[kind]: lambda _cls, value=value: value for kind, value in examples.items()}
 
 
 _EXAMPLES = _by_check()

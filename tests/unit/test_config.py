@@ -395,6 +395,10 @@ def test_numbers_given_from_python_are_ids_too():
             "FILE:1: instance: a/b is not allowed: must be one topic level without + # / $",
         ),
         (
+            "state_dir: ~nobody-here/farm\n",
+            "FILE:1: state_dir: ~nobody-here names nobody with a home directory",
+        ),
+        (
             "model_settings: {a: !!python/name:os.system x}\n",
             (
                 "FILE:1: model_settings.a: a YAML tag is not supported here:"
@@ -481,6 +485,10 @@ def test_files_that_can_not_be_read(tmp_path):
             ),
         ),
         ({"FARM_X": "1"}, "environment FARM_X: unknown variable"),
+        (
+            {"FARM_CONFIG": "~nobody-here/farm.yaml"},
+            "environment FARM_CONFIG: ~nobody-here names nobody with a home directory",
+        ),
         ({"MODEL_ID": "two"}, "environment MODEL_ID: two is not allowed: must be a whole number"),
         (
             {"FARM_MODEL_SETTINGS": "{a: 1, a: 2}"},

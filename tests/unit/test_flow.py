@@ -13,9 +13,10 @@ from fakes import FakeAdapter, FakeAnswerer, FakeJournal, make_flow, payload
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from structlog.testing import capture_logs
 
 from farm import wire
-from farm.broker.dispatcher import pack
+from farm.broker.dispatcher import FEW_LATE, pack
 from farm.broker.ledger import ORPHAN_GRACE_S
 from farm.broker.roster import Worker, WorkerState
 from farm.config import Config
@@ -479,6 +480,24 @@ def test_a_late_result_of_a_fenced_worker_is_suppressed(rig: Rig) -> None:
     assert rig.publish() == ["7 ok of the heir"]
     assert rig.flow.counts["late_results"] == 1
     assert rig.ends == {"published": 1}
+
+
+@pytest.mark.parametrize(("key", "is_told"), [("line-7", True), ("", False)])
+def test_a_far_worker_whose_work_is_for_nothing_is_told_of(
+    rig: Rig, key: str, *, is_told: bool
+) -> None:
+    """Machines across a slow link that compute day and night and never in time: nobody knew."""
+    far, near = rig.hire(), rig.hire()
+    far.key = key
+    with capture_logs() as told:
+        for n in range(2 * FEW_LATE):
+            rig.hole(str(n))
+            [job_id] = rig.dispatch()
+            rig.finish(near, job_id, "in time")
+            rig.finish(far, job_id, "too late")
+    [*late] = [line for line in told if line["event"] == "results_too_late"]
+    assert [line["worker"] for line in late] == [far.name] * is_told
+    assert all("claim_timeout_s" in line["cure"] for line in late)
 
 
 def test_the_result_of_a_fenced_worker_counts_when_it_is_the_first(rig: Rig) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from mutations import edited
 
 from farm import wire
+from farm.wire.layout import KINDS, LAYOUTS
 
 values = st.recursive(
     st.none()
@@ -30,10 +31,10 @@ values = st.recursive(
 @st.composite
 def heads(draw: st.DrawFn) -> bytes:
     """Fields of a message of some kind, most of them of the right type."""
-    cls = draw(st.sampled_from(sorted(wire._KINDS, key=wire._KINDS.__getitem__)))
-    right: list[Any] = [fuzzed._EXAMPLES[check](cls) for _, check, _ in wire._LAYOUTS[cls]]
+    cls = draw(st.sampled_from(sorted(KINDS, key=KINDS.__getitem__)))
+    right: list[Any] = [fuzzed._EXAMPLES[check](cls) for _, check, _ in LAYOUTS[cls]]
     fields = [draw(values) if draw(st.integers(0, 3)) == 0 else field for field in right]
-    return b"M" + bytes([wire._KINDS[cls]]) + msgpack.packb([wire.PROTOCOL, *fields])
+    return b"M" + bytes([KINDS[cls]]) + msgpack.packb([wire.PROTOCOL, *fields])
 
 
 @st.composite

@@ -11,7 +11,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from farm import failpoints
+from farm import failpoints, log
 from farm.adapter import Status, Terminal
 from farm.broker.outbox import Letter
 from farm.broker.sequencer import Sequencer
@@ -186,6 +186,14 @@ class Answers:
         self._monitor.processed(now_s)
         self.publishing.add(now_s - letter.answered_s)
         self.total.add(now_s - letter.last_s)
+        if log.is_debug():
+            log.get().debug(
+                "hole_ended",
+                source=letter.source,
+                id=letter.part_id,
+                terminal=terminal.value,
+                total_ms=round(1000 * (now_s - letter.last_s), 2),
+            )
 
     def _answer(self, outcome: Outcome, now_s: float) -> None:
         finished = outcome.finished

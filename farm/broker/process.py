@@ -19,6 +19,7 @@ from farm.broker.dispatcher import pack
 from farm.broker.ending import Ending
 from farm.broker.gate import Gate
 from farm.broker.library import Library
+from farm.broker.log_levels import LogLevels
 from farm.broker.parts import Parts
 from farm.broker.report import Report
 from farm.broker.switchboard import Switchboard
@@ -81,6 +82,7 @@ class BrokerProcess:
             scaler=Scaler.of(config),
             attach=config.attach,
             has_fleet=config.workers.launch == RAY,
+            log_levels=LogLevels(config.log.level),
         )
         self._ending = Ending()
         self._is_suspended = False  # the flow, for the end

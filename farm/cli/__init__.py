@@ -31,6 +31,7 @@ COMMANDS = {
     "pause": "Have a running farm take in nothing more, until `farm resume`.",
     "resume": "Have a running farm take in again, after `farm pause`.",
     "scale": "Have a running farm keep more or fewer local workers.",
+    "logs": "Have a running farm log more, or less, for a while.",
     "workers": "List the workers of a running farm, or have one leave.",
     "keys": "Let workers on other machines attach, or shut them out.",
     "partition": "Have several farms share the tools of a site.",

@@ -71,6 +71,10 @@ def _workers(ctx: click.Context) -> Iterable[str]:
     return sorted(str(worker["name"]) for worker in shot["workers"])
 
 
+def _parts(_: click.Context) -> Iterable[str]:
+    return ("all", "broker", "supervisor", "fleet", "workers")
+
+
 def _keys(ctx: click.Context) -> Iterable[str]:
     from farm.doors.keyring import Keyring  # noqa: PLC0415 - not for --help
 
@@ -114,6 +118,7 @@ def _letters(ctx: click.Context) -> Iterator[str]:
 
 
 workers = _known(_workers)
+parts = _known(_parts)
 keys = _known(_keys)
 models = _known(_models)
 model_names = _known(_model_names)

@@ -304,6 +304,7 @@ class Supervisor:
             )
         else:
             pool.started(slot, pid, now_s)
+            self._log.debug("process_started", child=slot.name, pid=pid)
 
     def _reap(self) -> None:
         for pid, returncode in self._children.ended():
@@ -413,6 +414,7 @@ class Supervisor:
                 for pid, why in reply.kill:
                     self._kill(pid, why)
                 self._staffing.is_pinned = reply.pinned
+                log.follow(reply.log_level)
                 if reply.workers >= 0 and self._phase is Phase.RUNNING:
                     self._asked_to_scale(reply.workers)
             case _:

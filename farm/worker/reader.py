@@ -289,6 +289,7 @@ class Reader:
     def _obey(self, orders: wire.Orders) -> None:
         if self._is_to_reconnect and self._welcome is not None and self._results is not None:
             self._connect(self._welcome)
+        log.follow(orders.log_level)
         self._unconfirmed.taken(orders.taken)
         self._send_batch(self._unconfirmed.overdue(time.monotonic()))
         if orders.leave and self._drain_reason is None:

@@ -18,18 +18,22 @@ if TYPE_CHECKING:
     from farm.config import Loaded
     from farm.errors import ExitCode
     from farm.supervisor.spawning import Cradle
+    from farm.systemd import Service
 
 
 MAX_FILES = 65_536
 
 
-def run(loaded: Loaded, read: Callable[[], Loaded], early: Cradle | None) -> ExitCode:
+def run(
+    loaded: Loaded, read: Callable[[], Loaded], early: Cradle | None, service: Service
+) -> ExitCode:
     """Run the farm until it is told to stop; returns the exit code.
 
     Args:
         loaded: the configuration.
         read: reads it again.
         early: a nursery that was started already, if any.
+        service: where systemd is told of it.
 
     Raises:
         FarmError: the farm can't be started, and nothing was.
@@ -51,7 +55,9 @@ def run(loaded: Loaded, read: Callable[[], Loaded], early: Cradle | None) -> Exi
         child_args = ["--state-dir", str(directory)]
         if in_force.copy is not None:
             child_args += ["--config", str(in_force.copy)]
-        supervisor = Supervisor(in_force, endpoints=endpoints, child_args=child_args, early=early)
+        supervisor = Supervisor(
+            in_force, endpoints=endpoints, child_args=child_args, early=early, service=service
+        )
         return supervisor.run()
 
 

@@ -17,6 +17,7 @@ from farm.errors import ExitCode
 from farm.state_dir import endpoints, resolve_state_dir
 from farm.supervisor.memory import offer_to_kernel
 from farm.supervisor.parent import die_with_parent
+from farm.systemd import of_environment
 
 if TYPE_CHECKING:
     from farm.doors.invite import Invite
@@ -90,7 +91,9 @@ def command(
         offer_to_kernel()
     from farm.worker.process import run  # noqa: PLC0415 - numpy and the models, not for --help
 
-    sys.exit(run(name=name, control_endpoint=endpoint, by_hand=parent is None))
+    by_hand = parent is None
+    service = of_environment(os.environ, is_taken_out=False) if by_hand else None
+    sys.exit(run(name=name, control_endpoint=endpoint, by_hand=by_hand, service=service))
 
 
 def read_invite(join: str | None, key_file: Path | None, *, is_by_hand: bool) -> Invite | None:
@@ -154,7 +157,14 @@ def join_from_afar(
     if is_on_command_line:  # where every user of this machine could read the secret in it
         set_title(["farm", "worker", "--join", "-", *again], "farm worker")
     credentials = Credentials(invite.pair, invite.farm_key)
-    code = run(name=again[-1], control_endpoint=endpoint, by_hand=True, credentials=credentials)
+    code = run(
+        name=again[-1],
+        control_endpoint=endpoint,
+        by_hand=True,
+        credentials=credentials,
+        # stays in the environment: the process that comes after this one has the same pid
+        service=of_environment(os.environ, is_taken_out=False),
+    )
     if code is ExitCode.OK:
         sys.exit(code)
     for signum in (signal.SIGTERM, signal.SIGINT):  # from here on there is nothing to finish

@@ -25,7 +25,9 @@ from farm.supervisor.nursery import Way
 from farm.supervisor.pool import Pool, Slot, SlotState
 from farm.supervisor.reloading import Reloading
 from farm.supervisor.restart import RestartPolicy
+from farm.supervisor.service import FarmService
 from farm.supervisor.staffing import Staffing
+from farm.systemd import Service
 from farm.waker import Waker
 
 if TYPE_CHECKING:
@@ -73,6 +75,7 @@ class Supervisor:
         endpoints: of the broker's sockets.
         child_args: what each child is told of the configuration.
         early: a nursery that was started already, if any.
+        service: where systemd is told of it; by default nowhere.
     """
 
     def __init__(
@@ -82,7 +85,9 @@ class Supervisor:
         endpoints: Endpoints,
         child_args: Sequence[str],
         early: Cradle | None = None,
+        service: Service | None = None,
     ) -> None:
+        self._service = FarmService(service or Service(), time.monotonic())
         self._in_force = in_force
         self._endpoints = endpoints
         self._child_args = list(child_args)
@@ -164,11 +169,21 @@ class Supervisor:
                 self._start_due()
                 self._judge()
                 self._advance()
+                self._tell_service()
         finally:
             self._children.kill_all()
             context.destroy(linger=0)
         self._log.info("farm_stopped", exit_code=int(self._exit_code))
         return self._exit_code
+
+    def _tell_service(self) -> None:
+        self._service.tick(
+            time.monotonic(),
+            self._config,
+            workers=self._staffing.wanted,
+            is_ending=self._phase is not Phase.RUNNING,
+            is_reloading=self._reloading.is_under_way,
+        )
 
     # ---- signals ------------------------------------------------------------------------------
 
@@ -388,6 +403,8 @@ class Supervisor:
             request := self._reloading.request or self._staffing.request
         ):
             return request
+        if self._service.wants_snapshot(time.monotonic()):
+            return wire.StatsRequest()
         self._in_report = len(self._unreported)
         nursery = self._launcher.told(time.monotonic())
         return wire.SupervisorReport(list(self._unreported), self._workers.failed, nursery)
@@ -395,6 +412,9 @@ class Supervisor:
     def _take_reply(self, reply: wire.Message, now_s: float) -> None:
         asked, self._asked = self._asked, None
         match asked, reply:
+            case wire.StatsRequest(), wire.StatsReply(shot):
+                self._service.heard(shot, now_s)
+                self._next_report_s = 0.0  # it was not the report's turn
             case wire.Drain(), wire.Done():
                 self._drain_told = True
             case wire.Reload(), _:

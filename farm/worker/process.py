@@ -18,6 +18,7 @@ from farm.worker.reader import Loaded, Reader
 if TYPE_CHECKING:
     from farm import wire
     from farm.sockets import Credentials
+    from farm.systemd import Service
     from farm.worker.equipment import Equipment
 
 JOIN_TIMEOUT_S = 5.0
@@ -30,6 +31,7 @@ def run(
     by_hand: bool,
     inherited: Equipment | None = None,
     credentials: Credentials | None = None,
+    service: Service | None = None,
 ) -> ExitCode:
     """Be a worker until drained; returns the exit code, ANEW where it is to be started again.
 
@@ -39,8 +41,11 @@ def run(
         by_hand: somebody looks at this worker's own output; else the broker tells of it.
         inherited: what this process was forked with; used where it is what the broker wants.
         credentials: of a worker on another machine.
+        service: where systemd is told of it; by default nowhere.
     """
-    reader = Reader(name=name, control_endpoint=control_endpoint, credentials=credentials)
+    reader = Reader(
+        name=name, control_endpoint=control_endpoint, credentials=credentials, service=service
+    )
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda got, _frame: reader.drain(signal.Signals(got).name))
     reader.start()

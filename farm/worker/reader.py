@@ -28,7 +28,9 @@ from farm.doors.invite import host_of
 from farm.errors import WireError
 from farm.slot import Slot
 from farm.sockets import Role, open_socket, send_at_once
+from farm.systemd import Service
 from farm.waker import Waker
+from farm.worker.service import WorkerService
 from farm.worker.unconfirmed import Unconfirmed
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ REPLY_POLL_S = 0.05
 HELLO_PAUSE_S = 0.2
 DRAINED_LINGER_S = 0.3  # how long a leaving worker still bounces what was on its way to it
 CONFIRM_S = 15.0  # how long it then waits for a far broker to have its last results
+JOB_TIMEOUT_S = 60.0  # of a farm that does not tell
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -75,8 +78,14 @@ class Reader:
     """See the module. Public methods may be called from the compute thread and signal handlers."""
 
     def __init__(
-        self, *, name: str, control_endpoint: str, credentials: Credentials | None = None
+        self,
+        *,
+        name: str,
+        control_endpoint: str,
+        credentials: Credentials | None = None,
+        service: Service | None = None,
     ) -> None:
+        self._service = WorkerService(service or Service())
         self._credentials = credentials  # of a worker that comes through a door
         self._unconfirmed = Unconfirmed()  # what it sent
         self._is_to_reconnect = False
@@ -161,6 +170,7 @@ class Reader:
                 self._send_results()
                 self._drain_if_asked()
                 self._speak()
+                self._tell_service()
         # a dead reader makes a deaf worker: say why, and let the compute loop end the process
         except Exception:  # noqa: BLE001
             self.failed = True
@@ -169,6 +179,16 @@ class Reader:
             self.inbox.put(None)
             self.welcomes.put("the reader thread ended")
             context.destroy(linger=500)
+
+    def _tell_service(self) -> None:
+        told = self._welcome.config.get("dispatch", {}) if self._welcome else {}
+        self._service.tick(
+            time.monotonic(),
+            is_working=self._phase is Phase.WORKING,
+            is_leaving=self._phase in (Phase.DRAINING, Phase.LEFT),
+            is_computing=bool(self._claimed),
+            job_timeout_s=float(told.get("job_timeout_s", JOB_TIMEOUT_S)),
+        )
 
     def _poll(self) -> None:
         wait_s = min(max(self._next_beat_s - time.monotonic(), 0.0), self._interval_s)

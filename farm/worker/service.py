@@ -1,0 +1,58 @@
+"""What a worker that systemd keeps tells of itself: that it is up, and that its work goes on.
+
+A decision without I/O. A worker on another machine that hangs in its model can't be killed by the
+farm; its watchdog can: a worker at work for much longer than a hole may take gives no sign of life.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from farm.systemd import State
+
+if TYPE_CHECKING:
+    from farm.systemd import Service
+
+JOB_TIMEOUTS: Final = 2.0  # the farm has given the hole to another worker long before
+
+
+class WorkerService:
+    """See the module. Times are monotonic seconds. For the reader's thread."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._was_up = False
+        self._computes_since_s: float | None = None
+
+    def tick(
+        self,
+        now_s: float,
+        *,
+        is_working: bool,
+        is_leaving: bool,
+        is_computing: bool,
+        job_timeout_s: float,
+    ) -> None:
+        """Say what is due. Call it in every turn of the loop.
+
+        Args:
+            now_s: the time.
+            is_working: it belongs to a farm, and its model is warm.
+            is_leaving: it finishes what it has.
+            is_computing: it has holes to compute.
+            job_timeout_s: how long one may take at most.
+        """
+        if not self._service.is_on:
+            return
+        if not is_computing:
+            self._computes_since_s = None
+        elif self._computes_since_s is None:
+            self._computes_since_s = now_s
+        since_s = now_s if self._computes_since_s is None else self._computes_since_s
+        self._was_up = self._was_up or is_working
+        state = State.UP if self._was_up else State.STARTING
+        status = "works for its farm" if is_working else "waits for its farm, or loads its model"
+        if is_leaving:
+            state, status = State.STOPPING, "leaves: what it has is finished"
+        is_well = now_s - since_s < JOB_TIMEOUTS * job_timeout_s
+        self._service.tick(now_s, state, status=status, is_well=is_well)

@@ -83,7 +83,7 @@ def commands(text: str) -> Iterator[tuple[str, ...]]:
         for word in (*lexer, ";"):
             if word in _ENDS:
                 if words:
-                    yield tuple(words)
+                    yield _without_sudo(words)
                 words = []
             elif word in _REDIRECTIONS:
                 is_target = True
@@ -93,6 +93,13 @@ def commands(text: str) -> Iterator[tuple[str, ...]]:
                 is_target = False
             elif words or not _ASSIGNMENT.fullmatch(word):
                 words.append(word)
+
+
+def _without_sudo(words: list[str]) -> tuple[str, ...]:
+    """What `sudo`, or `sudo -u USER`, runs."""
+    if words[0] != "sudo":
+        return tuple(words)
+    return tuple(words[3:] if words[1] == "-u" else words[1:])
 
 
 def parse(arguments: list[str]) -> tuple[list[str], click.Context]:

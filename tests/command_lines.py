@@ -96,10 +96,12 @@ def commands(text: str) -> Iterator[tuple[str, ...]]:
 
 
 def _without_sudo(words: list[str]) -> tuple[str, ...]:
-    """What `sudo`, or `sudo -u USER`, runs."""
-    if words[0] != "sudo":
-        return tuple(words)
-    return tuple(words[3:] if words[1] == "-u" else words[1:])
+    """What `sudo`, perhaps with `-E` and `-u USER`, runs."""
+    if words[0] == "sudo":
+        words = words[1:]
+        while words[0].startswith("-"):
+            words = words[2:] if words[0] == "-u" else words[1:]
+    return tuple(words)
 
 
 def parse(arguments: list[str]) -> tuple[list[str], click.Context]:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from farm.broker.throughput import ThroughputMonitor
     from farm.clock import WallClock
     from farm.journal.journal import Recorder
+    from farm.telemetry.spans import HoleSpans
 
 UNLUCKY = (Terminal.DEAD, Terminal.SHED)
 
@@ -84,6 +85,7 @@ class Answers:
         self.publishing = Histogram()
         self.total = Histogram()
         self._log = Limited()
+        self.spans: HoleSpans | None = None  # who tells a collector of holes, where that is wanted
 
     def expect(self, source: str, ticket: int, now_s: float) -> None:
         """A hole begins its way: its answer will be the next one of this source."""
@@ -186,6 +188,8 @@ class Answers:
         self._monitor.processed(now_s)
         self.publishing.add(now_s - letter.answered_s)
         self.total.add(now_s - letter.last_s)
+        if self.spans is not None:
+            self.spans.ended(letter.letter_id, terminal, now_s)
         if log.is_debug():
             log.get().debug(
                 "hole_ended",
@@ -214,6 +218,9 @@ class Answers:
             publications += self.notices.of(outcome.ticket, finished, answer.terminal, now_s)
         terminal = answer.terminal.value
         outcome.story.note(now_s, "answered", terminal)
+        story = outcome.story.told()
+        if self.spans is not None:
+            self.spans.answered(outcome.ticket, finished, answer.terminal, story, now_s)
         position = self._journal.append(
             Answered(
                 hole_id=outcome.ticket,
@@ -226,7 +233,7 @@ class Answers:
                 model_version=finished.model_version,
                 model_hash=finished.model_hash,
                 publications=publications,
-                story=outcome.story.told(),
+                story=story,
             ),
             is_urgent=True,
         )

@@ -107,6 +107,8 @@ class BrokerProcess:
         self._log.info("broker_started", control=self._endpoints.control, instance=parts.instance)
         traffic.is_paused = former_life.take_up(parts)
         parts.link.start()
+        if parts.otlp is not None:
+            parts.otlp.start()
         _spare_the_collector()
         try:
             while not self._ending.is_due and not self._is_drained():
@@ -145,6 +147,8 @@ class BrokerProcess:
         if isinstance(self._journal, Journal):
             is_written = self._journal.close(JOURNAL_STOP_S)
         self._parts.slots.close()
+        if self._parts.otlp is not None:
+            self._parts.otlp.close()
         self._report.log_end(is_written=is_written)
 
     # ---- what signals and the desk ask for -----------------------------------------------------

@@ -26,6 +26,7 @@ from farm.config.mqtt import MqttConfig
 from farm.config.partition import PartitionConfig
 from farm.config.ray import RayConfig
 from farm.config.reporting import DeadLettersConfig, LogConfig, ThroughputConfig
+from farm.config.telemetry import TelemetryConfig
 from farm.config.workers import SupervisorConfig, WorkersConfig
 
 
@@ -95,6 +96,9 @@ class Config(Section):
     )
     throughput: ThroughputConfig = Field(
         default_factory=ThroughputConfig, description="Keeping up."
+    )
+    telemetry: TelemetryConfig = Field(
+        default_factory=TelemetryConfig, description="Traces of holes, for OpenTelemetry."
     )
 
     @model_validator(mode="after")

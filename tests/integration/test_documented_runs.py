@@ -15,6 +15,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from command_lines import ROOT, Line, lines_of, pages, parse
+from otlp_collector import Collector
 from rig import DEPTHS, ERRORS, KEYPOINTS, Farm, Hole, Mosquitto, Site, Tool, eventually, settle
 
 from farm.cli import root
@@ -22,7 +23,7 @@ from farm.errors import ExitCode, FarmError
 from farm.simulation.ports import free_ports
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 # By the names of the command. Whatever a page shows and is not here is run.
@@ -115,17 +116,33 @@ def assert_schemas(site: Site) -> None:
 
 
 @pytest.fixture
-def sandbox(
+def collector() -> Iterator[Collector]:
+    """A fake of an OpenTelemetry collector."""
+    made = Collector()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def plant(
     make_mosquitto: Callable[..., Mosquitto],
     make_site: Callable[..., Site],
     start_farm: Callable[..., Farm],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> tuple[Sandbox, Farm, Site]:
-    """A farm with an answered hole, dead letters and a key; the working directory is empty."""
+    collector: Collector,
+) -> tuple[Farm, Site]:
+    """A farm, and who sends it holes."""
     mosquitto = make_mosquitto(durable=False)
     site = make_site(mosquitto.port)
-    farm = start_farm(mosquitto.port, workers=3)
+    telemetry = {"otlp_endpoint": collector.endpoint, "sample_ratio": 1, "export_interval_s": 0.2}
+    return start_farm(mosquitto.port, workers=3, telemetry=telemetry), site
+
+
+@pytest.fixture
+def sandbox(
+    plant: tuple[Farm, Site], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Sandbox, Farm, Site]:
+    """A farm with an answered hole, dead letters and a key; the working directory is empty."""
+    farm, site = plant
     tool, bad = Tool(), Tool()
     holes = [tool.drill(), *(spoilt(bad) for _ in range(DEAD))]
     for hole in holes:
@@ -144,7 +161,7 @@ def sandbox(
 
 @pytest.mark.timeout(240)
 def test_the_commands_of_the_pages_do_what_they_say(
-    sandbox: tuple[Sandbox, Farm, Site], tmp_path: Path
+    sandbox: tuple[Sandbox, Farm, Site], collector: Collector, tmp_path: Path
 ) -> None:
     """Prevents pages whose commands are there, and fail."""
     made, farm, site = sandbox
@@ -164,6 +181,7 @@ def test_the_commands_of_the_pages_do_what_they_say(
     assert ran > 20
     assert_logs_at_debug(farm, site)
     assert_schemas(site)
+    assert_traced(collector)
     farm.process.terminate()  # type: ignore[union-attr]
     assert farm.wait() == ExitCode.OK
     assert_restores(farm, tmp_path / "restored")
@@ -189,6 +207,23 @@ def assert_logs_at_debug(farm: Farm, site: Site) -> None:
         eventually(lambda event=event: told(event), 10, lambda event=event: f"{event} is logged")
     changed = {line["process"] for line in farm.events("log_level_changed")}
     assert {"broker", "supervisor", "worker 3"} <= changed
+
+
+def assert_traced(collector: Collector) -> None:
+    """An OpenTelemetry collector hears of each hole, well or not, with all its stages."""
+    stages = ["hole", "pair", "wait", "compute", "answer", "publish"]
+
+    def complete() -> set[str]:
+        spans = collector.spans()
+        found = set()
+        for hole in (span for span in spans if span.name == "hole"):
+            of_trace = [span.name for span in spans if span.trace_id == hole.trace_id]
+            about = {each.key: each.value.string_value for each in hole.attributes}
+            if of_trace == stages:
+                found.add(about["farm.terminal"])
+        return found
+
+    eventually(lambda: complete() >= {"published", "dead"}, 10, lambda: f"traces: {complete()}")
 
 
 def assert_restores(farm: Farm, place: Path) -> None:

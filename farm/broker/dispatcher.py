@@ -16,7 +16,7 @@ from farm.broker.breaker import Breaker
 from farm.broker.concurrency import Concurrency, stalled_after_s
 from farm.broker.deadline import Deadline
 from farm.broker.golden import Golden
-from farm.broker.ledger import Entry, Ledger
+from farm.broker.ledger import Ledger
 from farm.broker.roster import Roster, Worker, WorkerState
 from farm.cores import cores
 from farm.errors import JournalBusyError, JournalError
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from farm.broker.buffer import Key
+    from farm.broker.entry import Entry
     from farm.config import Config
     from farm.journal.journal import Recorder
 

@@ -13,28 +13,27 @@ from typing import TYPE_CHECKING
 
 from farm.adapter import Finished, Need, Route, Status, Terminal
 from farm.broker.answers import Answers, Outcome
-from farm.broker.brake import Brake
 from farm.broker.correlator import Event, Paired, Refused, Unpaired
 from farm.broker.dispatcher import Dispatcher, gave_up
 from farm.broker.guard import GuardedAdapter, GuardedAnswerer
-from farm.broker.ledger import Entry
 from farm.broker.notices import DeadLetterNotices
 from farm.broker.outbox import Letter, Outbox
 from farm.broker.reception import Reception
-from farm.broker.story import Story
+from farm.broker.registrar import Registrar
+from farm.broker.relief import Relief
 from farm.broker.throughput import ThroughputMonitor
 from farm.doors.tickets import Tickets
 from farm.errors import JournalError
-from farm.journal.ids import first_id, told
-from farm.journal.records import Closed, Opened, Resolved
+from farm.journal.records import Closed, Resolved
 from farm.log import Limited
 from farm.telemetry.histogram import Histogram
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from farm.adapter import Adapter, Publication
+    from farm.adapter import Adapter, Answerer, Publication
     from farm.broker.buffer import Key
+    from farm.broker.entry import Entry
     from farm.broker.roster import Worker
     from farm.clock import WallClock
     from farm.config import Config
@@ -42,10 +41,6 @@ if TYPE_CHECKING:
     from farm.journal.recovery import Found
     from farm.partition import Share
     from farm.telemetry.spans import HoleSpans
-
-# An answer is two publications; a source that sends rubbish gets error messages beyond that.
-PUBLICATIONS_PER_JOB = 4
-SHED_SHARE = 0.05  # of the holes that may be open: makes room for a moment, not a hole in the day
 
 
 class Flow:
@@ -76,7 +71,6 @@ class Flow:
         tickets: Tickets | None = None,
         share: Share | None = None,
     ) -> None:
-        self._tickets = tickets or Tickets()
         self._config = config
         self._journal = journal
         self._clock = clock
@@ -86,14 +80,14 @@ class Flow:
         )
         self.kinds = tuple(adapter.needs)
         self._required_kinds = {k for k, need in adapter.needs.items() if need is Need.REQUIRED}
-        self._last_id = first_id(journal.life)  # ids of a former life must mean nobody
+        self._registrar = Registrar(journal=journal, clock=clock, tickets=tickets or Tickets())
         self._reception = Reception(
             config,
             self._adapter,
             adapter.needs,
             journal=journal,
             clock=clock,
-            new_id=self._new_id,
+            new_id=self._registrar.new_id,
             counts=self.counts,
             share=share,
         )
@@ -103,7 +97,7 @@ class Flow:
         self.dispatcher = Dispatcher(
             config,
             journal=journal,
-            first_worker_id=self._last_id + 1,
+            first_worker_id=self._registrar.last_id + 1,
             counts=self.counts,
             read_slot=read_slot,
             done=self._done,
@@ -111,10 +105,6 @@ class Flow:
         )
         self.ledger = self.dispatcher.ledger
         self.roster = self.dispatcher.roster
-        overload = config.overload
-        self._most_jobs = overload.max_open_jobs
-        self._most_bytes = overload.max_open_bytes if journal.is_durable else overload.memory_bytes
-        self.brake = Brake(policy=overload.shed, after_s=overload.shed_after_s)
         self.outbox = Outbox(
             max_inflight=config.mqtt.broker.max_inflight,
             load=journal.publications if journal.is_durable else None,
@@ -127,17 +117,16 @@ class Flow:
         )
         answerer = adapter.answerer()
         self.judges_s = float(getattr(answerer, "memory_s", 0.0))  # how far back answers matter
-        self._answers = Answers(
-            GuardedAnswerer(answerer, self.counts),
-            self.outbox,
-            self.monitor,
-            self.counts,
+        self._answers = self._make_answers(answerer, instance)
+        self._relief = Relief(
+            config.overload,
             journal=journal,
-            clock=clock,
-            notices=DeadLetterNotices(instance, clock, is_publishing=config.dead_letters.publish),
-            is_late=self._is_late,
-            grace_s=config.overload.objective_s / 2,
+            ledger=self.ledger,
+            outbox=self.outbox,
+            answers=self._answers,
+            counts=self.counts,
         )
+        self.brake = self._relief.brake
         self.stages = {
             "pairing": Histogram(),
             **self.dispatcher.stages,
@@ -146,6 +135,22 @@ class Flow:
         }
         self._now_s = now_s
         self._log = Limited()
+
+    def _make_answers(self, answerer: Answerer, instance: str) -> Answers:
+        config = self._config
+        return Answers(
+            GuardedAnswerer(answerer, self.counts),
+            self.outbox,
+            self.monitor,
+            self.counts,
+            journal=self._journal,
+            clock=self._clock,
+            notices=DeadLetterNotices(
+                instance, self._clock, is_publishing=config.dead_letters.publish
+            ),
+            is_late=self._is_late,
+            grace_s=config.overload.objective_s / 2,
+        )
 
     # ---- parts in ---------------------------------------------------------------------------
 
@@ -198,21 +203,7 @@ class Flow:
             self._answers.take_up(letter, each.count, now_s)
         for hole in found.holes:
             self._answers.expect(hole.source, hole.hole_id, now_s)
-            story = Story(self._clock.at(now_s), now_s, hole.story)
-            story.note(now_s, "recovered")
-            entry = Entry(
-                job_id=hole.hole_id,
-                key=(hole.source, hole.part_id),
-                payloads=None,
-                payload_bytes=hole.payload_bytes,
-                first_s=now_s,
-                last_s=now_s,
-                queued_s=now_s,
-                messages=hole.messages,
-                story=story,
-                deaths=hole.deaths,
-                ticket=self._tickets.of(hole.hole_id),
-            )
+            entry = self._registrar.recovered(hole, now_s)
             if reason := self._hopeless(entry):
                 self._fail(entry, reason, now_s)
             else:
@@ -247,41 +238,15 @@ class Flow:
                     self._journal.append(Closed(message_id, reason))
                     self._answers.reject(
                         *(Route(kind, key[0]), reason, now_s),
-                        rejection_id=self._new_id(),
+                        rejection_id=self._registrar.new_id(),
                         message_id=message_id,
                     )
 
     def _open(self, event: Paired | Unpaired, now_s: float, skew_s: float) -> Entry:
-        """A hole begins."""
-        first_s, last_s = event.first_s + skew_s, event.last_s + skew_s
-        payloads = event.payloads
-        entry = Entry(
-            job_id=self._new_id(),
-            key=event.key,
-            payloads=payloads,
-            payload_bytes=sum(map(len, payloads.values())),
-            first_s=first_s,
-            last_s=last_s,
-            queued_s=now_s,
-            messages={kind: part.message_id for kind, part in event.parts.items()},
-            story=Story(self._clock.at(first_s), first_s),
-        )
-        entry.story.note(first_s, "first part")
-        entry.story.note(now_s, "paired" if isinstance(event, Paired) else "given up")
-        self._announce(entry, now_s)
-        return entry
-
-    def _announce(self, entry: Entry, now_s: float, retry_of: int | None = None) -> None:
-        """A hole has its id: it will end once, in its turn, whatever happens."""
-        entry.ticket = self._tickets.of(entry.job_id)
-        at = self._clock.at
-        entry.position = self._journal.append(
-            Opened(
-                *(entry.job_id, *entry.key, entry.messages),
-                *(at(now_s), at(entry.first_s), at(entry.last_s), retry_of),
-            )
-        )
+        """A hole begins: it will end once, in its turn, whatever happens."""
+        entry = self._registrar.opened(event, now_s, skew_s)
         self._answers.expect(entry.key[0], entry.job_id, now_s)
+        return entry
 
     def _done(self, entry: Entry, finished: Finished, now_s: float) -> None:
         """A worker's result is there."""
@@ -312,10 +277,6 @@ class Flow:
         except JournalError:
             return {}
 
-    def _new_id(self) -> int:
-        self._last_id += 1
-        return self._last_id
-
     def _is_late(self, job_id: int) -> bool:
         """Whether a hole has never reached a worker and waits longer than it should."""
         entry = self.ledger.get(job_id)
@@ -328,46 +289,17 @@ class Flow:
     def relieve(self, now_s: float) -> None:
         """Move payloads to disk beyond the memory budget; shed where the policy says so."""
         self._now_s = now_s
-        if self._journal.is_durable:
-            self._spill()
-        if not self.brake.update(now_s, is_full=self.is_full):
-            return
-        for entry in self.ledger.shed(self._excess, which=self.brake.policy):
+        for entry in self._relief.tick(now_s):
             reason = (
                 f"Shed after {now_s - entry.queued_s:.0f} s: more holes come than the workers can "
                 "do, and overload.shed says so"
             )
             self._fail(entry, reason, now_s, Terminal.SHED)
 
-    def _spill(self) -> None:
-        budget = self._config.overload.memory_bytes
-        while self.ledger.memory_bytes > budget:
-            entry = self.ledger.next_to_spill(self._journal.durable)
-            if entry is None:
-                return  # what could go is still on its way to the disk
-            self.ledger.spill(entry)
-            self.counts["spilled"] += 1
-
-    @property
-    def _excess(self) -> int:
-        """How many holes to shed, to make room for a moment. What only waits for MQTT, or for the
-        disk, is none of them: shedding would free nothing.
-        """
-        limits = self._config.overload
-        some = max(1, int(limits.max_open_jobs * SHED_SHARE))
-        if self.ledger.open_bytes >= self._most_bytes:
-            return min(some, len(self.ledger))
-        return len(self.ledger) - (limits.max_open_jobs - some)
-
     @property
     def is_full(self) -> bool:
         """Whether nothing more may be taken in until some of what is open has left."""
-        return (
-            self._answers.open >= self._most_jobs
-            or self.ledger.open_bytes >= self._most_bytes
-            or len(self.outbox) >= PUBLICATIONS_PER_JOB * self._most_jobs
-            or self._journal.is_behind
-        )
+        return self._relief.is_full
 
     # ---- answers out ------------------------------------------------------------------------
 
@@ -430,20 +362,8 @@ class Flow:
             dead: its source, part id, and messages by kind, all in the journal.
             now_s: the time.
         """
-        source, part_id, messages = dead
-        entry = Entry(
-            job_id=self._new_id(),
-            key=(source, part_id),
-            payloads=None,
-            payload_bytes=0,
-            first_s=now_s,
-            last_s=now_s,
-            queued_s=now_s,
-            messages=messages,
-            story=Story(self._clock.at(now_s), now_s),
-        )
-        entry.story.note(now_s, "retried", told(hole_id))
-        self._announce(entry, now_s, hole_id)
+        entry = self._registrar.retried(hole_id, dead, now_s)
+        self._answers.expect(entry.key[0], entry.job_id, now_s)
         self.drop(hole_id, "retried")  # only now: between the two the process may end
         self.ledger.add(entry)
         return entry.job_id

@@ -29,6 +29,7 @@ from farm import log
 from farm.broker.exchange import CLIENTS_OWN, FIRST_FAILURE, Exchange
 from farm.broker.lane import Lane, LanePoll
 from farm.broker.mqtt_client import CONNECT_TIMEOUT_S, MqttClient
+from farm.broker.mqtt_version import MqttVersion
 from farm.broker.packets import MAX_REMAINING_LENGTH
 from farm.broker.tenancy import Tenancy
 from farm.waker import Waker
@@ -49,7 +50,6 @@ CONFIRM_TIMEOUT_S = 2.0  # for what is on its way, before a reconnect of our own
 KEPT_CONNECTION_S = 10.0  # a connection that lived this long resets the back-off
 SESSION_TAKEN_OVER = 0x8E
 UNSUPPORTED_PROTOCOL = (0x84, 0x01)  # MQTT 5, and how a 3.1.1 broker says it
-CUTS_THAT_REFUSE = 2
 MAX_REASON_CHARS = 200  # of what a broker says in its own words, up to 64 kB of them
 
 
@@ -123,12 +123,8 @@ class MqttLink:
         self._stopping = threading.Event()
         self._waker = Waker()  # of the thread
         self._evicted = False
-        self._version = "3.1.1" if settings.protocol == "3.1.1" else "5"
-        self._reached = False  # TCP is open, and the broker has not let us in
-        self._is_answered = False  # it said, or showed by silence, that it won't with this version
-        self._cuts = 0  # connections in a row that it closed without an answer
+        self._version = MqttVersion(settings.protocol)
         self._refusal = ""  # what the broker answered instead of letting us in
-        self._settled = settings.protocol != "auto"  # the MQTT version needs no guess any more
         self._client = self._make_client()
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
         self._log = log.get()
@@ -187,8 +183,7 @@ class MqttLink:
 
     def _hold_connection(self) -> str:
         """Connect and serve the connection until it ends; returns why it ended."""
-        self._reached = False
-        self._is_answered = False
+        self._version.begin()
         self._refusal = ""
         self._may_reconnect = False
         self._reconnect_by_s = None
@@ -226,9 +221,8 @@ class MqttLink:
                 break
             lane.flush()
             if not self.connected and now_s > answer_by_s:
-                # some brokers of MQTT 3.1.1 are silent when they are asked for MQTT 5
                 self._say_goodbye(client)
-                self._is_answered = True
+                self._version.unanswered()
                 return self._after_failure(f"no answer to CONNECT in {CONNECT_TIMEOUT_S:g} s")
         if self._is_to_reconnect:
             self._say_goodbye(client)
@@ -255,20 +249,8 @@ class MqttLink:
         client.loop_write()
 
     def _after_failure(self, reason: str) -> str:
-        """Try the other MQTT version when the broker was reached and did not accept this one.
-
-        A connection that is cut once may be a broker that just died: a farm that settles on 3.1.1
-        for that would miss a receive maximum for the rest of its life.
-        """
-        if self._reached and not self._settled:
-            self._cuts += 1
-            if self._is_answered or self._cuts >= CUTS_THAT_REFUSE:
-                self._switch_version()
+        self._version.failed()
         return reason
-
-    def _switch_version(self) -> None:
-        self._version = "3.1.1" if self._version == "5" else "5"
-        self._cuts = 0
 
     @property
     def wants_to_reconnect(self) -> bool:
@@ -304,7 +286,7 @@ class MqttLink:
     # ---- paho's callbacks, on the thread ----------------------------------------------------
 
     def _on_socket_open(self, _client: paho.Client, _userdata: Any, _sock: Any) -> None:
-        self._reached = True
+        self._version.reached()
 
     def _on_want_write(self, _client: paho.Client, _userdata: Any, _sock: Any) -> None:
         self._waker.wake()
@@ -317,11 +299,11 @@ class MqttLink:
         reason: ReasonCode,
         properties: Properties | None,
     ) -> None:
-        if reason.value >= FIRST_FAILURE or (self._version != "5" and reason.is_failure):
-            self._reached = self._is_answered = reason.value in UNSUPPORTED_PROTOCOL
+        if reason.value >= FIRST_FAILURE or (not self._version.is_5 and reason.is_failure):
+            self._version.refused(for_its_version=reason.value in UNSUPPORTED_PROTOCOL)
             self._refusal = f"refused: {_worded(reason, properties)}"
             return
-        self._settled = True
+        self._version.accepted()
         if flags.session_present and self._reconnects_itself:
             # not after a loss: a broker that crashed may have lost what is still here
             self._intake.drop_what_comes_again()
@@ -338,13 +320,13 @@ class MqttLink:
             most_inflight = max(1, most_inflight - CLIENTS_OWN)
         self.exchange.open(
             self._client.lane,
-            v5=self._version == "5",
+            v5=self._version.is_5,
             wake_connection=self._waker.wake,
             most_inflight=most_inflight,
         )
         self._emit(
             Up(
-                self._version,
+                self._version.name,
                 flags.session_present,
                 getattr(properties, "MaximumPacketSize", None),
                 most_inflight,
@@ -399,7 +381,7 @@ class MqttLink:
         client = MqttClient(
             self._settings,
             self.exchange,
-            v5=self._version == "5",
+            v5=self._version.is_5,
             client_id=self._client_id,
             max_payload_bytes=self._max_payload_bytes,
         )

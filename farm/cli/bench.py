@@ -37,7 +37,6 @@ from farm.simulation.bench.rounds import AGAINST, NULL_MODEL, Orders, Rounds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import TracebackType
 
     from farm.simulation.bench.rounds import Round
 
@@ -240,6 +239,15 @@ def command(
         against=tuple(dict.fromkeys(against)),
         kills=kills,
     )
+    _run(orders, in_json=in_json, plot=plot)
+
+
+def _run(orders: Orders, *, in_json: bool, plot: Path | None) -> None:
+    """Measure, and print what was found; what was measured before a stop or an error stands.
+
+    Raises:
+        FarmError: a round could not be run.
+    """
     done: list[Round] = []
     is_stopped = False
     failure: FarmError | None = None
@@ -257,10 +265,10 @@ def command(
         sys.exit(SIGINT_STATUS)
     complaints = _show(done, orders, in_json=in_json, plot=plot)
     if is_stopped:
-        click.echo(f"stopped after {len(done)} of {repeat} rounds", err=True)
+        click.echo(f"stopped after {len(done)} of {orders.repeat} rounds", err=True)
         sys.exit(SIGINT_STATUS)
     if failure is not None:
-        click.echo(f"failed after {len(done)} of {repeat} rounds", err=True)
+        click.echo(f"failed after {len(done)} of {orders.repeat} rounds", err=True)
         raise failure
     if complaints:
         sys.exit(ExitCode.FAILURE)
@@ -352,12 +360,7 @@ class _Display:
             self._live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._live is not None:
             self._live.stop()
 

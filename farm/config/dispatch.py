@@ -60,7 +60,9 @@ class DispatchConfig(Section):
         " tcp://127.0.0.1:PORT.",
     )
     results_endpoint: Endpoint = Field("", description="PULL socket of results, likewise.")
-    control_endpoint: Endpoint = Field("", description="REP socket of `farm stats`, likewise.")
+    control_endpoint: Endpoint = Field(
+        "", description="ROUTER that answers workers and commands, likewise."
+    )
     job_timeout_s: float = Field(
         10.0,
         gt=0,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import stat
 from contextlib import suppress
@@ -13,6 +12,7 @@ import psutil
 
 from farm.config.attach import PORTS
 from farm.doctor.finding import Finding, fail, ok, warn
+from farm.doctor.folder import Risks, risk
 from farm.doors.keyring import FARM_KEY_NAME, WORKERS_NAME, Keyring
 from farm.errors import StateError
 from farm.state_dir import endpoints
@@ -170,28 +170,15 @@ def examine_keys(state_dir: Path) -> Iterator[Finding]:
 def _modes(directory: Path) -> Finding:
     """Whether the folders of the keys are the farm's alone."""
     check = "doors.modes"
+    risks = Risks(
+        writers=_OTHERS_WRITE,
+        written="others may add keys to {}",
+        written_cure=", and look through `farm keys list` for what you don't know",
+        entered="others may look into {}, where the keys are",
+        foreign_cure="run the doctor as the farm's user",
+    )
     for folder in (directory, directory / WORKERS_NAME):
-        try:
-            found = folder.stat()
-        except OSError:  # none was made yet: told beside
-            continue
-        mode = stat.S_IMODE(found.st_mode)
-        if mode & _OTHERS_WRITE:
-            return fail(
-                check,
-                f"others may add keys to {folder} (mode {mode:04o})",
-                f"chmod 700 {folder}, and look through `farm keys list` for what you don't know",
-            )
-        if mode & _OTHERS:
-            return warn(
-                check,
-                f"others may look into {folder} (mode {mode:04o}), where the keys are",
-                f"chmod 700 {folder}",
-            )
-        if found.st_uid != os.geteuid():
-            return warn(
-                check,
-                f"{folder} belongs to user {found.st_uid}, and we are {os.geteuid()}",
-                "run the doctor as the farm's user",
-            )
+        with suppress(OSError):  # none was made yet: told beside
+            if found := risk(check, folder, risks):
+                return found
     return ok(check, "nobody else may enter the folders of the keys")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from farm.control import fetch_stats
 from farm.doctor.finding import Finding, fail, ok, warn
+from farm.doctor.folder import Risks, risk
 from farm.errors import FarmError, JournalError, NoFarmError, StateError
 from farm.journal.reader import JournalReader
 from farm.journal.store import DATABASE_NAME, DIRECTORY_NAME
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from farm.doctor.patient import Patient
-
-_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
 def examine(patient: Patient) -> Iterator[Finding]:
@@ -60,22 +59,17 @@ def _directory(path: Path) -> Finding:
 
 def _modes(path: Path) -> Finding:
     check = "state.directory"
-    found = path.stat()
-    mode = stat.S_IMODE(found.st_mode)
-    if mode & stat.S_IWOTH:
-        return fail(check, f"everyone may write to {path} (mode {mode:04o})", f"chmod 700 {path}")
-    if mode & _OTHERS:
-        return warn(
-            check,
-            f"others may enter {path} (mode {mode:04o}), and who may enter may command the farm",
-            f"chmod 700 {path}",
-        )
-    if found.st_uid != os.geteuid():
-        return warn(
-            check,
-            f"{path} belongs to user {found.st_uid}, and we are {os.geteuid()}",
-            "run the doctor as the farm's user: files that root makes there the farm can't open",
-        )
+    risks = Risks(
+        writers=stat.S_IWOTH,
+        written="everyone may write to {}",
+        written_cure="",
+        entered="others may enter {}, and who may enter may command the farm",
+        foreign_cure="run the doctor as the farm's user: "
+        "files that root makes there the farm can't open",
+    )
+    if found := risk(check, path, risks):
+        return found
+    mode = stat.S_IMODE(path.stat().st_mode)
     return ok(check, f"{path} is ours alone (mode {mode:04o})")
 
 

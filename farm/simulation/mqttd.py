@@ -18,15 +18,12 @@ import tempfile
 import time
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from farm.errors import MqttError
 from farm.simulation.mqtt import BrokerAddress
 from farm.simulation.ports import LOOPBACK, free_port
 from farm.simulation.tether import tethered
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 START_TIMEOUT_S = 20.0  # amqtt takes 1 s on a busy small machine
 STOP_TIMEOUT_S = 5.0
@@ -137,12 +134,7 @@ class EmbeddedBroker:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -1,4 +1,5 @@
-"""The supervisor process: spawns, watches, restarts and stops. The decisions are the pool's.
+"""The supervisor process: spawns, watches, restarts and stops. The decisions are the pool's, what
+is said to the broker and by it is the dialogue's, who is stuck the watch's.
 
 Signal handlers only record; the loop acts. Children are started from the main thread, each in a
 process group of its own, so that Ctrl-C in a terminal reaches the supervisor alone.
@@ -14,11 +15,12 @@ from typing import TYPE_CHECKING
 
 import zmq
 
-from farm import log, wire
+from farm import log
 from farm.config.reload import RAY
 from farm.control import ControlClient
-from farm.errors import ExitCode, WireError
+from farm.errors import ExitCode
 from farm.supervisor.children import Children
+from farm.supervisor.dialogue import Dialogue
 from farm.supervisor.launcher import Launcher
 from farm.supervisor.memory import OutOfMemoryKills
 from farm.supervisor.nursery import Way
@@ -27,30 +29,26 @@ from farm.supervisor.reloading import Reloading
 from farm.supervisor.restart import RestartPolicy
 from farm.supervisor.service import FarmService
 from farm.supervisor.staffing import Staffing
+from farm.supervisor.watch import FLEET_SETTLED_S, Watch
 from farm.systemd import Service
 from farm.waker import Waker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
+    from farm import wire
     from farm.config import Config
     from farm.state_dir import Endpoints
     from farm.supervisor.in_force import InForce
     from farm.supervisor.spawning import Cradle
 
 POLL_MS = 100
-REPORT_EVERY_S = 0.5
 # So soon after a worker was started one wants to know whether it is READY: a forked one is at once.
 FRESH_S = 0.5
-REPORT_FRESH_EVERY_S = 0.005
-SILENCE_S = 4 * REPORT_EVERY_S  # of the broker: whom it knew before is not asked for
-REJOIN_TIMEOUTS = 2.0  # a worker joins a new broker in so many heartbeat timeouts, or is stuck
 TELL_DRAIN_S = 2.0  # a broker that did not confirm the drain by then is told by SIGTERM
 LAST_WORDS_S = 4.0
-BROKER_START_S = 120.0  # from its start to its first answer
 WORKER_STOP_S = 5.0  # after the drain nothing is left to compute: this is generous
 FLEET_STOP_S = 12.0  # its workers are on other machines
-FLEET_SETTLED_S = 5.0  # one that has run for so long has come up
 BROKER_NAME = "broker"
 FLEET_NAME = "fleet"
 # Exit codes of the broker that trying again would not change; and those of one that never was up.
@@ -110,9 +108,11 @@ class Supervisor:
         self._fleet = Pool(
             [FLEET_NAME] if has_fleet else [], self._make_policy, ready_timeout_s=FLEET_SETTLED_S
         )
+        self._watch = Watch(
+            workers=self._workers, broker=self._broker, fleet=self._fleet, now_s=time.monotonic()
+        )
         self._reloading = Reloading(in_force, self._workers)
         self._out_of_memory = OutOfMemoryKills()
-        self._asked: wire.Message | None = None  # the request that is outstanding
         self._children = Children()
         self._launcher = Launcher(
             self._children,
@@ -125,16 +125,9 @@ class Supervisor:
         )
         self._waker = Waker()
         self._signals: list[int] = []
-        self._unreported: list[tuple[int, str]] = []
-        self._in_report = 0  # how many of them the outstanding report tells
         self._phase = Phase.RUNNING
         self._deadline_s = 0.0
         self._tell_by_s = 0.0
-        self._next_report_s = 0.0
-        self._last_reply_s = 0.0
-        self._last_orders_s = 0.0
-        self._last_turn_s = time.monotonic()
-        self._drain_told = False
         self._exit_code = ExitCode.OK
 
     @property
@@ -155,8 +148,11 @@ class Supervisor:
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP):
             signal.signal(signum, self._record)
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._control = ControlClient(
+        control = ControlClient(
             context, self._endpoints.control, timeout_s=self._config.supervisor.broker_timeout_s
+        )
+        self._dialogue = Dialogue(
+            control, staffing=self._staffing, reloading=self._reloading, service=self._service
         )
         self._log.info("farm_started", pid=os.getpid(), workers=self._staffing.wanted)
         self._waker.wake()  # there is something to do at once
@@ -205,7 +201,7 @@ class Supervisor:
             return
         if self._reloading.begin():
             self._launcher.reloaded()
-            self._next_report_s = 0.0
+            self._dialogue.hasten()
 
     def _reload_step(self, now_s: float) -> None:
         """Go on with a reload; at its end the settings that are in force are followed."""
@@ -215,11 +211,11 @@ class Supervisor:
         self._tell_to_leave(self._reloading.step(now_s))
         if self._reloading.is_under_way:
             return
-        self._control.timeout_s = self._config.supervisor.broker_timeout_s
+        self._dialogue.control.timeout_s = self._config.supervisor.broker_timeout_s
         for slot in self._broker.slots:
             slot.policy = self._make_policy()
         self._staffing.reconfigured(self._config)
-        self._next_report_s = 0.0
+        self._dialogue.hasten()
 
     def _asked_to_scale(self, workers: int) -> None:
         if workers == self._staffing.wanted:
@@ -247,7 +243,7 @@ class Supervisor:
         self._phase = Phase.DRAINING
         self._deadline_s = time.monotonic() + limit_s
         self._tell_by_s = time.monotonic() + TELL_DRAIN_S
-        self._next_report_s = 0.0
+        self._dialogue.hasten()
 
     # ---- children -----------------------------------------------------------------------------
 
@@ -264,7 +260,7 @@ class Supervisor:
         if self._phase is Phase.RUNNING:
             for slot in self._broker.due(now_s):
                 self._started(self._broker, slot, self._spawn_broker)
-                self._last_reply_s = now_s
+                self._watch.broker_started(now_s)
             for slot in self._fleet.due(now_s):
                 self._started(self._fleet, slot, self._spawn_fleet)
         self._take_births(now_s)
@@ -290,7 +286,7 @@ class Supervisor:
                 continue  # scaled away meanwhile: the newborn goes as well
             if pid:
                 self._workers.started(slot, pid, now_s)
-                self._next_report_s = 0.0
+                self._dialogue.hasten()
             else:
                 self._exec(slot)
 
@@ -334,8 +330,7 @@ class Supervisor:
                 if self._phase is not Phase.STOPPING:
                     self._say_ended(FLEET_NAME, slot, now_s)
             elif slot := self._workers.exited(pid, returncode, now_s, is_out_of_memory=no_memory):
-                self._unreported.append((pid, slot.last_end))
-                self._next_report_s = 0.0
+                self._dialogue.worker_ended(pid, slot.last_end)
                 if self._phase is not Phase.STOPPING:
                     self._say_ended(f"worker {slot.name}", slot, now_s)
 
@@ -343,8 +338,7 @@ class Supervisor:
         was_up = self._broker.was_any_ready
         slot = self._broker.exited(pid, returncode, now_s, is_out_of_memory=no_memory)
         assert slot is not None
-        self._control.reset()
-        self._asked = None
+        self._dialogue.broker_ended()
         if self._phase is Phase.DRAINING:
             if returncode != 0:
                 self._log.error("drain_failed", broker=slot.last_end)
@@ -370,114 +364,50 @@ class Supervisor:
                 restart_in_s=round(slot.start_at_s - now_s, 2),
             )
 
-    def _kill(self, pid: int, why: str) -> None:
-        if self._workers.condemn(pid) or self._broker.condemn(pid):
-            self._log.warning("killing", pid=pid, why=why)
-            self._children.signal([pid], signal.SIGKILL)
+    def _kill(self, condemned: Iterable[tuple[int, str]]) -> None:
+        for pid, why in condemned:
+            if self._workers.condemn(pid) or self._broker.condemn(pid):
+                self._log.warning("killing", pid=pid, why=why)
+                self._children.signal([pid], signal.SIGKILL)
 
     # ---- the broker ---------------------------------------------------------------------------
 
     def _talk_to_broker(self) -> None:
         now_s = time.monotonic()
-        try:
-            reply = self._control.receive()
-        except WireError as error:
-            self._log.error("broker_reply_refused", reason=str(error))
-            reply = None
+        reply = self._dialogue.hear()
         if reply is not None:
-            self._last_reply_s = now_s
-            self._broker.note_ready([s.pid for s in self._broker.running], now_s)
-            self._take_reply(reply, now_s)
-        if self._control.give_up_if_late():
-            self._asked = None
-        if self._control.is_free and now_s >= self._next_report_s and self._broker.running:
-            is_fresh = self._workers.has_started_since(now_s - FRESH_S)
-            self._next_report_s = now_s + (REPORT_FRESH_EVERY_S if is_fresh else REPORT_EVERY_S)
-            self._asked = self._next_request()
-            self._control.send(self._asked)
-
-    def _next_request(self) -> wire.Message:
-        if self._phase is Phase.DRAINING and not self._drain_told and not self._unreported:
-            return wire.Drain()
-        if self._phase is Phase.RUNNING and (
-            request := self._reloading.request or self._staffing.request
-        ):
-            return request
-        if self._service.wants_snapshot(time.monotonic()):
-            return wire.StatsRequest()
-        self._in_report = len(self._unreported)
-        nursery = self._launcher.told(time.monotonic())
-        return wire.SupervisorReport(list(self._unreported), self._workers.failed, nursery)
-
-    def _take_reply(self, reply: wire.Message, now_s: float) -> None:
-        asked, self._asked = self._asked, None
-        match asked, reply:
-            case wire.StatsRequest(), wire.StatsReply(shot):
-                self._service.heard(shot, now_s)
-                self._next_report_s = 0.0  # it was not the report's turn
-            case wire.Drain(), wire.Done():
-                self._drain_told = True
-            case wire.Reload(), _:
-                self._reloading.answered(reply)
-                self._next_report_s = 0.0
-            case wire.Scale() | wire.Configured(), wire.Done():
-                self._staffing.told(asked)
-                self._next_report_s = 0.0  # the orders that come with the next report will say so
-            case wire.SupervisorReport(), wire.SupervisorOrders():
-                del self._unreported[: self._in_report]
-                self._in_report = 0
-                if now_s - self._last_orders_s > SILENCE_S:
-                    self._workers.note_silence(now_s)
-                self._last_orders_s = now_s
-                self._workers.note_ready(reply.ready_pids, now_s)
-                self._kill_unknown(now_s)
-                for pid, why in reply.kill:
-                    self._kill(pid, why)
-                self._staffing.is_pinned = reply.pinned
-                log.follow(reply.log_level)
-                if reply.workers >= 0 and self._phase is Phase.RUNNING:
-                    self._asked_to_scale(reply.workers)
-            case _:
-                self._log.error("broker_reply_refused", reason=f"{reply!r:.200}")
-
-    def _kill_unknown(self, now_s: float) -> None:
-        timeout_s = REJOIN_TIMEOUTS * self._config.workers.heartbeat_timeout_s
-        for slot in self._workers.unknown(now_s, timeout_s):
-            self._kill(
-                slot.pid, f"worker {slot.name} has not joined the new broker in {timeout_s:g} s"
+            self._watch.broker_replied(now_s)
+            if orders := self._dialogue.take(reply):
+                self._obey(orders, now_s)
+        self._dialogue.give_up_if_late()
+        wait_s = self._dialogue.wait_s(now_s)
+        if wait_s is not None and wait_s <= 0 and self._broker.running:
+            self._dialogue.speak(
+                now_s,
+                is_running=self._phase is Phase.RUNNING,
+                is_draining=self._phase is Phase.DRAINING,
+                is_fresh=self._workers.has_started_since(now_s - FRESH_S),
+                failed=self._workers.failed,
+                nursery=self._launcher.told(now_s),
             )
 
-    def _judge_workers(self, now_s: float) -> None:
-        for slot in self._workers.overdue(now_s):
-            self._kill(slot.pid, f"worker {slot.name} was told to leave and did not")
-        for slot in self._workers.never_ready(now_s):
-            timeout_s = self._config.workers.ready_timeout_s
-            self._kill(
-                slot.pid,
-                f"worker {slot.name} not READY in {timeout_s:g} s: raise workers.ready_timeout_s "
-                "or read its log lines",
-            )
-        settled = [s.pid for s in self._fleet.running if now_s - s.started_s > FLEET_SETTLED_S]
-        self._fleet.note_ready(settled, now_s)
+    def _obey(self, orders: wire.SupervisorOrders, now_s: float) -> None:
+        self._watch.ordered(orders.ready_pids, now_s)
+        self._kill(self._watch.strangers(now_s, self._config))
+        self._kill(orders.kill)
+        self._staffing.is_pinned = orders.pinned
+        log.follow(orders.log_level)
+        if orders.workers >= 0 and self._phase is Phase.RUNNING:
+            self._asked_to_scale(orders.workers)
 
     def _judge(self) -> None:
         now_s = time.monotonic()
         if self._phase is Phase.RUNNING:
             self._reload_step(now_s)
-        self._judge_workers(now_s)
-        if now_s - self._last_turn_s > SILENCE_S:
-            self._last_reply_s = now_s  # it was us who were away, and asked nothing
-        self._last_turn_s = now_s
-        for slot in self._broker.running:
-            # a journal that is checked after a crash, on a slow disk, takes its time
-            is_up = slot.state is SlotState.READY
-            timeout_s = self._config.supervisor.broker_timeout_s if is_up else BROKER_START_S
-            if now_s - self._last_reply_s > timeout_s:
-                self._last_reply_s = now_s
-                self._kill(slot.pid, f"the broker did not answer for {timeout_s:g} s")
+        self._kill(self._watch.stuck(now_s, self._config))
         if self._phase is not Phase.RUNNING:
             return
-        if any(pool.is_hopeless for pool in (self._workers, self._broker, self._fleet)):
+        if self._watch.is_hopeless:
             self._log.error(
                 "farm_hopeless",
                 cause="more than half of the workers, the broker, or what keeps workers on Ray, "
@@ -494,9 +424,9 @@ class Supervisor:
         if self._phase is Phase.DRAINING:
             if not self._broker.running:
                 self._stop_workers(now_s)
-            elif not self._drain_told and now_s > self._tell_by_s:
+            elif not self._dialogue.is_drain_told and now_s > self._tell_by_s:
                 # its control socket may be gone with the state directory; a signal still gets there
-                self._drain_told = True
+                self._dialogue.is_drain_told = True
                 self._log.warning("drain_by_signal", cause="the broker does not answer")
                 self._tell_to_leave([slot.pid for slot in self._broker.running])
             elif now_s > self._deadline_s:
@@ -528,11 +458,12 @@ class Supervisor:
     def _wait(self) -> None:
         poller = zmq.Poller()
         poller.register(self._waker.fd, zmq.POLLIN)
-        poller.register(self._control.socket, zmq.POLLIN)
+        poller.register(self._dialogue.control.socket, zmq.POLLIN)
         for descriptor in self._launcher.descriptors():
             poller.register(descriptor, zmq.POLLIN)
         wait_ms = POLL_MS
-        if self._control.is_free and self._broker.running:
-            wait_ms = min(wait_ms, int((self._next_report_s - time.monotonic()) * 1000) + 1)
+        wait_s = self._dialogue.wait_s(time.monotonic())
+        if wait_s is not None and self._broker.running:
+            wait_ms = min(wait_ms, int(wait_s * 1000) + 1)
         poller.poll(max(wait_ms, 0))
         self._waker.clear()

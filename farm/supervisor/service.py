@@ -28,6 +28,7 @@ class FarmService:
         self._next_ask_s = now_s
         self._last_heard_s = now_s
         self._shot: dict[str, Any] = {}
+        self._is_fresh = False
         self._was_up = False
 
     def wants_snapshot(self, now_s: float) -> bool:
@@ -37,10 +38,10 @@ class FarmService:
         self._next_ask_s = now_s + (ASK_EVERY_S if self._was_up else ASK_FIRST_EVERY_S)
         return True
 
-    def heard(self, shot: dict[str, Any], now_s: float) -> None:
+    def heard(self, shot: dict[str, Any]) -> None:
         """A snapshot came."""
         self._shot = shot
-        self._last_heard_s = now_s
+        self._is_fresh = True
 
     def tick(
         self, now_s: float, config: Config, *, workers: int, is_ending: bool, is_reloading: bool
@@ -56,6 +57,8 @@ class FarmService:
         """
         if not self._service.is_on:
             return
+        if self._is_fresh:
+            self._last_heard_s, self._is_fresh = now_s, False
         self._was_up = self._was_up or self._is_up(workers)
         state = State.UP if self._was_up else State.STARTING
         if self._was_up and is_reloading:

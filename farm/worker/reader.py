@@ -16,7 +16,6 @@ import socket
 import threading
 import time
 from dataclasses import dataclass, replace
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +29,7 @@ from farm.slot import Slot
 from farm.sockets import Role, open_socket, send_at_once
 from farm.systemd import Service
 from farm.waker import Waker
+from farm.worker.phase import LEGAL, Phase
 from farm.worker.service import WorkerService
 from farm.worker.unconfirmed import Unconfirmed
 
@@ -43,25 +43,6 @@ DRAINED_LINGER_S = 0.3  # how long a leaving worker still bounces what was on it
 CONFIRM_S = 15.0  # how long it then waits for a far broker to have its last results
 JOB_TIMEOUT_S = 60.0  # of a farm that does not tell
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-
-
-class Phase(Enum):
-    """Where the worker stands with its broker."""
-
-    JOINING = "joining"  # says Hello until somebody answers
-    LOADING = "loading"  # welcomed; the compute loop loads the model
-    WORKING = "working"
-    DRAINING = "draining"
-    LEFT = "left"
-
-
-LEGAL: dict[Phase, frozenset[Phase]] = {
-    Phase.JOINING: frozenset({Phase.LOADING, Phase.WORKING, Phase.DRAINING, Phase.LEFT}),
-    Phase.LOADING: frozenset({Phase.WORKING, Phase.JOINING, Phase.DRAINING, Phase.LEFT}),
-    Phase.WORKING: frozenset({Phase.JOINING, Phase.DRAINING, Phase.LEFT}),
-    Phase.DRAINING: frozenset({Phase.LEFT}),
-    Phase.LEFT: frozenset(),
-}
 
 
 @dataclass(frozen=True, slots=True)

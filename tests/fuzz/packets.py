@@ -18,7 +18,7 @@ from . import must
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 INSTRUMENTED = ("farm.broker.packets", "farm.broker.lane", "farm.simulation.lean")
 MAX_BYTES = 512
@@ -60,9 +60,14 @@ class Stream:
 
 
 class Heard:
-    """A receiver that keeps what it is told, and leaves some PUBACKs to the client."""
+    """A receiver that keeps what it is told, and leaves some PUBACKs to the client.
 
-    def __init__(self) -> None:
+    Args:
+        is_ours: whether a PUBACK of this mid is for the receiver.
+    """
+
+    def __init__(self, is_ours: Callable[[int], bool] = lambda mid: mid > 10) -> None:
+        self._is_ours = is_ours
         self.publishes: list[packets.Publish] = []
         self.pubacks: list[tuple[int, int]] = []
 
@@ -71,7 +76,7 @@ class Heard:
 
     def confirmed(self, mid: int, reason: int) -> bool:
         self.pubacks.append((mid, reason))
-        return mid > 10
+        return self._is_ours(mid)
 
 
 def check(data: bytes) -> None:

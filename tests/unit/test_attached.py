@@ -8,7 +8,7 @@ import pytest
 from test_desk import HERE, INTRODUCTION, Bench
 
 from farm import wire
-from farm.broker.ledger import Entry
+from farm.broker.entry import Entry
 from farm.broker.library import Library
 from farm.broker.snapshot import workers
 from farm.models.depthnet import BUILT_IN

@@ -14,7 +14,7 @@ from farm.broker.dispatcher import pack
 from farm.config import Config
 
 if TYPE_CHECKING:
-    from farm.broker.ledger import Entry
+    from farm.broker.entry import Entry
     from farm.broker.roster import Worker
 
 SERVICE_S = 0.001

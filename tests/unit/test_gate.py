@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from farm import wire
+from farm.broker.entry import Entry
 from farm.broker.gate import Gate
-from farm.broker.ledger import Entry, Ledger
+from farm.broker.ledger import Ledger
 from farm.broker.roster import Roster
 from farm.errors import ForgedError
 

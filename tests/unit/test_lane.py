@@ -8,6 +8,7 @@ import socket
 from typing import TYPE_CHECKING
 
 import pytest
+from fuzz.packets import Heard
 
 from farm.broker import packets
 from farm.broker.lane import HEAD_BYTES, READ_BYTES, Lane
@@ -27,19 +28,8 @@ def welcome_lane(near: socket.socket, heard: Heard) -> Lane:
     return lane
 
 
-class Heard:
-    """A receiver that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.publishes: list[packets.Publish] = []
-        self.pubacks: list[tuple[int, int]] = []
-
-    def published(self, packet: packets.Publish) -> None:
-        self.publishes.append(packet)
-
-    def confirmed(self, mid: int, reason: int) -> bool:
-        self.pubacks.append((mid, reason))
-        return mid != FOREIGN_MID
+def make_heard() -> Heard:
+    return Heard(lambda mid: mid != FOREIGN_MID)
 
 
 @pytest.fixture
@@ -72,7 +62,7 @@ def publish(number: int, size: int) -> bytes:
 def test_packets_are_whole_however_the_stream_is_cut(seed, pair) -> None:
     """A message lost, doubled or mixed with its neighbour because TCP cut it in two."""
     near, far = pair
-    heard, rng = Heard(), random.Random(seed)
+    heard, rng = make_heard(), random.Random(seed)
     lane = welcome_lane(near, heard)
     stream, sizes, acks, rest = b"", [], 0, b""
     for number in range(60):
@@ -96,7 +86,7 @@ def test_packets_are_whole_however_the_stream_is_cut(seed, pair) -> None:
 def test_a_packet_larger_than_the_buffer_arrives(pair) -> None:
     """The largest message stuck for ever, and all behind it; and its room kept for good."""
     near, far = pair
-    heard = Heard()
+    heard = make_heard()
     lane = welcome_lane(near, heard)
     stream = publish(0, 10) + publish(1, 3 * READ_BYTES) + publish(2, 10)
     feed(lane, far, stream, iter(lambda: 60_000, None))
@@ -107,7 +97,7 @@ def test_a_packet_larger_than_the_buffer_arrives(pair) -> None:
 def test_room_is_made_for_what_has_come_and_not_for_what_is_announced(pair) -> None:
     """Five bytes that take a quarter of a gigabyte, on each of many connections."""
     near, far = pair
-    heard = Heard()
+    heard = make_heard()
     lane = welcome_lane(near, heard)
     feed(lane, far, b"\x32\xff\xff\xff\x7f" + b"\0" * READ_BYTES, iter(lambda: 60_000, None))
     assert len(lane._buffer) <= 4 * READ_BYTES
@@ -117,7 +107,7 @@ def test_room_is_made_for_what_has_come_and_not_for_what_is_announced(pair) -> N
 def test_the_client_finds_only_what_is_its_own(pair) -> None:
     """A message that the intake holds acknowledged by paho; a PUBACK of its own lost."""
     near, far = pair
-    heard = Heard()
+    heard = make_heard()
     lane = welcome_lane(near, heard)
     own = packets.puback(FOREIGN_MID)
     far.sendall(publish(0, 10) + own + packets.puback(5000) + PINGRESP)
@@ -132,7 +122,7 @@ def test_the_client_finds_only_what_is_its_own(pair) -> None:
 def test_the_end_of_the_connection_reaches_the_client(pair) -> None:
     """A link that never notices that its broker is gone."""
     near, far = pair
-    lane = welcome_lane(near, Heard())
+    lane = welcome_lane(near, make_heard())
     far.sendall(PINGRESP)
     far.close()
     lane.fill()
@@ -146,7 +136,7 @@ def test_what_the_socket_does_not_take_is_sent_later_and_in_order(pair) -> None:
     """Half a packet sent, then another one: the MQTT broker closes such a connection."""
     near, far = pair
     near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-    lane = welcome_lane(near, Heard())
+    lane = welcome_lane(near, make_heard())
     sent = b""
     for number in range(40):
         packet = publish(number, 20_000)
@@ -169,7 +159,7 @@ def test_what_the_socket_does_not_take_is_sent_later_and_in_order(pair) -> None:
 def test_closing_sends_what_is_left(pair) -> None:
     """A DISCONNECT that never leaves: the MQTT broker would publish our last will."""
     near, far = pair
-    lane = welcome_lane(near, Heard())
+    lane = welcome_lane(near, make_heard())
     lane.send(b"\xe0\x00")
     lane.close()
     assert far.recv(10) == b"\xe0\x00"
@@ -183,7 +173,7 @@ def test_paho_takes_a_lane_for_its_socket() -> None:
     """A new paho without the place where a lane is put in: all would go the slow way."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         settings = BrokerConfig(host="127.0.0.1", port=server.getsockname()[1])
-        client = MqttClient(settings, Heard(), v5=True, client_id="x")
+        client = MqttClient(settings, make_heard(), v5=True, client_id="x")
         client.open()
         lane = client.lane
         assert lane is not None
@@ -199,7 +189,7 @@ def test_paho_takes_a_lane_for_its_socket() -> None:
 def test_what_comes_in_one_read_with_connack_waits_for_it(pair) -> None:
     """Messages taken before the session is known: dropped with old ones, or never acknowledged."""
     near, far = pair
-    heard = Heard()
+    heard = make_heard()
     lane = Lane(near, heard, v5=True)
     connack = b"\x20\x03\x01\x00\x00"
     far.sendall(connack + publish(0, 10) + publish(1, 10))
@@ -216,7 +206,7 @@ def test_what_comes_in_one_read_with_connack_waits_for_it(pair) -> None:
 def test_a_full_buffer_before_connack_is_not_the_end(pair) -> None:
     """A read of nothing, since there is no room, taken for the end of the connection."""
     near, far = pair
-    heard = Heard()
+    heard = make_heard()
     lane = Lane(near, heard, v5=True)
     connack = b"\x20\x03\x01\x00\x00"
     stream = connack + b"".join(publish(n, 60_000) for n in range(12))
@@ -237,7 +227,7 @@ def test_of_a_message_that_is_too_large_only_the_begin_is_kept(seed, pair, *, v5
     """A quarter of a gigabyte in memory, twice, for a message that will be refused anyway."""
     near, far = pair
     far.setblocking(False)
-    heard, rng = Heard(), random.Random(seed)
+    heard, rng = make_heard(), random.Random(seed)
     lane = Lane(near, heard, v5=v5, max_payload_bytes=1000)
     lane.is_welcome = True
     huge = packets.publish("t/x", b"h" * 3_000_000, 2, is_retained=False, v5=v5)
@@ -262,7 +252,7 @@ def test_of_a_message_that_is_too_large_only_the_begin_is_kept(seed, pair, *, v5
 def test_a_message_of_the_largest_size_is_whole(pair) -> None:
     """The other side: what is allowed is not cut, whatever its topic's length."""
     near, far = pair
-    heard = Heard()
+    heard = make_heard()
     lane = Lane(near, heard, v5=True, max_payload_bytes=300_000)
     lane.is_welcome = True
     packet = packets.publish("t" * 65_535, b"p" * 300_000, 2, is_retained=False, v5=True)
@@ -273,7 +263,7 @@ def test_a_message_of_the_largest_size_is_whole(pair) -> None:
 def test_properties_without_end_lose_no_connection(pair) -> None:
     """A connection that is cut, made anew and cut again by the same message, for ever."""
     near, far = pair
-    heard = Heard()
+    heard = make_heard()
     lane = Lane(near, heard, v5=True, max_payload_bytes=1000)
     lane.is_welcome = True
     body = b"\0\3t/x\0\2" + packets.variable_int(400_000) + b"\x26" * 400_000 + b"payload"
@@ -287,7 +277,7 @@ def test_properties_without_end_lose_no_connection(pair) -> None:
 
 def test_what_is_no_message_may_not_be_so_long(pair) -> None:
     near, far = pair
-    lane = Lane(near, Heard(), v5=True, max_payload_bytes=1000)
+    lane = Lane(near, make_heard(), v5=True, max_payload_bytes=1000)
     with pytest.raises(packets.PacketError, match="no end"):
         feed(
             lane, far, b"\x20" + packets.variable_int(400_000) + b"\0" * 200_000, iter([50_000] * 9)

@@ -10,7 +10,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from farm.broker.ledger import ORPHAN_GRACE_S, Entry, JobState, Ledger
+from farm.broker.entry import Entry, JobState
+from farm.broker.ledger import ORPHAN_GRACE_S, Ledger
 
 MAX_ATTEMPTS = 3
 JOB_TIMEOUT_S = 10.0

@@ -172,7 +172,7 @@ def test_a_farm_is_up_with_mqtt_and_a_worker(listener, found, workers, is_up):
     # prevents: what depends on the farm is started before it can answer
     farm = FarmService(Service(listener), 0.0)
     farm_tick(farm, 0.0, workers=workers)
-    farm.heard(found, 0.5)
+    farm.heard(found)
     farm_tick(farm, 0.5, workers=workers)
     assert words(listener) == (["READY=1"] if is_up else [])
 
@@ -184,7 +184,7 @@ def test_a_farm_that_was_up_stays_so_while_mqtt_is_away(listener):
         (1.0, shot()),
         (2.0, shot(mqtt="disconnected", problems=["MQTT is away"])),
     ):
-        farm.heard(found, now_s)
+        farm.heard(found)
         farm_tick(farm, now_s)
     heard = listener.take()
     assert heard[0] == "READY=1"
@@ -196,7 +196,7 @@ def test_a_farm_that_was_up_stays_so_while_mqtt_is_away(listener):
 def test_a_farm_tells_reloads_and_its_end(listener):
     # prevents: the same words for three things
     farm = FarmService(Service(listener), 0.0)
-    farm.heard(shot(), 1.0)
+    farm.heard(shot())
     farm_tick(farm, 1.0)
     farm_tick(farm, 2.0, is_reloading=True)
     farm_tick(farm, 3.0)
@@ -213,7 +213,7 @@ def test_the_broker_is_asked_often_until_it_is_up_and_seldom_then(listener):
     # prevents: a snapshot, which is not for nothing, in each turn of the loop
     farm = FarmService(Service(listener), 0.0)
     assert [farm.wants_snapshot(s / 10) for s in range(11)].count(True) == 3
-    farm.heard(shot(), 1.0)
+    farm.heard(shot())
     farm_tick(farm, 1.0)
     asked = [farm.wants_snapshot(1.5 + s / 10) for s in range(100)]
     assert asked.count(True) == 2
@@ -222,14 +222,14 @@ def test_the_broker_is_asked_often_until_it_is_up_and_seldom_then(listener):
 def test_the_watchdog_outlasts_the_replacement_of_a_broker_and_no_more(listener):
     # prevents: a farm that is killed while its broker checks a journal; and one that is helpless
     farm = FarmService(Service(listener, watchdog_s=30.0), 0.0)
-    farm.heard(shot(), 0.0)
+    farm.heard(shot())
     farm_tick(farm, 0.0)
     listener.take()
     farm_tick(farm, 150.0)
     assert "WATCHDOG=1" in listener.take()
     farm_tick(farm, 161.0)
     assert "WATCHDOG=1" not in listener.take()
-    farm.heard(shot(), 170.0)
+    farm.heard(shot())
     farm_tick(farm, 170.0)
     assert "WATCHDOG=1" in listener.take()
 

@@ -20,7 +20,6 @@ from farm.simulation.tether import tethered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from types import TracebackType
 
 STOP_TIMEOUT_S: Final = 10.0
 _ENDED: Final = ""
@@ -58,12 +57,7 @@ class Child:
         self.tell(json.dumps(self._orders))
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         process = self._process
         if process is None:
             return

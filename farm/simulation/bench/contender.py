@@ -15,7 +15,6 @@ from farm.simulation.rig import Rig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
 
     from farm.simulation.mqtt import BrokerAddress
 
@@ -38,12 +37,7 @@ class Contender(Protocol):
         ...
 
     def __enter__(self) -> Self: ...
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
+    def __exit__(self, *_: object) -> None: ...
 
     def wait_ready(self) -> float:
         """Wait until it takes holes; returns the seconds from its start."""
@@ -96,13 +90,8 @@ class FarmContender:
         self._started_s = time.monotonic()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.rig.__exit__(kind, error, trace)
+    def __exit__(self, *details: object) -> None:
+        self.rig.__exit__(*details)
 
     def wait_ready(self) -> float:
         """Wait for all workers; returns the seconds from `farm start`."""
@@ -166,14 +155,9 @@ class PlainContender:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *details: object) -> None:
         try:
-            self._process.__exit__(kind, error, trace)
+            self._process.__exit__(*details)
         finally:
             self._broker.close()
 

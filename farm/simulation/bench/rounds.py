@@ -22,7 +22,6 @@ from farm.simulation.drilled import sized_holes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from types import TracebackType
 
     from farm.simulation.bench.contender import Contender
     from farm.simulation.bench.drive import Load
@@ -114,12 +113,7 @@ class Rounds:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stack.close()
 
     def run(self) -> None:

@@ -34,7 +34,6 @@ from farm.simulation.units import fresh_first_id, simulated_fleet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
 TOOLS: Final = 20
 PROGRAM: Final = "V6-V7"  # its traces are the smallest, 20 kB: what breaks is the farm, not a rate
@@ -144,12 +143,7 @@ class Campaign:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.drill.close()
         self.ear.close()
         self._close()

@@ -33,7 +33,7 @@ is_installed() {
         *) return 0 ;;
     esac
     [ -x "$bin/pytest" ] && [ -x "$bin/ruff" ] && [ -x "$bin/mypy" ] || return 1
-    [ "$(cd / && "$bin/python" -P -c 'import farm, xdist; print(farm.__path__[0])' 2>/dev/null)" = \
+    [ "$(cd / && "$bin/python" -P -c 'import farm, jsonschema, opentelemetry.sdk, xdist; print(farm.__path__[0])' 2>/dev/null)" = \
         "$root/farm" ]
 }
 

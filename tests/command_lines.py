@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _SPAN = re.compile(r"(?<!`)`((?:bin/)?farm (?:[a-z]|--)[^`]*)`(?!`)")
 _ASSIGNMENT = re.compile(r"[A-Z_]+=.*")
-_ENDS = {"&&", "||", ";", "|", "&"}
+_ENDS = {"&&", "||", ";", "|", "&", "(", ")"}
 _REDIRECTIONS = {">", ">>", "<", "2>", ">&"}
 SHELL = "sh"
 SESSION = "console"  # commands behind a prompt, and what they print

@@ -76,6 +76,8 @@ def command(
         with click.progressbar(holes, length=total, label="drilling", file=sys.stderr) as shown:
             names = write_archive(folder, shown)
     except OSError as error:
-        raise FarmError(f"{error.filename}: {error.strerror}") from error
+        raise FarmError(
+            f"{error.filename}: {error.strerror}: make room, or choose another DIR"
+        ) from error
     size = sum(file.stat().st_size for name in names for file in (folder / name).iterdir())
     click.echo(f"{len(names)} holes, {size / 1e6:.2f} MB, truth in {folder / INDEX_FILE}")

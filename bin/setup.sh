@@ -124,25 +124,26 @@ progress() {
 }
 
 # Puts mosquitto, its clients and openssl on PATH for the tests: what is missing, root installs. With
-# it come strace and libfaketime, without which the tests of failing disks and set clocks are skipped,
-# and zsh and fish, whose completion is tested where they are.
+# it come strace, libfaketime and prometheus, without which the tests of failing disks, set clocks and
+# alerts are skipped, and zsh and fish, whose completion is tested where they are.
 use_mosquitto() {
     PATH=$PATH:/usr/sbin:/usr/local/sbin
-    needed="mosquitto mosquitto-clients openssl strace libfaketime zsh fish"
+    needed="mosquitto mosquitto-clients openssl strace libfaketime prometheus zsh fish"
     is_enough=
     if command -v mosquitto >/dev/null && command -v mosquitto_sub >/dev/null &&
         command -v openssl >/dev/null; then is_enough=yes; fi
-    if [ "$is_enough" ] && command -v strace >/dev/null && command -v zsh >/dev/null &&
-        command -v fish >/dev/null && ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1; then return; fi
+    if [ "$is_enough" ] && command -v strace >/dev/null && command -v promtool >/dev/null &&
+        command -v zsh >/dev/null && command -v fish >/dev/null &&
+        ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1; then return; fi
     if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
         if [ "$is_enough" ]; then return; fi
         die "the tests need mosquitto on PATH; on Debian and Ubuntu: sudo apt install $needed" \
-            "(and sudo systemctl disable --now mosquitto: the tests start their own)"
+            "(and sudo systemctl disable --now mosquitto prometheus: the tests start their own)"
     fi
-    quietly "installing mosquitto" "apt install $needed by hand and start again" install_mosquitto
+    quietly "installing mosquitto and prometheus" "apt install $needed by hand and start again" install_mosquitto
 }
 
-# The package starts a service on port 1883 at once and at boot; the tests want neither.
+# The packages start services on ports 1883 and 9090 at once and at boot; the tests want neither.
 install_mosquitto() (
     set -e
     policy=/usr/sbin/policy-rc.d # invoke-rc.d and deb-systemd-invoke ask it before they start one
@@ -154,5 +155,5 @@ install_mosquitto() (
     fi
     apt-get update
     DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $needed
-    if [ -d /run/systemd/system ]; then systemctl disable --now mosquitto; fi
+    if [ -d /run/systemd/system ]; then systemctl disable --now mosquitto prometheus; fi
 )

@@ -81,6 +81,7 @@ class Answer(NamedTuple):
     publications: tuple[Publication, ...]
     alert: str = ""  # a sentence for the operator, raised now; "" for none
     counts: tuple[str, ...] = ()  # names of counters to raise, e.g. "negative_depths"
+    quality: float | None = None  # how sure the model is, 0 to 1, for `farm stats`; None: unknown
 
 
 class Answerer(Protocol):

@@ -9,6 +9,7 @@ Who raises what, along the way of a message::
     state directory ──StateError──▶ `farm start` refuses to run
     journal ──JournalError──▶ the broker refuses to serve; a hole whose bytes are damaged is dead
     control socket ──NoFarmError──▶ `farm stats` and friends
+    recording ──RecordingError──▶ `farm record`, `farm replay`: nothing is published from a bad one
 """
 
 from __future__ import annotations
@@ -81,6 +82,10 @@ class JournalError(FarmError):
 
 class JournalBusyError(JournalError):
     """The journal can't be read now, and may be later: too many files are open."""
+
+
+class RecordingError(FarmError):
+    """A recording or a file of results is damaged, of another kind or version, or can't be kept."""
 
 
 class NoFarmError(FarmError):

@@ -215,3 +215,22 @@ class SaysGoodbye(GradientRule):
     @staticmethod
     def _leave() -> None:
         Path(os.environ["GOODBYES"], str(os.getpid())).touch()
+
+
+class LikeAGpu(GradientRule):
+    """In a worker that was told a GPU each call takes its time, whatever the batch; else each hole.
+
+    It stands for a GPU where there is none. While there is the file that STALLS_WHILE names, its
+    calls don't come back.
+    """
+
+    CALL_S = 0.04
+    HOLE_S = 0.02
+
+    def infer(self, inputs: Sequence[Hole]) -> Answers:
+        has_gpu = bool(os.environ.get("CUDA_VISIBLE_DEVICES"))
+        stalls_while = os.environ.get("STALLS_WHILE")
+        while inputs and has_gpu and stalls_while and Path(stalls_while).exists():
+            time.sleep(0.01)
+        time.sleep(self.CALL_S if has_gpu else self.HOLE_S * len(inputs))
+        return super().infer(inputs)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from farm import failpoints, log
 from farm.adapter import Status, Terminal
+from farm.broker.observation import UNLUCKY
 from farm.broker.outbox import Letter
 from farm.broker.sequencer import Sequencer
 from farm.journal.records import Answered, Ended, Rejected, RejectionEnded
@@ -25,14 +26,13 @@ if TYPE_CHECKING:
     from farm.adapter import Finished, Publication, Route
     from farm.broker.guard import GuardedAnswerer
     from farm.broker.notices import DeadLetterNotices
+    from farm.broker.observation import Observation
     from farm.broker.outbox import Outbox
     from farm.broker.story import Story
     from farm.broker.throughput import ThroughputMonitor
     from farm.clock import WallClock
     from farm.journal.journal import Recorder
     from farm.telemetry.spans import HoleSpans
-
-UNLUCKY = (Terminal.DEAD, Terminal.SHED)
 
 
 class Outcome(NamedTuple):
@@ -70,7 +70,9 @@ class Answers:
         notices: DeadLetterNotices,
         is_late: Callable[[int], bool],
         grace_s: float,
+        observation: Observation,
     ) -> None:
+        self.observation = observation
         self._answerer = answerer
         self._sequencer: Sequencer[Outcome] = Sequencer(is_late, grace_s=grace_s)
         self._outbox = outbox
@@ -123,6 +125,7 @@ class Answers:
     ) -> None:
         """A part that belongs to no hole: tell its source, in no order."""
         self._counts["rejected"] += 1
+        self.observation.tools.rejected(route.source, reason, now_s)
         self._log.warning("part_rejected", source=route.source, kind=route.kind, reason=reason)
         publications = self._answerer.reject(route, reason)
         position = self._journal.append(
@@ -188,6 +191,7 @@ class Answers:
         self._monitor.processed(now_s)
         self.publishing.add(now_s - letter.answered_s)
         self.total.add(now_s - letter.last_s)
+        self.observation.ended(letter.source, terminal, now_s - letter.last_s)
         if self.spans is not None:
             self.spans.ended(letter.letter_id, terminal, now_s)
         if log.is_debug():
@@ -213,6 +217,7 @@ class Answers:
             self._log.warning("alert", source=finished.source, reason=answer.alert)
         if outcome.terminal is not None:
             answer = answer._replace(terminal=outcome.terminal)
+        self.observation.answered(outcome.ticket, finished, answer, now_s)
         publications = answer.publications
         if answer.terminal in UNLUCKY:
             publications += self.notices.of(outcome.ticket, finished, answer.terminal, now_s)

@@ -107,6 +107,9 @@ class _Past:
 class Correlator:
     """See the module. `counts` holds: paired, duplicates, redelivered, replaced, late,
     optional_unused, and by the cause of giving up: expired, superseded, evicted, flushed.
+    `tally` holds by kind how many messages were received and what became of them: paired, unpaired,
+    duplicate, redelivered, replaced, late, unused, and of those that got no further than the
+    reception: too_large, unreadable.
     """
 
     def __init__(self, needs: Mapping[str, Need], rules: Rules) -> None:
@@ -122,6 +125,7 @@ class Correlator:
         )
         self._discarded: list[Discarded] = []
         self.counts: Counter[str] = Counter()
+        self.tally: Counter[tuple[str, str]] = Counter()
 
     def offer(self, part: Part) -> list[Event]:
         """Take in a part; `part.arrived_s` is the time."""
@@ -144,6 +148,7 @@ class Correlator:
                 why = f"another {part.kind} with the same id arrived"
                 events = self._give_up(join, "superseded", why, part.arrived_s)
             else:
+                self.tally[part.kind, "replaced"] += 1
                 self._discard(known, f"another {part.kind} took its place")
         if part.kind in self._optional:
             self._habits.note(part)
@@ -245,7 +250,9 @@ class Correlator:
 
     def _pair(self, key: Key, now_s: float) -> Paired:
         join = self._end(key, now_s)
-        parts = join.parts
+        parts, tally = join.parts, self.tally
+        for kind in parts:
+            tally[kind, "paired"] += 1
         if not parts.keys() >= self._optional:
             self._habits.missed(key[0])
             missing = self._optional - parts.keys()
@@ -262,10 +269,13 @@ class Correlator:
             self.buffer.pop(join.key)
             self.counts["optional_unused"] += 1
             for part in join.parts.values():
+                self.tally[part.kind, "unused"] += 1
                 self._discard(part, f"its hole never came: {reason}")
             return []
         self._end(join.key, now_s)
         self.counts[cause] += 1
+        for kind in join.parts:
+            self.tally[kind, "unpaired"] += 1
         present = " and ".join(sorted(join.parts))
         reason = f"Not paired: {reason} (present: {present})"
         return [Unpaired(join.key, dict(join.parts), reason, join.opened_s, join.last_s)]
@@ -326,9 +336,12 @@ class Correlator:
         """`join` is the open one that the part repeats; None: that one has ended."""
         if part.is_redelivered:  # nobody sent it twice
             self.counts["redelivered"] += 1
+            self.tally[part.kind, "redelivered"] += 1
             self._discard(part, "MQTT delivered it again", is_repeat=True)
             return []
         self.counts["duplicates"] += 1
+        is_newer_taken = self._rules.duplicate_handling == "replace" and join is not None
+        self.tally[part.kind, "replaced" if is_newer_taken else "duplicate"] += 1
         if self._rules.duplicate_handling == "error":
             reason = f"Duplicate {part.kind} for result id {key[1]}"
             return [Refused(part.kind, key, reason, part.message_id)]
@@ -346,6 +359,7 @@ class Correlator:
         """A part whose join ended without it."""
         past.fingerprints[part.kind] = part.fingerprint
         self.counts["late"] += 1
+        self.tally[part.kind, "late"] += 1
         if part.kind in self._optional:
             self._habits.note(part)
             self._habits.met(part.source)  # had we waited, it would have been there

@@ -6,14 +6,18 @@ local workers that the supervisor shall kill, since it is the supervisor who ask
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from farm import log, wire
+from farm.broker.holding import batch_jobs
 from farm.broker.library import Library
 from farm.broker.log_levels import FLEET, OF_A_WORKER, SUPERVISOR, LogLevels
 from farm.broker.roster import Worker, WorkerState
 from farm.config.attach import AttachConfig
+from farm.config.gpus import GPU_BATCH_JOBS
+from farm.metrics.endings import ending_of
 from farm.printable import printable
 from farm.scaler import Bounds, Load, Scaler
 
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
 # A kill order is repeated until the supervisor reports the end. A worker that was started by hand
 # has nobody to do that: its order lapses.
 ORDER_LIFE_S = 30.0
+MAX_NAMES = 1000  # of workers whose starts are counted; names may be made up
 
 UP = (WorkerState.IDLE, WorkerState.BUSY, WorkerState.DRAINING)
 
@@ -99,8 +104,12 @@ class Desk:
         scaler: Scaler | None = None,
         attach: AttachConfig | None = None,
         has_fleet: bool = False,
+        gpu_batch_jobs: int = GPU_BATCH_JOBS,
+        is_for_gpus: bool = False,
         log_levels: LogLevels | None = None,
     ) -> None:
+        self._is_for_gpus = is_for_gpus  # the model runs on nothing else
+        self._most_gathered = gpu_batch_jobs
         self._attach = attach or AttachConfig()
         self._limited = log.Limited()
         self.log_levels = log_levels or LogLevels("INFO")
@@ -112,10 +121,13 @@ class Desk:
         self.scaler = scaler or Scaler(fixed, start=expected_workers)
         self._is_told = self.scaler.is_on  # whether the supervisor is to follow our number
         self.failed_slots: list[tuple[int, str]] = []  # of the supervisor, given up
+        self.gpu_workers: dict[str, Any] = {}  # as the supervisor tells it, see SupervisorReport
         self.nursery: dict[str, Any] = {}  # as the supervisor tells it; empty without one
         self._has_fleet = has_fleet  # the workers whose number counts are on Ray
         self._fleet_names: frozenset[str] = frozenset()
         self.fleet: dict[str, Any] = {}  # as the fleet tells it; empty without one
+        self.starts: Counter[tuple[str, str]] = Counter()  # of workers, by name and host
+        self.exits: Counter[str] = Counter()  # of workers here, by `farm.metrics.endings.Ending`
         self._is_supervised = False  # the supervisor has told what an operator said before us
         self._resolved: set[int] = set()  # dead letters, in this life
         self._kill: dict[int, _KillOrder] = {}
@@ -125,7 +137,7 @@ class Desk:
     @property
     def expected_workers(self) -> int:
         """How many local workers, or of the fleet, should be READY."""
-        return self.scaler.settled
+        return self.scaler.settled + (0 if self._has_fleet else len(self.gpu_workers))
 
     @property
     def ready_workers(self) -> int:
@@ -184,7 +196,7 @@ class Desk:
             case wire.Pause() | wire.Resume():
                 self._house.pause(is_paused=isinstance(request, wire.Pause))
             case wire.Scale(workers):
-                self._scale(workers)
+                reply = self._scale(workers)
             case wire.Configured(workers):
                 self.scaler.configure(workers)
                 self._is_told = True
@@ -216,8 +228,13 @@ class Desk:
         self._log.info("workers_drain", name=name, workers=len(found))
         return wire.Done()
 
-    def _scale(self, workers: int) -> None:
+    def _scale(self, workers: int) -> wire.Message:
         """An operator says how many workers to keep, or that the load shall."""
+        if self.gpu_workers and self._is_for_gpus:
+            return wire.Refused(
+                "model_settings.device is cuda: there are workers with a GPU alone, whose number"
+                " workers.gpus and workers.per_gpu say"
+            )
         before = self.scaler.wanted
         if workers == wire.Scale.AUTO:
             self.scaler.release()
@@ -226,6 +243,7 @@ class Desk:
         self._is_told = True
         told = {"workers": self.scaler.wanted, "before": before, "pinned": self.scaler.pinned}
         self._log.info("workers_wanted", **told)
+        return wire.Done()
 
     def _follow_load(self, now_s: float) -> None:
         """Have more or fewer workers, as the load says."""
@@ -238,8 +256,10 @@ class Desk:
             ready = self.ready_workers
             elsewhere = roster.ready - ready
         else:
-            ready = sum(w.local for w in roster.all() if w.state in UP)
-            elsewhere = roster.elsewhere
+            # one with a GPU takes its part, as those elsewhere do
+            local = [w for w in roster.all() if w.local and w.state in UP]
+            ready = sum(not w.device for w in local)
+            elsewhere = roster.elsewhere + len(local) - ready
         load = Load(
             arrival_rate=self._flow.monitor.assess(now_s, waiting=0).arrival_rate,
             backlog=self._flow.ledger.waiting + self._flow.ledger.on_wire,
@@ -318,7 +338,12 @@ class Desk:
             local=local,
             now_s=now_s,
             key=peer,
+            device=printable(hello.device),
+            batch_jobs=batch_jobs(hello, most=self._most_gathered),
         )
+        who = (worker.name, worker.host)
+        if who in self.starts or len(self.starts) < MAX_NAMES:
+            self.starts[who] += 1
         return wire.Welcome(
             worker.worker_id,
             told.far_jobs_endpoint if peer else told.jobs_endpoint,
@@ -328,6 +353,7 @@ class Desk:
             self._slots.path_of(worker),
             self._flow.dispatcher.golden.parts,
             told.library.catalogue() if peer else {},
+            worker.batch_jobs,
         )
 
     def _crowd(self, key: str) -> str:
@@ -389,12 +415,14 @@ class Desk:
 
     def _serve_supervisor(self, report: wire.SupervisorReport, now_s: float) -> wire.Message:
         for pid, how in report.exits:
+            self.exits[ending_of(how).value] += 1
             self._kill.pop(pid, None)
             for worker in self._flow.roster.of_pid(pid):
                 self.let_go(worker, how, now_s)
         self._kill = {pid: order for pid, order in self._kill.items() if order.lapses_s > now_s}
         pids = [w.pid for w in self._flow.roster.all() if w.local and w.state in UP]
         self.failed_slots, self.nursery = report.failed, report.nursery
+        self.gpu_workers = report.gpus
         kill = [(pid, order.why) for pid, order in self._kill.items()]
         self._is_supervised = True
         self._follow_load(now_s)

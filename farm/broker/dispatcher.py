@@ -7,10 +7,12 @@ model is to blame) and the golden hole. How a hole ends it tells through two cal
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from farm import failpoints, log, wire
 from farm.adapter import Finished, Status
+from farm.broker import holding
 from farm.broker.batching import Batching
 from farm.broker.breaker import Breaker
 from farm.broker.concurrency import Concurrency, stalled_after_s
@@ -46,7 +48,8 @@ def pack(batch: list[Entry]) -> wire.Jobs:
     for entry in batch:
         assert entry.payloads is not None
         jobs.append(wire.Job(entry.job_id, *entry.key, entry.sends, entry.payloads, entry.ticket))
-    return wire.Jobs(tuple(jobs))
+    # one with a GPU gathers messages: there, too, it must not get into a batch of others
+    return wire.Jobs(tuple(jobs), alone=len(batch) == 1 and batch[0].is_alone)
 
 
 def gave_up(entry: Entry) -> str:
@@ -110,6 +113,8 @@ class Dispatcher:
             most_bytes=dispatch.batch_bytes,
             objective_s=overload.objective_s,
         )
+        self._message_jobs = dispatch.batch_jobs
+        self._objective_s = overload.objective_s
         self.roster = Roster(
             heartbeat_timeout_s=config.workers.heartbeat_timeout_s, first_id=first_worker_id
         )
@@ -137,7 +142,7 @@ class Dispatcher:
                 if batch:
                     entry = self.ledger.next_waiting(now_s)
                 else:
-                    entry = self.ledger.next_to_send(now_s, idle_workers=self._credit)
+                    entry = self.ledger.next_to_send(now_s, idle_workers=self.credit)
                 if entry is None or (batch and (entry.is_alone or entry.payload_bytes > room)):
                     break
                 if entry.payloads is None and not self._fetch(entry, now_s):
@@ -152,20 +157,32 @@ class Dispatcher:
         return batch
 
     @property
-    def _credit(self) -> int:
-        roster = self.roster
-        return self.concurrency.credit(
-            idle=roster.idle,
-            busy=roster.ready - roster.idle,
-            elsewhere=roster.elsewhere,
-            stalled=self._stalled,
+    def credit(self) -> int:
+        """How many messages with jobs may be on the wire unclaimed."""
+        roster, gathering = self.roster, self.roster.gathering
+        idle, ready, elsewhere, room = roster.idle, roster.ready, roster.elsewhere, 0
+        if gathering:  # they use no cores, and take as many messages as they have room for
+            idle -= sum(worker.state is WorkerState.IDLE for worker in gathering)
+            ready -= len(gathering)
+            elsewhere -= sum(not worker.local for worker in gathering)
+            room = holding.room(
+                gathering,
+                message_jobs=self._message_jobs,
+                message_bytes=self.batching.most_bytes,
+                objective_s=self._objective_s,
+            )
+        return room + self.concurrency.credit(
+            idle=idle, busy=ready - idle, elsewhere=elsewhere, stalled=self._stalled
         )
 
     def _most_jobs(self, first: Entry) -> int:
         if first.is_alone or not self.breaker.is_blaming:
             return 1
         roster, most = self.roster, self.concurrency.most
-        at_once = roster.ready if most is None else min(roster.ready, most + roster.elsewhere)
+        at_once = roster.ready
+        if most is not None:
+            free = roster.elsewhere + sum(worker.local for worker in roster.gathering)
+            at_once = min(at_once, most + free)
         return self.batching.size(waiting=self.ledger.waiting, workers=at_once)
 
     def _fetch(self, entry: Entry, now_s: float) -> bool:
@@ -220,6 +237,8 @@ class Dispatcher:
         """A worker computes."""
         worker = self.roster.heard(message.worker_id, now_s)
         batch = len(message.job_ids)
+        if worker is not None and worker.batch_jobs and batch:
+            batch = self._gathered(worker, message.job_ids, now_s)
         for job_id in message.job_ids:
             entry = self.ledger.get(job_id)
             if worker is None or entry is None:
@@ -228,8 +247,15 @@ class Dispatcher:
             if entry.sends:
                 self.stages["transport"].add(now_s - entry.sent_s)
             self.ledger.claim(job_id, worker.worker_id, now_s, who=worker.name, batch=batch)
-        if worker is not None and message.job_ids:
+        if worker is not None and message.job_ids and not worker.batch_jobs:
             self.roster.take_up(worker, message.job_ids[0], now_s, batch=batch)
+
+    def _gathered(self, worker: Worker, job_ids: list[int], now_s: float) -> int:
+        """A worker with a GPU holds more now; returns how long that may take, in jobs."""
+        entries = [self.ledger.get(job_id) for job_id in job_ids]
+        sizes = [0 if entry is None else entry.payload_bytes for entry in entries]
+        self.roster.gathered(worker, dict(zip(job_ids, sizes, strict=True)), now_s)
+        return holding.patience(len(worker.held))
 
     def bounced(self, message: wire.Bounce, now_s: float) -> None:
         """A busy worker sent jobs back."""
@@ -242,7 +268,7 @@ class Dispatcher:
         failpoints.reach(failpoints.DONE)
         worker = self.roster.heard(message.worker_id, now_s)
         if worker is not None:
-            self.roster.lay_down(worker, message.job_id)
+            self.roster.lay_down(worker, message.job_id, now_s)
             if worker.key and len(worker.taken) < MAX_TAKEN:  # what is not told comes again
                 worker.taken.append(message.job_id)
         entry = self.ledger.end(message.job_id)
@@ -256,9 +282,7 @@ class Dispatcher:
         self.breaker.came_home(entry.job_id, now_s)
         took_s = message.read_s + message.infer_s
         self.deadline.measured(took_s)
-        self.batching.measured(took_s)
-        if worker is not None and worker.local:
-            self.concurrency.measured(message.demand)
+        self._measured(worker, took_s, message.demand)
         self.stages["reading"].add(message.read_s)
         self.stages["inference"].add(message.infer_s)
         done = _finished(entry.key, message)
@@ -282,13 +306,34 @@ class Dispatcher:
                 cure="a slow link: dispatch.claim_timeout_s well over its round trip; or drain it",
             )
 
+    def _measured(self, worker: Worker | None, took_s: float, demand: float) -> None:
+        """Messages are made for workers without a GPU: what one with it takes says nothing of them,
+        but where there are no others.
+        """
+        if worker is not None and worker.batch_jobs:
+            holding.measured(worker, took_s)
+            if len(self.roster.gathering) == self.roster.ready:
+                self.batching.measured(took_s)
+            return
+        self.batching.measured(took_s)
+        if worker is not None and worker.local:
+            self.concurrency.measured(demand)
+
+    def _computing(self, worker: Worker) -> frozenset[int] | None:
+        """The jobs that a worker that ended was computing; None where nobody can know."""
+        found = self._read_slot(worker)
+        if found is None and worker.batch_jobs:  # its batches are in the order of its claims
+            return frozenset(islice(worker.held, worker.batch_jobs))
+        return found
+
     def worker_gone(self, worker: Worker, cause: str, now_s: float) -> None:
         """A worker died, left or is fenced: what it held goes back, or is given up."""
         self.roster.remove(worker.worker_id)
+        self.roster.turnover.went(worker, cause, now_s)
         loss = self.ledger.worker_gone(
             worker.worker_id,
             now_s,
-            computing=self._read_slot(worker),
+            computing=self._computing(worker),
             is_blaming=self.breaker.is_blaming,
             who=worker.name,
             cause=cause,

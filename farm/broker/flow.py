@@ -17,6 +17,7 @@ from farm.broker.correlator import Event, Paired, Refused, Unpaired
 from farm.broker.dispatcher import Dispatcher, gave_up
 from farm.broker.guard import GuardedAdapter, GuardedAnswerer
 from farm.broker.notices import DeadLetterNotices
+from farm.broker.observation import Observation
 from farm.broker.outbox import Letter, Outbox
 from farm.broker.reception import Reception
 from farm.broker.registrar import Registrar
@@ -78,6 +79,7 @@ class Flow:
         self._adapter = GuardedAdapter(
             adapter, max_part_bytes=config.limits.message_bytes, counts=self.counts
         )
+        self.observation = Observation(now_s)
         self.kinds = tuple(adapter.needs)
         self._required_kinds = {k for k, need in adapter.needs.items() if need is Need.REQUIRED}
         self._registrar = Registrar(journal=journal, clock=clock, tickets=tickets or Tickets())
@@ -90,6 +92,7 @@ class Flow:
             new_id=self._registrar.new_id,
             counts=self.counts,
             share=share,
+            tools=self.observation.tools,
         )
         self.correlator = self._reception.correlator
         self.optional_kinds = self._reception.optional_kinds
@@ -150,6 +153,7 @@ class Flow:
             ),
             is_late=self._is_late,
             grace_s=config.overload.objective_s / 2,
+            observation=self.observation,
         )
 
     # ---- parts in ---------------------------------------------------------------------------
@@ -232,6 +236,7 @@ class Flow:
                     self.stages["pairing"].add(now_s - skew_s - event.first_s)
                     self.ledger.add(self._open(event, now_s, skew_s))
                 case Unpaired():
+                    self.observation.tools.of(event.key[0]).unpaired += 1
                     entry = self._open(event, now_s, skew_s)
                     self._fail(entry, event.reason, now_s)
                 case Refused(kind, key, reason, message_id):
@@ -334,6 +339,20 @@ class Flow:
     def dead_letters(self) -> int:
         """Dead letters that nobody has dealt with."""
         return self._answers.notices.count
+
+    def look(self, now_s: float) -> None:
+        """Note how it goes, for the curves; call it many times a second."""
+        self.observation.look(
+            now_s,
+            busy=self.roster.ready - self.roster.idle,
+            monitor=self.monitor,
+            terminals=self.terminals,
+            backlog=self.backlog,
+        )
+
+    def utc(self, now_s: float) -> float:
+        """A monotonic time in seconds since 1970."""
+        return self._clock.at(now_s)
 
     def backlog(self, now_s: float) -> int:
         """Holes that are complete and wait: for a worker, or too long for MQTT's confirmation."""

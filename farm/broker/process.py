@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from farm import log, wire
-from farm.broker import former_life
+from farm.broker import former_life, vitals
 from farm.broker.desk import Desk, Introduction
 from farm.broker.dispatcher import pack
 from farm.broker.ending import Ending
@@ -39,8 +39,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from farm.broker.doors import Doors
+    from farm.broker.monitoring import Monitoring
     from farm.config import Config
     from farm.errors import ExitCode
+    from farm.metrics.vitals import Vitals
     from farm.state_dir import Endpoints
 
 POLL_MS = 50  # with upkeep's LOOK_EVERY_S, how late a deadline is noticed at worst
@@ -82,6 +84,8 @@ class BrokerProcess:
             scaler=Scaler.of(config),
             attach=config.attach,
             has_fleet=config.workers.launch == RAY,
+            gpu_batch_jobs=config.dispatch.gpu_batch_jobs,
+            is_for_gpus=config.model_settings.get("device") == "cuda",
             log_levels=LogLevels(config.log.level),
         )
         self._ending = Ending()
@@ -90,6 +94,7 @@ class BrokerProcess:
         self._traffic = Traffic(parts, ending=self._ending, gathering=self._gathering)
         self._report = Report(parts, traffic=self._traffic, desk=self._desk, ending=self._ending)
         self._upkeep = Upkeep(parts, desk=self._desk, report=self._report)
+        self._monitoring = self._make_monitoring()
 
     # ---- the loop -----------------------------------------------------------------------------
 
@@ -104,6 +109,8 @@ class BrokerProcess:
             counts=flow.counts,
             rates=parts.rates,
         )
+        if self._monitoring is not None:
+            self._monitoring.start()
         self._log.info("broker_started", control=self._endpoints.control, instance=parts.instance)
         traffic.is_paused = former_life.take_up(parts)
         parts.link.start()
@@ -125,6 +132,8 @@ class BrokerProcess:
                 self._dispatch()
                 traffic.publish()
                 traffic.flush()
+                if self._monitoring is not None:
+                    self._monitoring.turn(self._vitals)
         finally:
             self._end()
         return self._ending.exit_code
@@ -141,6 +150,8 @@ class BrokerProcess:
 
     def _end(self) -> None:
         log.flush_limited()
+        if self._monitoring is not None:
+            self._monitoring.stop()
         self._parts.link.stop(STOP_TIMEOUT_S)
         self._board.close()
         is_written = True
@@ -202,6 +213,19 @@ class BrokerProcess:
     def snapshot(self, now_s: float) -> dict[str, Any]:
         """What `farm stats` shows."""
         return self._report.snapshot(now_s)
+
+    # ---- monitoring ----------------------------------------------------------------------------
+
+    def _make_monitoring(self) -> Monitoring | None:
+        """What tells Prometheus; None: it is not asked for, and what it needs is not imported."""
+        if not self._config.metrics.listen:
+            return None
+        from farm.broker.monitoring import monitor  # noqa: PLC0415
+
+        return monitor(self._parts, self._traffic, self._ending)
+
+    def _vitals(self, now_s: float) -> Vitals:
+        return vitals.take(self._parts, self._desk, self._report.snapshot(now_s), now_s)
 
     # ---- workers -------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from farm.adapter import Route
     from farm.broker.guard import GuardedAdapter
+    from farm.broker.tools import Tools
     from farm.clock import WallClock
     from farm.config import Config
     from farm.journal.journal import Recorder
@@ -43,6 +44,7 @@ class Reception:
         clock: tells UTC.
         new_id: gives ids to messages; they rise.
         counts: raised here: parts, foreign_topics, of_another_partition.
+        tools: what came from each is counted there.
         share: says which tools are this partition's; None: all are.
     """
 
@@ -56,6 +58,7 @@ class Reception:
         clock: WallClock,
         new_id: Callable[[], int],
         counts: Counter[str],
+        tools: Tools,
         share: Share | None = None,
     ) -> None:
         self._share = share
@@ -64,6 +67,8 @@ class Reception:
         self._clock = clock
         self._new_id = new_id
         self._counts = counts
+        self._most_bytes = config.limits.message_bytes
+        self._tools = tools
         self._watermark = 0
         self._is_suspended = False
         self.optional_kinds = tuple(k for k, need in needs.items() if need is Need.OPTIONAL)
@@ -82,6 +87,8 @@ class Reception:
             self._counts["of_another_partition"] += 1
             return []
         self._counts["parts"] += 1
+        self.correlator.tally[route.kind, "received"] += 1
+        self._tools.part(route.source, arrived_s)
         message_id, crc = self._new_id(), zlib.crc32(payload)
         part_id, reason = self._identify(route, payload)
         at_s = self._clock.at(arrived_s)
@@ -89,6 +96,8 @@ class Reception:
             *(message_id, at_s, route.kind, route.source, part_id, topic, payload, crc, reason)
         )
         if reason:
+            is_large = len(payload) > self._most_bytes
+            self.correlator.tally[route.kind, "too_large" if is_large else "unreadable"] += 1
             self._journal.append(message)
             return [Refused(route.kind, (route.source, ""), reason, message_id)]
         part = Part(

@@ -41,6 +41,7 @@ class Report:
             expected_workers=desk.expected_workers,
             scaling=desk.scaler.snapshot(),
             failed_slots=desk.failed_slots,
+            gpu_workers=desk.gpu_workers,
             nursery=desk.nursery,
             fleet=desk.fleet,
             ready_workers=desk.ready_workers,

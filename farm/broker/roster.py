@@ -10,6 +10,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TYPE_CHECKING
+
+from farm.broker.holding import patience
+from farm.broker.turnover import Turnover
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
 
 
 class WorkerState(Enum):
@@ -51,6 +58,11 @@ class Worker:
     beat_s: float = 0.0  # when that was looked at last
     beat_jobs: int = 0  # and how many jobs were done by then
     key: str = ""  # by whose name it came through a door; "": it did not
+    device: str = ""  # the GPU that it computes on; "": none
+    batch_jobs: int = 0  # of one batch that it gathers; 0: it gathers none
+    held: dict[int, int] = field(default_factory=dict)  # of one that does: jobs with their bytes
+    held_bytes: int = 0
+    service_s: float | None = None  # of one job, about, likewise
     taken: list[int] = field(default_factory=list)  # its results since its last heartbeat, then
     leave: str = ""  # why it is to finish and leave; "": it is not
     anew: bool = False  # and to come back as a new process
@@ -66,6 +78,8 @@ class Roster:
         self._idle = 0
         self._ready = 0  # idle or busy
         self._elsewhere = 0  # of these
+        self._gathering: dict[int, Worker] = {}  # those that are ready and gather messages
+        self.turnover = Turnover()
 
     @property
     def idle(self) -> int:
@@ -81,6 +95,11 @@ class Roster:
     def elsewhere(self) -> int:
         """How many of the ready workers are on other machines."""
         return self._elsewhere
+
+    @property
+    def gathering(self) -> Collection[Worker]:
+        """The ready workers that gather messages: those with a GPU. The counts have them, too."""
+        return self._gathering.values()
 
     def all(self) -> tuple[Worker, ...]:
         """Every worker, oldest first."""
@@ -113,14 +132,33 @@ class Roster:
         return tuple(w for w in self._workers.values() if key and w.key == key)
 
     def hello(
-        self, *, name: str, host: str, pid: int, local: bool, now_s: float, key: str = ""
+        self,
+        *,
+        name: str,
+        host: str,
+        pid: int,
+        local: bool,
+        now_s: float,
+        key: str = "",
+        device: str = "",
+        batch_jobs: int = 0,
     ) -> Worker:
         """Take a worker in, under a new id."""
         self._last_id += 1
         worker = Worker(
-            self._last_id, name, host, pid, local, joined_s=now_s, heard_s=now_s, key=key
+            self._last_id,
+            name,
+            host,
+            pid,
+            local,
+            joined_s=now_s,
+            heard_s=now_s,
+            key=key,
+            device=device,
+            batch_jobs=batch_jobs,
         )
         self._workers[worker.worker_id] = worker
+        self.turnover.came(worker)
         return worker
 
     def heard(self, worker_id: int, now_s: float) -> Worker | None:
@@ -145,6 +183,11 @@ class Roster:
         self._ready += becomes_ready
         self._elsewhere += 0 if worker.local else becomes_ready
         worker.state = state
+        if worker.batch_jobs and becomes_ready:
+            if becomes_ready > 0:
+                self._gathering[worker.worker_id] = worker
+            else:
+                del self._gathering[worker.worker_id]
 
     def take_up(self, worker: Worker, job_id: int, now_s: float, *, batch: int = 1) -> None:
         """The worker claimed a job, the first of a batch of so many."""
@@ -152,8 +195,25 @@ class Roster:
             self.become(worker, WorkerState.BUSY)
         worker.current, worker.current_since_s, worker.batch = job_id, now_s, batch
 
-    def lay_down(self, worker: Worker, job_id: int) -> None:
+    def gathered(self, worker: Worker, jobs: Mapping[int, int], now_s: float) -> None:
+        """A worker that gathers has claimed a message: these jobs, with the bytes of each."""
+        is_first = not worker.held
+        worker.held.update(jobs)
+        worker.held_bytes = sum(worker.held.values())
+        batch = patience(len(worker.held))
+        if is_first:
+            self.take_up(worker, next(iter(jobs)), now_s, batch=batch)
+        worker.batch = batch
+
+    def lay_down(self, worker: Worker, job_id: int, now_s: float = 0.0) -> None:
         """The worker is done with a job."""
+        if worker.batch_jobs:
+            worker.held_bytes -= worker.held.pop(job_id, 0)
+            if worker.held and worker.current not in worker.held:  # on with the next: its time runs
+                worker.current, worker.current_since_s = next(iter(worker.held)), now_s
+            if worker.held:
+                return
+            job_id = worker.current if worker.current is not None else job_id
         if worker.current == job_id:
             worker.current = None
             if worker.state is WorkerState.BUSY:
@@ -166,6 +226,7 @@ class Roster:
             self._idle -= worker.state is WorkerState.IDLE
             self._ready -= worker.state in READY
             self._elsewhere -= worker.state in READY and not worker.local
+            self._gathering.pop(worker_id, None)
         return worker
 
     def silent(self, now_s: float) -> tuple[Worker, ...]:
@@ -189,9 +250,14 @@ class Roster:
         )
 
     def stalled(self, now_s: float, after_s: float) -> int:
-        """How many have a job for longer than `after_s` for each of its batch."""
+        """How many have a job for longer than `after_s` for each of its batch.
+
+        Those with a GPU don't count: they use no core in any case.
+        """
         return sum(
-            worker.current is not None and now_s - worker.current_since_s > after_s * worker.batch
+            worker.current is not None
+            and not worker.batch_jobs
+            and now_s - worker.current_since_s > after_s * worker.batch
             for worker in self._workers.values()
         )
 

@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any
 from farm import __version__
 from farm.adapter import Terminal
 from farm.broker.throughput import Pace, Throughput
+from farm.printable import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from farm.broker.flow import Flow
+    from farm.broker.roster import Worker
 
 SNAPSHOT_VERSION = 2
+JOB_CHARS = 80  # of the names of a hole
 UNCONFIRMED_PROBLEM_S = 3.0  # long after a slow disk would have answered
 
 
@@ -38,6 +41,7 @@ class Surroundings:
     partition: dict[str, Any] = field(default_factory=dict)  # see `Group`; empty where alone
     partition_problems: Sequence[str] = ()
     fleet: dict[str, Any] = field(default_factory=dict)  # see `Fleet.told`
+    gpu_workers: Mapping[str, str] = field(default_factory=dict)  # how each ended that is given up
     ready_workers: int | None = None  # of those expected; None: those of this machine
 
 
@@ -77,6 +81,9 @@ def _worker_problems(flow: Flow, around: Surroundings) -> Iterator[str]:
         yield f"{here} of {expected} workers are READY{others}"
     for number, how in around.failed_slots:
         yield f"worker {number} is FAILED, its last process ended by: {how}"
+    for name, how in around.gpu_workers.items():
+        if how:
+            yield f"worker {name} is FAILED, its last process ended by: {how}"
     if reason := flow.dispatcher.breaker.reason:
         yield reason
 
@@ -118,9 +125,12 @@ def workers(flow: Flow, now_s: float) -> list[dict[str, Any]]:
             "name": worker.name,
             "host": worker.host,
             "key": worker.key,
+            "device": worker.device,
             "pid": worker.pid,
             "state": worker.state.value,
+            "job": _job(flow, worker),
             "job_age_s": now_s - worker.current_since_s if worker.current is not None else None,
+            "jobs_held": len(worker.held) if worker.batch_jobs else None,
             "jobs_done": worker.jobs_done,
             "rate_hz": worker.rate_hz,
             "rss_bytes": worker.rss_bytes,
@@ -128,10 +138,20 @@ def workers(flow: Flow, now_s: float) -> list[dict[str, Any]]:
             "silent_s": now_s - worker.heard_s,
             "model_version": worker.model_version,
             "model_hash": worker.model_hash,
+            **flow.roster.turnover.of(worker),
         }
         for worker in flow.roster.all()
     ]
     return sorted(rows, key=lambda row: (len(str(row["name"])), str(row["name"])))
+
+
+def _job(flow: Flow, worker: Worker) -> dict[str, Any] | None:
+    """What a worker computes: of a batch the first one; None: nothing, or it is settled already."""
+    entry = None if worker.current is None else flow.ledger.get(worker.current)
+    if entry is None:
+        return None
+    source, part_id = (printable(text, JOB_CHARS) for text in entry.key)
+    return {"source": source, "id": part_id, "batch": worker.batch, "deaths": entry.deaths}
 
 
 def build(flow: Flow, around: Surroundings, *, now_s: float, started_s: float) -> dict[str, Any]:
@@ -145,6 +165,7 @@ def build(flow: Flow, around: Surroundings, *, now_s: float, started_s: float) -
         "snapshot_version": SNAPSHOT_VERSION,
         "farm_version": __version__,
         "instance": around.instance,
+        "taken_utc_s": flow.utc(now_s),
         "up_s": now_s - started_s,
         "state": overall_state(
             pace, wrong, is_starting=around.is_starting, is_draining=around.is_draining
@@ -179,10 +200,13 @@ def build(flow: Flow, around: Surroundings, *, now_s: float, started_s: float) -
         "counts": counts,
         "latency": {stage: histogram.summary() for stage, histogram in flow.stages.items()},
         "workers": workers(flow, now_s),
+        "workers_ended": flow.roster.turnover.ends(now_s),
         "workers_expected": around.expected_workers,
         "scaling": around.scaling,
         "nursery": around.nursery,
         "partition": around.partition,
         "fleet": around.fleet,
+        "gpu_workers": dict(around.gpu_workers),
         "slots_failed": [list(slot) for slot in around.failed_slots],
+        **flow.observation.snapshot(now_s),
     }

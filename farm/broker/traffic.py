@@ -158,7 +158,7 @@ class Traffic:
     def publish(self) -> None:
         """Give the link what the flow has to publish, as much as may be in flight."""
         # not `link.connected`: the limits that came with the connection must be in force first
-        if self._state["state"] != "connected":
+        if not self.is_connected:
             return
         if self._link.wants_to_reconnect:
             if not self._flow.outbox.inflight:
@@ -203,6 +203,11 @@ class Traffic:
                 group.unvow()
 
     # ---- what is told of it --------------------------------------------------------------------
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether MQTT is there, and the limits that came with the connection are in force."""
+        return bool(self._state["state"] == "connected")
 
     @property
     def _address(self) -> str:

@@ -54,6 +54,7 @@ class Upkeep:
         self._flow.expire(now_s, self._clock.read(now_s) - self._intake.delay_s(now_s))
         self._flow.dispatcher.reclaim(now_s)
         self._flow.relieve(now_s)
+        self._flow.look(now_s)
         for worker, cause in self._flow.dispatcher.faulty(now_s):
             self._desk.fence(worker, cause, now_s)
         if self._doors is not None:
@@ -71,6 +72,7 @@ class Upkeep:
             self._tidy_up()
             for histogram in self._flow.stages.values():
                 histogram.rotate()
+            self._flow.observation.tools.rotate(now_s)
         if now_s >= self._next_status_s:
             self._next_status_s = now_s + self._config.throughput.status_interval_s
             self._report.log_status(now_s)

@@ -37,7 +37,9 @@ COMMANDS = {
     "partition": "Have several farms share the tools of a site.",
     "reload": "Have a running farm read its configuration again and replace its workers.",
     "demo": "Run the whole main job on this machine with simulated drilling units.",
-    "replay": "Publish recorded or sample holes to an MQTT broker.",
+    "record": "Keep the units' messages in a file, from MQTT or from the journal.",
+    "recording": "Show what is in a recording, and what was answered.",
+    "replay": "Publish a recording or sample holes to an MQTT broker, and compare the answers.",
     "bench": "Measure how much a farm carries, and how near that is to the limit.",
     "chaos": "Break a farm under load at random, and check that nothing was lost.",
     "doctor": "Look for what would fail, here and at the MQTT broker.",
@@ -52,6 +54,9 @@ COMMANDS = {
     "evaluate": "Score models on simulated and recorded holes, with plots.",
 }
 
+# Other names of commands, for fingers that know them from elsewhere: not in the help.
+ALIASES = {"top": "stats"}
+
 # Started by `farm start`, never by hand: not in the help.
 HIDDEN = ("nursery", "fleet")
 
@@ -65,6 +70,7 @@ class LazyGroup(Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """The command, imported now."""
+        cmd_name = ALIASES.get(cmd_name, cmd_name)
         if cmd_name not in COMMANDS and cmd_name not in HIDDEN:
             return None
         found = importlib.import_module(f"farm.cli.{cmd_name}").command

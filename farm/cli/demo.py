@@ -166,7 +166,9 @@ class _Demo:
         own = Text(self._line(), style="bold")
         if self._snapshot is None:
             return own
-        return Group(render(self._snapshot, self._console.width), Text(), own)
+        return Group(
+            render(self._snapshot, self._console.width, self._console.height - 3), Text(), own
+        )
 
     def _line(self) -> str:
         found = self.outcome()

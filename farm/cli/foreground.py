@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from farm.config import Loaded
     from farm.errors import ExitCode
+    from farm.gpus import Plan
     from farm.supervisor.spawning import Cradle
     from farm.systemd import Service
 
@@ -25,7 +26,11 @@ MAX_FILES = 65_536
 
 
 def run(
-    loaded: Loaded, read: Callable[[], Loaded], early: Cradle | None, service: Service
+    loaded: Loaded,
+    read: Callable[[], Loaded],
+    early: Cradle | None,
+    gpus: Plan,
+    service: Service,
 ) -> ExitCode:
     """Run the farm until it is told to stop; returns the exit code.
 
@@ -33,6 +38,7 @@ def run(
         loaded: the configuration.
         read: reads it again.
         early: a nursery that was started already, if any.
+        gpus: which workers get a GPU.
         service: where systemd is told of it.
 
     Raises:
@@ -48,6 +54,8 @@ def run(
             effect="whoever finds a hole in a model or a library has this whole machine",
             cure="give farm a user of its own; etc/farm.service does",
         )
+    for name, gpu in gpus.workers.items():
+        log.get().info("gpu_worker", worker=name, device=gpu.device, model=gpu.model, uuid=gpu.uuid)
     raise_file_limit()
     directory, endpoints = where(config)
     with lock(directory):
@@ -56,7 +64,12 @@ def run(
         if in_force.copy is not None:
             child_args += ["--config", str(in_force.copy)]
         supervisor = Supervisor(
-            in_force, endpoints=endpoints, child_args=child_args, early=early, service=service
+            in_force,
+            endpoints=endpoints,
+            child_args=child_args,
+            early=early,
+            gpus=gpus,
+            service=service,
         )
         return supervisor.run()
 

@@ -1,4 +1,7 @@
-"""`farm replay`: publish recorded or simulated holes to any MQTT broker."""
+"""`farm replay`: publish a recording, or folders of holes, to any MQTT broker.
+
+Owns the options. Folders are published here, a recording in `farm.cli.replay_recording`.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from farm.cli.options import config_option
+from farm.cli.recording_options import (
+    Duration,
+    FaultList,
+    Speed,
+    selection,
+    since_option,
+    tool_option,
+    until_option,
+)
 from farm.errors import ExitCode, FarmError
 from farm.printable import printable
 from farm.simulation.archive import read_archive
@@ -21,16 +35,22 @@ from farm.simulation.schedule import Plan
 from farm.simulation.units import DrillingUnits, Playlist, UnitsReport, fresh_first_id
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from farm.recording.faults import Faults
     from farm.simulation.archive import RecordedHole
 
 TICK_S = 0.1
 PLAIN_LINE_EVERY_S = 5.0
+FOR_FOLDERS = frozenset({"root", "rate", "count", "tools", "shuffle", "skew_s"})
+FOR_RECORDINGS = frozenset(
+    {"speed", "faults", "seed", "window", "tool_patterns", "since_ns", "until_ns", "expect"}
+    | {"save_results", "tolerance_mm", "wait_s", "dry_run", "as_json", "config_path"}
+)
 
 
 @click.command()
-@click.argument(
-    "folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path)
-)
+@click.argument("path", metavar="FILE|DIR", type=click.Path(exists=True, path_type=Path))
 @click.option("--host", default="localhost", show_default=True, help="MQTT broker.")
 @click.option(
     "--port", type=click.IntRange(1, 65_535), default=1883, show_default=True, help="Its port."
@@ -46,37 +66,100 @@ PLAIN_LINE_EVERY_S = 5.0
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Connect with TLS, trusting these certificates (PEM).",
 )
-@click.option("--root", default=ROOT, show_default=True, help="First level of every topic.")
+@click.option(
+    "--keep-ids/--renew-ids",
+    "keep_ids",
+    help="Publish exactly as recorded, repeats included; else each hole gets a fresh result id.",
+)
+@click.option("--root", default=ROOT, show_default=True, help="DIR: first level of every topic.")
 @click.option(
     "--rate",
     type=click.FloatRange(0, min_open=True),
     default=10,
     show_default=True,
-    help="Holes per second.",
+    help="DIR: holes per second.",
 )
 @click.option(
     "--count",
     type=click.IntRange(1),
-    help="Holes in all; repeats them as needed.  [default: each once]",
+    help="DIR: holes in all; repeats them as needed.  [default: each once]",
 )
 @click.option(
     "--tools",
     type=click.IntRange(0),
     default=0,
-    help="Spread over so many tools.  [default: as recorded]",
+    help="DIR: spread over so many tools.  [default: as recorded]",
 )
-@click.option("--keep-ids", is_flag=True, help="Publish exactly as recorded, repeats included.")
-@click.option("--shuffle", is_flag=True, help="The messages of a hole in any order.")
+@click.option("--shuffle", is_flag=True, help="DIR: the messages of a hole in any order.")
 @click.option(
     "--skew",
     "skew_s",
     type=click.FloatRange(0),
     default=0.0,
-    help="Spread the messages of a hole over up to so many seconds.  [default: none]",
+    help="DIR: spread the messages of a hole over up to so many seconds.  [default: none]",
 )
+@click.option(
+    "--speed",
+    metavar="1|N|max",
+    type=Speed(),
+    default="1",
+    show_default=True,
+    help="FILE: as fast as recorded, N times as fast, or as fast as the broker takes it.",
+)
+@click.option(
+    "--faults",
+    metavar="LIST",
+    type=FaultList(),
+    default="",
+    help="FILE: dup=0.05,reorder,drop=0.01,delay=0.5s: messages twice, out of order, lost, late.",
+)
+@click.option(
+    "--seed", type=int, default=1, show_default=True, help="FILE: same seed, same faults."
+)
+@click.option(
+    "--window",
+    type=click.IntRange(1, 60_000),
+    default=200,
+    show_default=True,
+    help="FILE: messages on their way to the broker at once.",
+)
+@tool_option
+@since_option
+@until_option
+@click.option(
+    "--expect",
+    metavar="RESULTS",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="FILE: hear the answers, and compare; exit code 1 when one differs.",
+)
+@click.option(
+    "--save-results",
+    metavar="RESULTS",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="FILE: hear the answers, and write them for --expect.",
+)
+@click.option(
+    "--tolerance-mm",
+    type=click.FloatRange(0),
+    default=0.05,
+    show_default=True,
+    help="FILE: by how much a value may differ.",
+)
+@click.option(
+    "--wait",
+    "wait_s",
+    metavar="DURATION",
+    type=Duration(),
+    help="FILE: give up after so long without an answer.  [default: the time window and 15 s]",
+)
+@click.option("--dry-run", is_flag=True, help="FILE: only show what is in it and would be sent.")
+@click.option("--json", "as_json", is_flag=True, help="FILE: the outcome as one line of JSON.")
+@config_option
+@click.pass_context
 def command(
-    folder: Path,
+    context: click.Context,
     *,
+    path: Path,
     host: str,
     port: int,
     username: str,
@@ -89,28 +172,78 @@ def command(
     keep_ids: bool,
     shuffle: bool,
     skew_s: float,
+    speed: float,
+    faults: Faults,
+    seed: int,
+    window: int,
+    tool_patterns: tuple[str, ...],
+    since_ns: int | None,
+    until_ns: int | None,
+    expect: Path | None,
+    save_results: Path | None,
+    tolerance_mm: float,
+    wait_s: float | None,
+    dry_run: bool,
+    as_json: bool,
+    config_path: Path | None,
 ) -> None:
-    """Publish the holes in DIR: folders with ResultManagement.json, Trace.json, perhaps Heads.json.
+    """Publish a recording (FILE, of `farm record`), or the holes in DIR: folders with
+    ResultManagement.json, Trace.json, perhaps Heads.json.
 
-    Each hole gets a fresh result id, so that it counts as a new one however often it is replayed.
-    Exit code 1 when the broker did not acknowledge every message. Ctrl-C stops the publishing, a
-    second one the wait for acknowledgements.
+    Each hole gets a fresh result id, so that it counts as a new one however often it is replayed;
+    answers are told under the recorded id. Where to is said by --host and --port alone; --config
+    only says how topics and ids are read. Exit code 1 when the broker did not acknowledge every
+    message, or an answer is not as expected. Ctrl-C stops the publishing, a second one all waiting.
 
     \b
     Examples:
       farm replay samples
       farm replay samples --host plant-mqtt --rate 100 --count 6000 --tools 20
       farm replay samples/01-MDB-2024-12 --keep-ids
+      farm replay monday.farmrec --speed 10
+      farm replay monday.farmrec --speed max --save-results monday.jsonl
+      farm replay monday.farmrec --faults dup,reorder --expect monday.jsonl
     """
+    address = BrokerAddress(host, port, username, _password(password_file), ca_file)
+    is_folder = path.is_dir()
+    _refuse_strangers(context, FOR_RECORDINGS if is_folder else FOR_FOLDERS, is_folder=is_folder)
+    if not is_folder:
+        from farm.cli.replay_recording import Wishes, replay_recording  # noqa: PLC0415 - numpy
+
+        replay_recording(
+            path,
+            address,
+            Wishes(
+                speed=speed,
+                faults=faults,
+                seed=seed,
+                window=window,
+                chosen=selection(tool_patterns, since_ns, until_ns),
+                keep_ids=keep_ids,
+                expect=expect,
+                save_results=save_results,
+                tolerance_mm=tolerance_mm,
+                wait_s=wait_s,
+                dry_run=dry_run,
+                as_json=as_json,
+                config_path=config_path,
+            ),
+        )
+        return
     if keep_ids and tools:
         raise click.UsageError(
             "--tools renames the tools, --keep-ids publishes as recorded: choose one"
         )
-    holes = read_archive(folder)
-    address = BrokerAddress(host, port, username, _password(password_file), ca_file)
+    holes = read_archive(path)
     first_id = None if keep_ids else fresh_first_id()
     playlist = Playlist(holes, root=root, tools=tools, first_id=first_id)
     plan = Plan(rate, count or len(holes), shuffle=shuffle, skew_s=skew_s)
+    _replay_holes(address, holes, playlist, plan)
+
+
+def _replay_holes(
+    address: BrokerAddress, holes: list[RecordedHole], playlist: Playlist, plan: Plan
+) -> None:
     units = DrillingUnits(address, playlist.next_hole, plan)
     units.connect()
     started_s = time.monotonic()
@@ -118,6 +251,15 @@ def command(
     if is_patient:
         units.close()  # with a broker that is stuck this would wait, too
     _tell(report, time.monotonic() - started_s, plan, address, is_patient=is_patient)
+
+
+def _refuse_strangers(context: click.Context, names: Collection[str], *, is_folder: bool) -> None:
+    """An option that would do nothing is a mistake."""
+    for option in context.command.params:
+        given = context.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
+        if given and option.name in names:
+            what, other = ("a folder", "recordings") if is_folder else ("a recording", "folders")
+            raise click.UsageError(f"{option.opts[-1]} is for {other}, and FILE|DIR is {what}")
 
 
 def _password(file: Path | None) -> str:

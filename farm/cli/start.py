@@ -16,6 +16,8 @@ from farm.systemd import of_environment
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from farm.config import Loaded
+
 EXEC = "exec"
 
 
@@ -26,7 +28,7 @@ EXEC = "exec"
     "-w",
     "--workers",
     type=click.IntRange(0, 1000),
-    help="How many workers.  [default: mqtt.processing.workers]",
+    help="How many workers without a GPU.  [default: mqtt.processing.workers]",
 )
 @click.option(
     "--launch",
@@ -43,6 +45,7 @@ def command(
     Logs go to standard output. SIGTERM or Ctrl-C drains (finishes what is open) and exits 0; a
     second one stops at once. SIGHUP, or `farm reload`, reads the configuration again and replaces
     the workers one after the other; a wrong one is refused, and the farm goes on as it was.
+    Each GPU that the model can use gets a worker beside them (workers.gpus, docs/gpu.md).
 
     \b
     Examples:
@@ -59,11 +62,19 @@ def command(
         with contextlib.suppress(OSError):  # no room for it: the supervisor will say so
             early = spawn_nursery()
     from farm.cli.checked import read_checked, where  # noqa: PLC0415 - see above
+    from farm.gpus import plan  # noqa: PLC0415 - see above
 
     overrides = {"mqtt.processing.workers": workers, "workers.launch": launch}
     loaded = read_checked(config_path, state_dir, overrides)
-    if early is not None and loaded.config.workers.launch != EXEC:
+    gpus = plan(loaded.config, os.environ)
+    if gpus.is_only:
+        overrides["mqtt.processing.workers"] = 0
+        loaded = read_checked(config_path, state_dir, overrides)
+    if early is not None and loaded.config.workers.launch != EXEC and not gpus.is_only:
         early.tell(loaded.config, where(loaded.config)[1].control)
     from farm.cli.foreground import run  # noqa: PLC0415 - see above
 
-    sys.exit(run(loaded, lambda: read_checked(config_path, state_dir, overrides), early, service))
+    def read() -> Loaded:
+        return read_checked(config_path, state_dir, overrides)
+
+    sys.exit(run(loaded, read, early, gpus, service))

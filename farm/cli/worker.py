@@ -7,19 +7,22 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
 from farm import log
 from farm.cli.options import config_option, load, state_dir_option
 from farm.errors import ExitCode
+from farm.slot import MAX_GATHERED_JOBS
 from farm.state_dir import endpoints, resolve_state_dir
 from farm.supervisor.memory import offer_to_kernel
 from farm.supervisor.parent import die_with_parent
 from farm.systemd import of_environment
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from farm.doors.invite import Invite
 
 INVITE_VARIABLE: Final = "FARM_INVITE"
@@ -43,6 +46,18 @@ RETRY_S: Final = 15.0  # after a failure: whatever it was, a person may have men
     help="Invite from `farm keys new`; - reads it from standard input, where nobody sees it.  "
     "[default: FARM_INVITE]",
 )
+@click.option(
+    "--gpu",
+    metavar="GPU",
+    help="Compute on this GPU alone: an index or UUID as in `nvidia-smi -L`, or auto: the first.",
+)
+@click.option(
+    "--batch-jobs",
+    type=click.IntRange(1, MAX_GATHERED_JOBS),
+    help="Most holes of one batch on a GPU, where it has less memory than others.  "
+    "[default: dispatch.gpu_batch_jobs of the farm]",
+)
+@click.option("--device", hidden=True, help="What the supervisor calls this worker's GPU.")
 @click.option("--name", default="", help="Name in logs and stats.  [default: pid-PID]")
 @click.option("--parent", type=int, hidden=True, help="Die with this process.")
 def command(
@@ -52,6 +67,9 @@ def command(
     connect: str | None,
     key_file: Path | None,
     join: str | None,
+    gpu: str | None,
+    batch_jobs: int | None,
+    device: str | None,
     name: str,
     parent: int | None,
 ) -> None:
@@ -67,6 +85,7 @@ def command(
       farm worker --connect tcp://127.0.0.1:7003 --name bench-7
       farm worker --join -         paste an invite of a farm on another machine
       farm worker --key line-7.key  the same, with a key file
+      farm worker --gpu 0 --join -  the same, on a GPU (docs/gpu.md)
     """
     if parent is not None and not die_with_parent(parent):
         sys.exit(1)
@@ -78,9 +97,24 @@ def command(
         raise click.BadParameter(
             f"{connect!r} is neither tcp://HOST:PORT nor ipc:///PATH", param_hint="--connect"
         )
+    if gpu is not None:  # before anything can ask CUDA which there are
+        from farm.gpus import assigned  # noqa: PLC0415 - the models, not for --help
+
+        chosen = assigned(gpu, os.environ)
+        os.environ.update(chosen.environment)
+        device = chosen.device
+    if batch_jobs and not device:
+        raise click.UsageError("--batch-jobs is for a worker with a GPU: give --gpu, too")
     if invite is not None:
-        again = options(config_path, state_dir, key_file, name)
-        join_from_afar(invite, connect or invite.endpoint, again, is_on_command_line=bool(join))
+        place = {"--gpu": gpu, "--batch-jobs": batch_jobs}
+        again = options(config_path, state_dir, key_file, place, name)
+        join_from_afar(
+            invite,
+            connect or invite.endpoint,
+            again,
+            is_on_command_line=bool(join),
+            gpu=(device or "", batch_jobs or 0),
+        )
     if connect and not is_here(connect):
         raise click.UsageError(
             f"{connect} is on another machine, whose doors open to keys alone: give --key or "
@@ -92,8 +126,16 @@ def command(
     from farm.worker.process import run  # noqa: PLC0415 - numpy and the models, not for --help
 
     by_hand = parent is None
-    service = of_environment(os.environ, is_taken_out=False) if by_hand else None
-    sys.exit(run(name=name, control_endpoint=endpoint, by_hand=by_hand, service=service))
+    sys.exit(
+        run(
+            name=name,
+            control_endpoint=endpoint,
+            by_hand=by_hand,
+            device=device or "",
+            batch_jobs=batch_jobs or 0,
+            service=of_environment(os.environ, is_taken_out=False) if by_hand else None,
+        )
+    )
 
 
 def read_invite(join: str | None, key_file: Path | None, *, is_by_hand: bool) -> Invite | None:
@@ -129,15 +171,25 @@ def is_here(endpoint: str) -> bool:
 
 
 def options(
-    config_path: Path | None, state_dir: Path | None, key_file: Path | None, name: str
+    config_path: Path | None,
+    state_dir: Path | None,
+    key_file: Path | None,
+    place: Mapping[str, Any],
+    name: str,
 ) -> list[str]:
     """The options with which this command is run again; the invite is in the environment."""
-    given = {"--config": config_path, "--state-dir": state_dir, "--key": key_file, "--name": name}
+    given = {"--config": config_path, "--state-dir": state_dir, "--key": key_file, **place}
+    given["--name"] = name
     return [word for option, value in given.items() if value for word in (option, str(value))]
 
 
 def join_from_afar(
-    invite: Invite, endpoint: str, again: list[str], *, is_on_command_line: bool
+    invite: Invite,
+    endpoint: str,
+    again: list[str],
+    *,
+    is_on_command_line: bool,
+    gpu: tuple[str, int],
 ) -> NoReturn:
     """Be a worker on another machine until it is told to leave.
 
@@ -149,6 +201,7 @@ def join_from_afar(
         endpoint: of the farm's control socket.
         again: options of the process that comes after this one.
         is_on_command_line: whether the invite is in the arguments of this one.
+        gpu: its device, "" for none, and the most of one batch, 0 for what the farm says.
     """
     from farm.sockets import Credentials  # noqa: PLC0415 - zmq, not for --help
     from farm.worker.process import run  # noqa: PLC0415
@@ -157,11 +210,14 @@ def join_from_afar(
     if is_on_command_line:  # where every user of this machine could read the secret in it
         set_title(["farm", "worker", "--join", "-", *again], "farm worker")
     credentials = Credentials(invite.pair, invite.farm_key)
+    device, batch_jobs = gpu
     code = run(
         name=again[-1],
         control_endpoint=endpoint,
         by_hand=True,
         credentials=credentials,
+        device=device,
+        batch_jobs=batch_jobs,
         # stays in the environment: the process that comes after this one has the same pid
         service=of_environment(os.environ, is_taken_out=False),
     )

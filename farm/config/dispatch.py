@@ -9,7 +9,8 @@ from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from farm.config.base import Section, refuse
-from farm.slot import MAX_JOBS
+from farm.config.gpus import GPU_BATCH_JOBS
+from farm.slot import MAX_GATHERED_JOBS, MAX_JOBS
 
 MAX_SOCKET_PATH_BYTES = 107  # sun_path of Linux is 108 bytes with its closing NUL
 
@@ -99,6 +100,13 @@ class DispatchConfig(Section):
     )
     batch_bytes: int = Field(
         2_000_000, ge=1, description="Most bytes of one such message; a single job may have more."
+    )
+    gpu_batch_jobs: int = Field(
+        GPU_BATCH_JOBS,
+        ge=1,
+        le=MAX_GATHERED_JOBS,
+        description="Most jobs that a worker with a GPU computes as one batch, gathered from"
+        " several messages; it holds the next batch meanwhile (docs/gpu.md).",
     )
     max_attempts: int = Field(
         3, ge=1, le=100, description="Workers a job may cost before it is answered with an error."

@@ -44,10 +44,17 @@ class RayConfig(Section):
     num_cpus: float = Field(
         1.0, ge=0, le=1024, description="Cores that Ray keeps free for each worker."
     )
+    num_gpus: float = Field(
+        0.0,
+        ge=0,
+        le=16,
+        description="GPUs that Ray keeps free for each worker; 0.5: two share one. 0: none, but"
+        " with model_settings.device: cuda a whole one (by workers.per_gpu).",
+    )
     resources: dict[str, Amount] = Field(
         default_factory=dict,
         description="Further resources of each worker by name, as the nodes were started with"
-        " (`ray start --resources`), or GPU.",
+        " (`ray start --resources`).",
     )
     runtime_env: dict[str, Any] = Field(
         default_factory=dict,

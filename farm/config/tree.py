@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 from farm.config.attach import AttachConfig
 from farm.config.base import FilePath, Section, class_name, one_level, refuse
 from farm.config.dispatch import DispatchConfig
+from farm.config.gpus import contradiction
 from farm.config.intake import (
     CorrelationConfig,
     IntakeConfig,
@@ -22,6 +23,7 @@ from farm.config.intake import (
     TrafficConfig,
 )
 from farm.config.journal import JournalConfig
+from farm.config.metrics import MetricsConfig
 from farm.config.mqtt import MqttConfig
 from farm.config.partition import PartitionConfig
 from farm.config.ray import RayConfig
@@ -97,6 +99,9 @@ class Config(Section):
     throughput: ThroughputConfig = Field(
         default_factory=ThroughputConfig, description="Keeping up."
     )
+    metrics: MetricsConfig = Field(
+        default_factory=MetricsConfig, description="What monitoring reads."
+    )
     telemetry: TelemetryConfig = Field(
         default_factory=TelemetryConfig, description="Traces of holes, for OpenTelemetry."
     )
@@ -117,6 +122,8 @@ class Config(Section):
         ):
             if value < least:
                 raise refuse(key, f"must be at least limits.message_bytes ({least})")
+        if fault := contradiction(self.workers.gpus, self.model_settings.get("device")):
+            raise refuse("workers.gpus", fault)
         if self.workers.launch == "ray":
             self._check_ray()
         return self

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from farm.config.base import AnyCase, Section, refuse
+from farm.config.gpus import MAX_PER_GPU, GpusWanted
 
 
 class WorkersConfig(Section):
@@ -15,6 +16,15 @@ class WorkersConfig(Section):
         description="How workers are launched; nursery: forked from a process that has loaded the"
         " model once, in milliseconds; exec: each by itself, with a copy of its own; ray: on the"
         " machines of a Ray cluster (docs/ray.md).",
+    )
+    gpus: GpusWanted = Field(
+        "auto",
+        description="GPUs that get workers of their own, beside mqtt.processing.workers; auto: all"
+        " that are here, if the model can use them; none; how many; or a list such as [0, 2]"
+        " (docs/gpu.md).",
+    )
+    per_gpu: int = Field(
+        1, ge=1, le=MAX_PER_GPU, description="Workers of each of these GPUs; they share it."
     )
     min: int = Field(
         0,

@@ -1,4 +1,4 @@
-"""Where workers come in: ports that are free or ours, and keys that nobody else can read."""
+"""Where workers and monitoring come in: ports that are free or ours, secrets that nobody reads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from farm.config.attach import PORTS
 from farm.doctor.finding import Finding, fail, ok, warn
 from farm.doctor.folder import Risks, risk
 from farm.doors.keyring import FARM_KEY_NAME, WORKERS_NAME, Keyring
-from farm.errors import StateError
+from farm.errors import ConfigError, StateError
+from farm.metrics.access import Certificate, read_token
 from farm.state_dir import endpoints
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def examine(patient: Patient) -> Iterator[Finding]:
     attach = patient.config.attach
     for host, port in _local_ports(patient):
         yield _port(patient, host, port, key="dispatch")
+    yield from _metrics(patient)
     if not attach.listen:
         yield ok("doors.listen", "attach.listen is empty: no worker of another machine may join")
         return
@@ -40,6 +42,37 @@ def examine(patient: Patient) -> Iterator[Finding]:
     if attach.public_host:
         yield _public_host(attach.public_host)
     yield from examine_keys(patient.state_dir)
+
+
+def _metrics(patient: Patient) -> Iterator[Finding]:
+    """Where Prometheus asks, and whether the token and certificate can be used."""
+    metrics = patient.config.metrics
+    if not metrics.listen:
+        return
+    yield _port(patient, metrics.host, metrics.port, key="metrics.listen")
+    check = "doors.metrics"
+    try:
+        read_token(metrics)
+        if metrics.cert_file is not None and metrics.key_file is not None:
+            Certificate(metrics.cert_file, metrics.key_file)
+    except ConfigError as error:
+        yield fail(check, str(error), "as it says; the farm won't start with it")
+        return
+    secrets = (path for path in (metrics.token_file, metrics.key_file) if path is not None)
+    for path in secrets:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & stat.S_IROTH:
+            yield warn(check, f"everyone may read {path} (mode {mode:04o})", f"chmod 600 {path}")
+            return
+    if not metrics.is_local and metrics.cert_file is None:
+        yield warn(
+            check,
+            f"{metrics.listen} is asked by plain HTTP: who listens on the network sees the token",
+            "give metrics.cert_file and key_file, or listen on loopback",
+        )
+        return
+    who = "whoever has the token" if metrics.has_token else "whoever is on this machine"
+    yield ok(check, f"Prometheus may ask at {metrics.listen}: {who}")
 
 
 def _local_ports(patient: Patient) -> Iterator[tuple[str, int]]:

@@ -26,6 +26,7 @@ EXAMINATIONS: Final = {
     "state": 20.0,
     "disk": 30.0,
     "machine": 10.0,
+    "gpus": 20.0,
     "doors": 20.0,
     "model": 120.0,
     "mqtt": 180.0,

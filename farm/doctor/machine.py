@@ -31,7 +31,7 @@ FILES_PER_WORKER: Final = 6
 # Supervisor, broker and nursery take 110 MB at rest, a forked worker 15, one by itself 52, with
 # PyTorch in place of ONNX Runtime five times that. Rounded up to it, since a model may bring it in.
 FARM_BYTES: Final = 300_000_000
-WORKER_BYTES: Final = {"nursery": 30_000_000, "exec": 250_000_000}
+WORKER_BYTES: Final = {"nursery": 30_000_000, "exec": 250_000_000, "ray": 0}  # on other nodes
 
 
 class _Timex(ctypes.Structure):

@@ -67,7 +67,7 @@ class DepthAnswerer:
         counts = _counts(verdict)
         if confidence.is_malformed:
             counts = (*counts, "invalid_confidence")
-        return Answer(Terminal.PUBLISHED, messages, verdict.alert, counts)
+        return Answer(Terminal.PUBLISHED, messages, verdict.alert, counts, confidence.quality)
 
 
 def _keypoints(value: Any) -> Any:

@@ -36,8 +36,9 @@ class ClusterError(FarmError):
 class _Post(Post):
     """A post that finds out on which node it is."""
 
-    def __init__(self, name: str, key_file: str) -> None:
-        super().__init__(name, key_file, ray.get_runtime_context().get_node_id())
+    def __init__(self, name: str, key_file: str, *, has_gpu: bool = False) -> None:
+        node = ray.get_runtime_context().get_node_id()
+        super().__init__(name, key_file, node, has_gpu=has_gpu)
 
 
 class Cluster:
@@ -45,17 +46,20 @@ class Cluster:
 
     Args:
         settings: of the configuration.
+        num_gpus: that Ray keeps free for each worker.
     """
 
-    def __init__(self, settings: RayConfig) -> None:
+    def __init__(self, settings: RayConfig, *, num_gpus: float = 0.0) -> None:
         self._settings = settings
+        self._num_gpus = num_gpus
         self._actors: dict[str, Any] = {}
         self._asked: dict[str, Any] = {}  # the outstanding look at each
 
     @property
     def demand(self) -> dict[str, float]:
         """What each actor needs, by the name of the resource."""
-        return {_CPU: self._settings.num_cpus, **self._settings.resources}
+        gpus = {_GPU: self._num_gpus} if self._num_gpus else {}
+        return {_CPU: self._settings.num_cpus, **self._settings.resources, **gpus}
 
     def connect(self) -> None:
         """Join the cluster.
@@ -81,10 +85,10 @@ class Cluster:
     def start(self, name: str) -> None:
         """Ask for an actor; Ray places it when there is room."""
         settings = self._settings
-        resources = dict(settings.resources)
+        resources = {name: n for name, n in settings.resources.items() if name != _GPU}
         options: dict[str, Any] = {
             "num_cpus": settings.num_cpus,
-            "num_gpus": resources.pop(_GPU, 0.0),
+            "num_gpus": self._num_gpus,
             "resources": resources,
             "scheduling_strategy": "SPREAD",
             "max_restarts": _FOR_EVER,
@@ -93,7 +97,9 @@ class Cluster:
         if settings.runtime_env:
             options["runtime_env"] = settings.runtime_env
         self._actors[name] = (
-            ray.remote(_Post).options(**options).remote(name, str(settings.key_file))
+            ray.remote(_Post)
+            .options(**options)
+            .remote(name, str(settings.key_file), has_gpu=self._num_gpus > 0)
         )
 
     def look(self) -> Iterator[tuple[str, Sight | str | None]]:

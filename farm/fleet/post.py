@@ -40,13 +40,15 @@ class Post:
         name: of the worker.
         key_file: on this node.
         node: this node, for people.
+        has_gpu: Ray has given this actor a GPU, or a share of one, by CUDA_VISIBLE_DEVICES.
     """
 
-    def __init__(self, name: str, key_file: str, node: str) -> None:
+    def __init__(self, name: str, key_file: str, node: str, *, has_gpu: bool = False) -> None:
         # Ray's own way is to look whether init is the parent now, which under another reaper of
         # orphans (a user's systemd, a container's) it never is: the worker would be one too many.
         die_with_parent(os.getppid())
         self._name, self._key_file = name, Path(key_file)
+        self._gpu = ["--gpu", "auto"] if has_gpu else []
         self._node = f"{socket.gethostname()} ({node[:8]})"
         self._child: subprocess.Popen[bytes] | None = None
         self._started_s = self._start_at_s = 0.0
@@ -83,7 +85,7 @@ class Post:
             self._wait(now_s)
             return
         command = [sys.executable, "-P", "-m", "farm", "worker", "--key", str(self._key_file)]
-        command += ["--name", self._name, "--parent", str(os.getpid())]
+        command += [*self._gpu, "--name", self._name, "--parent", str(os.getpid())]
         self._started_s = now_s
         try:
             self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0)

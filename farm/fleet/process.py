@@ -17,6 +17,7 @@ from farm.control import ControlClient
 from farm.errors import ExitCode, WireError
 from farm.fleet.cluster import Cluster, ClusterError
 from farm.fleet.fleet import Fleet, Sight, shortage
+from farm.gpus import on_ray
 from farm.waker import Waker
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class FleetProcess:
     def __init__(self, config: Config, *, control_endpoint: str) -> None:
         self._config = config
         self._endpoint = control_endpoint
-        self._cluster = Cluster(config.ray)
+        self._cluster = Cluster(config.ray, num_gpus=on_ray(config))
         retire_timeout_s = config.dispatch.job_timeout_s + STOP_AFTER_JOB_S
         self._fleet = Fleet(retire_timeout_s=retire_timeout_s)
         self._log = log.get()

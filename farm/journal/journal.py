@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from farm.adapter import Publication
     from farm.config.journal import JournalConfig
     from farm.journal.records import Record
+    from farm.telemetry.histogram import Histogram
 
 # Beyond these the disk does not keep up: the broker takes in nothing more until it has.
 MAX_QUEUED_RECORDS = 20_000
@@ -236,6 +237,11 @@ class Journal:
     def commits(self) -> int:
         """How many groups were written in this life."""
         return self._writer.commits
+
+    @property
+    def commit_times(self) -> Histogram:
+        """How long each of them took, of this life."""
+        return self._writer.commit_times
 
     def parts(self, messages: Mapping[str, int]) -> dict[str, bytes]:
         """The payloads of messages by kind, from disk.

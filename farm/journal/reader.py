@@ -31,6 +31,7 @@ _MESSAGE = (
     "SELECT id, at, kind, source, part_id, topic, segment, position, length, crc, note FROM message"
 )
 PIECE = 500  # messages
+FOR_EVER_S = 1e18
 MAX_DAMAGES = 20  # more than these are counted only
 
 
@@ -187,6 +188,39 @@ class JournalReader:
         taken = {i for hole in self.find(tool, part_id) for i in hole.messages.values()}
         found = self._messages(where, part_id, tool, _ending(tool))
         return [message for message in found if message.message_id not in taken]
+
+    def messages(
+        self, *, since_s: float = 0.0, until_s: float = FOR_EVER_S
+    ) -> Iterator[KeptMessage]:
+        """All messages that arrived in a time and are still kept, in the order of their arrival."""
+        last_id = -1
+        where = "WHERE id > ? AND at >= ? AND at < ? ORDER BY id LIMIT ?"
+        while some := list(self._messages(where, last_id, since_s, until_s, PIECE)):
+            last_id = some[-1].message_id
+            yield from some
+
+    def answers(
+        self, *, since_s: float = 0.0, until_s: float = FOR_EVER_S
+    ) -> Iterator[tuple[float, str, Publication]]:
+        """What was published about the messages of a time: when (UTC), for which source, and what.
+
+        The holes come first, then what belongs to no hole; each in the order of arrival.
+        """
+        holes = (
+            "SELECT id, answered, source, publications FROM hole WHERE id > ? AND"
+            " answered IS NOT NULL AND first >= ? AND last < ? ORDER BY id LIMIT ?"
+        )
+        rejections = (
+            "SELECT id, at, source, publications FROM rejection WHERE id > ? AND at >= ? AND at < ?"
+            " ORDER BY id LIMIT ?"
+        )
+        for query in (holes, rejections):
+            last_id = -1
+            while some := list(self._fetch(query, last_id, since_s, until_s, PIECE)):
+                last_id = some[-1][0]
+                for _, at_s, source, publications in some:
+                    for publication in unpack_publications(publications):
+                        yield at_s, source, publication
 
     def payload(self, message: KeptMessage) -> bytes:
         """The bytes of a message.

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from farm import log
 from farm.gathering import Gathering
 from farm.journal.records import payload_bytes
+from farm.telemetry.histogram import Histogram
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,6 +73,7 @@ class Writer:
         self._appended_bytes = 0  # written by the loop only
         self._taken_bytes = 0  # written by the thread only
         self.commits = 0
+        self.commit_times = Histogram()  # from the first try on
         self.failure = ""  # why nothing can be written now, in words
         self.is_broken = False  # the thread ended by an error of its own
         self._limited = log.Limited()
@@ -165,6 +167,7 @@ class Writer:
 
     def _insist(self, batch: list[Record]) -> None:
         """Write a batch, however long it takes; at a stop, until time is up."""
+        began_s = time.monotonic()
         while True:
             try:
                 self._store.write(batch)
@@ -177,6 +180,7 @@ class Writer:
             break
         self.durable += len(batch)
         self.commits += 1
+        self.commit_times.add(time.monotonic() - began_s)
         if self.failure:
             self.failure = ""
             log.get().info("journal_writes_again")

@@ -21,6 +21,7 @@ from farm.models.machine import runtime_here
 from farm.models.model import Insufficient, depth_answer
 from farm.models.package import open_package
 from farm.models.runtime import AUTO, DEFAULT, check_runtime, file_of, load_runtime
+from farm.models.staging import sizes
 from farm.models.traces import Traces
 
 if TYPE_CHECKING:
@@ -147,12 +148,19 @@ class DepthModel:
 
         More than once, since TorchScript watches its first runs and compiles after them.
         """
+        self._warm_up((1, 2))
+
+    def warm_up_batches(self, most: int) -> None:
+        """Run all sizes in which a GPU runs batches of up to `most` holes."""
+        self._warm_up(sizes(most))
+
+    def _warm_up(self, batches: Sequence[int]) -> None:
         ramp = np.linspace(1, 20, 1000, dtype=np.float32)
         steps = np.repeat(np.array([1, 2], np.int16), 500)
         hole = Hole(position_mm=ramp, torque_a=ramp, thrust_a=ramp, step_number=steps, steps=())
         for _ in range(_WARM_RUNS):
-            self.infer([hole])
-            self.infer([hole, hole])
+            for b in batches:
+                self.infer([hole] * b)
 
     def infer(self, inputs: Sequence[Hole]) -> list[Insufficient | Mapping[str, Any]]:
         """Answer each hole: keypoints in mm of |position|, or why there are none."""

@@ -127,7 +127,9 @@ def candidates(package: Package) -> list[str]:
 
 
 def has_gpu() -> bool:
-    """Whether PyTorch has a GPU here. Asked without PyTorch where there is no such device."""
+    """Whether PyTorch has a GPU here. Asked without PyTorch where it can have none."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") == "":  # as a worker beside those with a GPU has it
+        return False
     if not any(path.exists() for path in _GPU_DEVICES):
         return False
     import torch  # noqa: PLC0415 - seconds

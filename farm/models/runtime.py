@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from farm.errors import ModelError
 from farm.models.ort import import_onnxruntime
 from farm.models.package import INT8, ONNX, WEIGHTS, Package
+from farm.models.staging import Staging
 
 if TYPE_CHECKING:
     import numpy as np
@@ -127,6 +128,11 @@ class TorchRuntime:
 
         self._torch = torch
         self.device = _device(torch, device)
+        self._staging: Staging | None = None
+        if self.device.type == "cuda":
+            # TF32 is PyTorch's default for convolutions, and has the three digits of bfloat16.
+            torch.backends.cudnn.allow_tf32 = False
+            self._staging = Staging(torch, self.device)
         net = load_network(package.read(WEIGHTS), package.folder / WEIGHTS).to(self.device)
         if name == "bf16":
             net.half_features()
@@ -140,12 +146,14 @@ class TorchRuntime:
         """Run a batch; on a GPU as a whole."""
         torch = self._torch
         with torch.inference_mode():
-            inputs = [
-                torch.from_numpy(a).to(self.device)
-                for a in (grids.channels, grids.position_mm, grids.used)
-            ]
+            arrays = (grids.channels, grids.position_mm, grids.used)
+            if self._staging is None:
+                inputs = [torch.from_numpy(array) for array in arrays]
+            else:
+                inputs = self._staging.to_device(arrays)
+            # The only place where a GPU is waited for.
             answer: NDArray[np.float32] = self._net(*inputs).float().cpu().numpy()
-        return answer
+        return answer[: len(grids.channels)]
 
 
 def _frozen(torch: Any, net: Any, device: Any) -> Any:

@@ -13,7 +13,7 @@ from farm.supervisor.spawning import spawn
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 
 class Children:
@@ -26,13 +26,13 @@ class Children:
         adopt_orphans()
         self._alive: dict[int, subprocess.Popen[bytes] | None] = {}
 
-    def spawn(self, arguments: Sequence[str]) -> int:
+    def spawn(self, arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
         """Start `farm` with these arguments, see `farm.supervisor.spawning`; returns its pid.
 
         Raises:
             OSError: the system has no room for it now.
         """
-        return self.take(spawn(arguments))
+        return self.take(spawn(arguments, environment=environment))
 
     def take(self, child: subprocess.Popen[bytes]) -> int:
         """Take on a child that was started already; returns its pid."""

@@ -116,6 +116,7 @@ class Dialogue:
         is_fresh: bool,
         failed: list[tuple[int, str]],
         nursery: dict[str, Any],
+        gpus: dict[str, str],
     ) -> None:
         """Say what is next.
 
@@ -126,6 +127,7 @@ class Dialogue:
             is_fresh: a worker was started just now.
             failed: the slots that were given up, for a report.
             nursery: how workers are launched, likewise.
+            gpus: the workers with a GPU, likewise.
         """
         self._next_report_s = now_s + (REPORT_FRESH_EVERY_S if is_fresh else REPORT_EVERY_S)
         self._asked = self._next_request(is_running=is_running, is_draining=is_draining)
@@ -133,7 +135,7 @@ class Dialogue:
             self._asked = wire.StatsRequest()
         if self._asked is None:
             self._in_report = len(self._unreported)
-            self._asked = wire.SupervisorReport(list(self._unreported), failed, nursery)
+            self._asked = wire.SupervisorReport(list(self._unreported), failed, nursery, gpus)
         self.control.send(self._asked)
 
     def _next_request(self, *, is_running: bool, is_draining: bool) -> wire.Message | None:

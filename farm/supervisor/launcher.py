@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import os
 import signal
 import socket
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from farm import log, wire
 from farm.config.show import model_view
 from farm.errors import WireError
+from farm.gpus import NO_GPU_ENVIRONMENT, Plan
 from farm.supervisor.nursery import FORK_TIMEOUT_S, Nursery, State, Way
 from farm.supervisor.pool import Slot, describe_end
 from farm.supervisor.spawning import Cradle, spawn_nursery
@@ -70,6 +72,7 @@ class Launcher:
         make_policy: gives a policy for the restarts of a nursery.
         control_endpoint: of the broker, for workers that are forked.
         early: a nursery that was started already and told what to load, if any.
+        gpus: which workers get a GPU; None: none does.
     """
 
     def __init__(
@@ -82,7 +85,9 @@ class Launcher:
         make_policy: Callable[[], RestartPolicy],
         control_endpoint: str,
         early: Cradle | None = None,
+        gpus: Plan | None = None,
     ) -> None:
+        self._gpus = gpus or Plan({})
         self._children = children
         self._child_args = list(child_args)
         self._config = config
@@ -145,7 +150,18 @@ class Launcher:
         Raises:
             OSError: the system has no room for it now.
         """
-        return self._children.spawn(["worker", "--name", slot.name, *self._child_args])
+        command = ["worker", "--name", slot.name, *self._child_args]
+        gpu = self._gpus.workers.get(slot.name)
+        if gpu is not None:
+            told = gpu.environment
+            return self._children.spawn([*command, "--device", gpu.device], os.environ | told)
+        if self._gpus.hides:
+            return self._children.spawn(command, os.environ | NO_GPU_ENVIRONMENT)
+        return self._children.spawn(command)
+
+    def has_gpu(self, slot: Slot) -> bool:
+        """Whether the worker of a slot gets a GPU: then it is never forked."""
+        return slot.name in self._gpus.workers
 
     def fork(self, slot: Slot, now_s: float) -> None:
         """Ask the nursery for the worker of a slot; `born` will tell."""

@@ -65,7 +65,7 @@ class Slot:
 
 
 class Pool:
-    """See the module."""
+    """See the module. Slots are numbered, but for those that are `fixed`."""
 
     def __init__(
         self,
@@ -74,9 +74,11 @@ class Pool:
         *,
         ready_timeout_s: float,
         retire_timeout_s: float = 30.0,
+        fixed: Collection[str] = (),
     ) -> None:
         self._make_policy = make_policy
-        self.slots = [Slot(name, make_policy()) for name in names]
+        self.fixed = frozenset(fixed)  # names of further slots, whose number does not change
+        self.slots = [Slot(name, make_policy()) for name in (*names, *fixed)]
         self.ready_timeout_s = ready_timeout_s
         self._retire_timeout_s = retire_timeout_s
         self.was_any_ready = False
@@ -87,6 +89,11 @@ class Pool:
     def kept(self) -> list[Slot]:
         """The slots that are to go on: neither leaving nor about to take another's place."""
         return [s for s in self.slots if s.state is not SlotState.RETIRING and not s.is_successor]
+
+    @property
+    def numbered(self) -> list[Slot]:
+        """The kept slots but for the fixed ones."""
+        return [slot for slot in self.kept if slot.name not in self.fixed]
 
     def named(self, name: str) -> Slot | None:
         """The kept slot of a name."""
@@ -113,13 +120,13 @@ class Pool:
         return [slot.pid]
 
     def scale(self, count: int, now_s: float) -> list[int]:
-        """Keep this many slots from now on; returns the pids of the processes that are to leave."""
+        """Keep this many numbered slots from now on; returns the pids of who is to leave."""
         leaving: list[int] = []
-        while len(kept := self.kept) > count:
+        while len(kept := self.numbered) > count:
             # those that were given up first: they are none to keep
             last = max(kept, key=lambda slot: (slot.state is SlotState.FAILED, int(slot.name)))
             leaving += self.retire(last, now_s)
-        while len(self.kept) < count:
+        while len(self.numbered) < count:
             taken = {slot.name for slot in self.slots}
             free = next(n for n in range(1, len(taken) + 2) if str(n) not in taken)
             self.add(str(free), now_s)
@@ -259,7 +266,18 @@ class Pool:
     @property
     def failed(self) -> list[tuple[int, str]]:
         """The numbers of the slots that were given up, and how their last process ended."""
-        return [(int(s.name), s.last_end) for s in self.slots if s.state is SlotState.FAILED]
+        return [
+            (int(s.name), s.last_end)
+            for s in self.slots
+            if s.state is SlotState.FAILED and s.name not in self.fixed
+        ]
+
+    @property
+    def told_fixed(self) -> dict[str, str]:
+        """The fixed slots: how the last process ended where one was given up, else ""."""
+        is_up = {s.name for s in self.kept if s.state is not SlotState.FAILED}
+        last = {s.name: s.last_end for s in self.kept}
+        return {n: "" if n in is_up else last.get(n, "") for n in sorted(self.fixed)}
 
     @property
     def is_hopeless(self) -> bool:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from farm import wire
     from farm.config import Config
+    from farm.gpus import Plan
     from farm.state_dir import Endpoints
     from farm.supervisor.in_force import InForce
     from farm.supervisor.spawning import Cradle
@@ -73,6 +74,7 @@ class Supervisor:
         endpoints: of the broker's sockets.
         child_args: what each child is told of the configuration.
         early: a nursery that was started already, if any.
+        gpus: which workers get a GPU; None: none does.
         service: where systemd is told of it; by default nowhere.
     """
 
@@ -83,6 +85,7 @@ class Supervisor:
         endpoints: Endpoints,
         child_args: Sequence[str],
         early: Cradle | None = None,
+        gpus: Plan | None = None,
         service: Service | None = None,
     ) -> None:
         self._service = FarmService(service or Service(), time.monotonic())
@@ -101,6 +104,7 @@ class Supervisor:
             self._make_policy,
             ready_timeout_s=config.workers.ready_timeout_s,
             retire_timeout_s=config.dispatch.job_timeout_s + WORKER_STOP_S,
+            fixed=gpus.workers if gpus else (),
         )
         self._broker = Pool(
             [BROKER_NAME], self._make_policy, ready_timeout_s=config.supervisor.broker_timeout_s
@@ -122,6 +126,7 @@ class Supervisor:
             make_policy=self._make_policy,
             control_endpoint=endpoints.control,
             early=early,
+            gpus=gpus,
         )
         self._waker = Waker()
         self._signals: list[int] = []
@@ -154,7 +159,8 @@ class Supervisor:
         self._dialogue = Dialogue(
             control, staffing=self._staffing, reloading=self._reloading, service=self._service
         )
-        self._log.info("farm_started", pid=os.getpid(), workers=self._staffing.wanted)
+        gpus = {"gpu_workers": len(fixed)} if (fixed := self._workers.fixed) else {}
+        self._log.info("farm_started", pid=os.getpid(), workers=self._staffing.wanted, **gpus)
         self._waker.wake()  # there is something to do at once
         try:
             while self._phase is not Phase.ENDED:
@@ -254,7 +260,7 @@ class Supervisor:
             return
         self._launcher.keep_nursery(  # before the broker: it takes longer
             now_s,
-            is_needed=bool(self._workers.slots),
+            is_needed=any(not self._launcher.has_gpu(slot) for slot in self._workers.slots),
             keeps_former=self._reloading.is_under_way,
         )
         if self._phase is Phase.RUNNING:
@@ -269,6 +275,9 @@ class Supervisor:
                 self._launch(slot, now_s)
 
     def _launch(self, slot: Slot, now_s: float) -> None:
+        if self._launcher.has_gpu(slot):
+            self._exec(slot)
+            return
         match self._launcher.way(now_s):
             case Way.FORK:
                 self._launcher.fork(slot, now_s)
@@ -389,6 +398,7 @@ class Supervisor:
                 is_fresh=self._workers.has_started_since(now_s - FRESH_S),
                 failed=self._workers.failed,
                 nursery=self._launcher.told(now_s),
+                gpus=self._workers.told_fixed,
             )
 
     def _obey(self, orders: wire.SupervisorOrders, now_s: float) -> None:

@@ -1,14 +1,11 @@
-"""Several farms as one: sums, the worst state, a row for each. Reads snapshots, and draws them."""
+"""Several farms as one: sums, the worst state, a row for each. Reads snapshots; draws nothing."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
-
-from farm.telemetry.view import STATE_STYLES, duration, milliseconds
+from farm.telemetry.farms import ready, strays
 
 MISSING = "MISSING"  # the state of a farm that does not answer
 _WORST_LAST = ("HEALTHY", "STARTING", "DRAINING", "FALLING_BEHIND", "UNHEALTHY", MISSING)
@@ -17,8 +14,6 @@ _SUMS = {
     "holes": ("arrived", "published", "insufficient", "skipped", "shed", "dead"),
     "jobs": ("active", "pending", "completed", "unanswered", "unconfirmed_publications"),
 }
-WIDE_COLUMNS = 150  # from here on there is room for how each hole ended
-NAME_CHARS, WIDE_NAME_CHARS = 14, 24  # of what is longer the end is shown: the index is there
 
 Shot = dict[str, Any]
 
@@ -36,18 +31,31 @@ def together(shots: dict[str, Shot | None]) -> Shot:
     for shot in there.values():
         problems += [f"{shot['instance']}: {problem}" for problem in shot["problems"]]
     state = max(states, key=_rank)
+    sums: Shot = {
+        section: {key: sum(shot[section][key] for shot in there.values()) for key in keys}
+        for section, keys in _SUMS.items()
+    }
+    pace = sums["throughput"]
+    shrinks_hz = pace["processing_rate"] - pace["arrival_rate"]
+    pace["drain_s"] = pace["backlog"] / shrinks_hz if shrinks_hz > 0 else None
     if state == "HEALTHY" and problems:
         state = "UNHEALTHY"
     return {
         "state": state,
         "problems": problems,
-        **{
-            section: {key: sum(shot[section][key] for shot in there.values()) for key in keys}
-            for section, keys in _SUMS.items()
-        },
+        **sums,
         "dead_letters": sum(shot["dead_letters"] for shot in there.values()),
-        "of_another_partition": sum(_strays(shot) for shot in there.values()),
-        "workers_ready": sum(_ready(shot) for shot in there.values()),
+        "of_another_partition": sum(map(strays, there.values())),
+        "workers_ready": sum(map(ready, there.values())),
+        "workers_expected": sum(shot["workers_expected"] for shot in there.values()),
+        "counts": dict(sum((Counter(shot["counts"]) for shot in there.values()), Counter())),
+        "history": _curves(list(there.values())),
+        "tools": _tools(list(there.values())),
+        "incidents": _incidents(list(there.values())),
+        "workers": _named(list(there.values()), "workers"),
+        "workers_ended": sorted(
+            _named(list(there.values()), "workers_ended"), key=lambda row: row["age_s"]
+        ),
         "farms": [{"state_dir": place, "snapshot": shot} for place, shot in shots.items()],
     }
 
@@ -79,85 +87,53 @@ def _of_the_group(shots: dict[str, Shot], *, is_all: bool) -> list[str]:
     return found
 
 
-def _strays(shot: Shot) -> int:
-    return int(shot["counts"].get("of_another_partition", 0))
+def _curves(shots: list[Shot]) -> Shot:
+    """The curves of all, one upon the other; they end now, and some began later."""
+    told = [shot["history"] for shot in shots]
+    names = [name for name in (told[0] if told else {}) if name != "period_s"]
+    length = max((len(each["arrived_hz"]) for each in told), default=0)
+
+    def column(name: str, place: int) -> float:
+        """One sample of all; of the slowest holes the slowest."""
+        values: list[float] = [each[name][-place] for each in told if place <= len(each[name])]
+        return max(values) if name == "slowest_s" else sum(values)
+
+    curves = {name: [column(name, place) for place in range(length, 0, -1)] for name in names}
+    return {"period_s": told[0]["period_s"] if told else 1.0, **curves}
 
 
-def _ready(shot: Shot) -> int:
-    return sum(row["state"] in ("idle", "busy") for row in shot["workers"])
+def _tools(shots: list[Shot]) -> Shot:
+    """The rows of all: each tool is one farm's, but around a cut."""
+    told = [shot["tools"] for shot in shots]
+    others: Shot = {}
+    for each in told:
+        for key, value in each["others"].items():
+            is_count = isinstance(value, int | float) and isinstance(
+                others.get(key, 0), int | float
+            )
+            others[key] = others.get(key, 0) + value if is_count else value
+    return {
+        "known": sum(each["known"] for each in told),
+        "shown": sum(each["shown"] for each in told),
+        "window_s": max((each["window_s"] for each in told), default=0.0),
+        "rows": [row for each in told for row in each["rows"]],
+        "others": others,
+    }
 
 
-def render(shot: Shot, width: int) -> RenderableType:
-    """The picture of what `together` gave."""
-    rows: list[RenderableType] = [_head(shot), Text(), _table(shot, width)]
-    return Group(*rows)
+def _named(shots: list[Shot], section: str) -> list[Shot]:
+    """Rows of workers, whose names begin with that of their farm."""
+    made = []
+    for place, shot in enumerate(shots):
+        share = shot.get("partition") or {}
+        prefix = share.get("index", place)
+        made += [row | {"name": f"{prefix}:{row['name']}"} for row in shot[section]]
+    return made
 
 
-def _head(shot: Shot) -> Text:
-    farms, pace, holes = shot["farms"], shot["throughput"], shot["holes"]
-    line = Text()
-    line.append(f"{len(farms)} farms  ", style="bold")
-    line.append(shot["state"].replace("_", " "), style=STATE_STYLES.get(shot["state"], "bold red"))
-    for problem in shot["problems"]:
-        line.append(f"\n  ! {problem}", style="red")
-    line.append("\nholes/s  ", style="bold")
-    line.append(
-        f"{pace['arrival_rate']:.1f} arrive, {pace['processing_rate']:.1f} done, "
-        f"backlog {pace['backlog']}"
-    )
-    line.append("\nholes    ", style="bold")
-    line.append(
-        f"{holes['arrived']} arrived: {holes['published']} published, "
-        f"{holes['insufficient']} insufficient, {holes['skipped']} skipped, "
-        f"{holes['shed']} shed, {holes['dead']} dead, {shot['jobs']['unanswered']} open"
-    )
-    return line
-
-
-def _table(shot: Shot, width: int) -> Table:
-    is_wide = width >= WIDE_COLUMNS
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("farm", no_wrap=True)
-    table.add_column("share", no_wrap=True)
-    table.add_column("state", no_wrap=True)
-    numbers = ["in/s", "out/s", "backlog", "workers", "p99 ms"]
-    if is_wide:
-        numbers += ["holes", "published", "dead", "open", "of others", "up"]
-    for name in numbers:
-        table.add_column(name, justify="right", no_wrap=True)
-    for farm in shot["farms"]:
-        table.add_row(*_row(farm["state_dir"], farm["snapshot"], is_wide=is_wide))
-    return table
-
-
-def _name(text: str, *, is_wide: bool) -> str:
-    room = WIDE_NAME_CHARS if is_wide else NAME_CHARS
-    return text if len(text) <= room else f"…{text[1 - room :]}"
-
-
-def _row(place: str, shot: Shot | None, *, is_wide: bool) -> list[RenderableType]:
-    if shot is None:
-        return [Text(_name(place, is_wide=is_wide)), Text("?"), Text(MISSING, style="bold red")]
-    pace, holes, share = shot["throughput"], shot["holes"], shot.get("partition") or {}
-    cells = [
-        _name(shot["instance"], is_wide=is_wide),
-        f"{share['index']} of {share['count']}" if share else "all",
-        shot["state"].replace("_", " "),
-        f"{pace['arrival_rate']:.1f}",
-        f"{pace['processing_rate']:.1f}",
-        str(pace["backlog"]),
-        str(_ready(shot)),
-        milliseconds(shot["latency"]["total"]["p99_s"]),
-    ]
-    if is_wide:
-        cells += [
-            str(holes["arrived"]),
-            str(holes["published"]),
-            str(holes["dead"]),
-            str(shot["jobs"]["unanswered"]),
-            str(_strays(shot)),
-            duration(shot["up_s"]),
-        ]
-    drawn: list[RenderableType] = [Text(cell) for cell in cells]
-    drawn[2] = Text(cells[2], style=STATE_STYLES.get(shot["state"], "bold"))
-    return drawn
+def _incidents(shots: list[Shot]) -> Shot:
+    told = [shot["incidents"] for shot in shots]
+    return {
+        kind: sorted((row for each in told for row in each[kind]), key=lambda row: row["age_s"])
+        for kind in ("dead", "alerts")
+    }

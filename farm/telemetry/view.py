@@ -1,307 +1,234 @@
-"""Draws a snapshot for people: `render` gives a rich renderable for any width from 60 columns."""
+"""The picture of a snapshot: lines for a width and a height, from what is looked at.
+
+Pure: the same snapshot and `Looking` give the same lines. `whole` is for paper and pipes, `screen`
+for a terminal; `render` is the first as a rich renderable.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Group, RenderableType
-from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
 from farm.printable import printable_data
+from farm.telemetry import house, overview, pages, panels
+from farm.telemetry.keyboard import Looking, Page
+from farm.telemetry.lines import (
+    BLANK,
+    UNICODE,
+    Glyphs,
+    Line,
+    Span,
+    fit,
+    line,
+    text_of,
+    width_of,
+    wrap,
+)
+from farm.telemetry.units import duration, many
+from farm.telemetry.verdict import STATE_STYLES, verdict
 
-WIDE_COLUMNS = 160  # latency (59) and workers with host and pid (97) side by side
-HOST_COLUMNS = 110  # from here on the worker table has room for host and pid
-MODEL_COLUMNS = 80  # … and from here on for the model and the time
-NAME_CHARS, MODEL_CHARS, HOST_CHARS = 12, 14, 12  # what is longer is cut in the table
-STATE_STYLES = {
-    "HEALTHY": "bold green",
-    "STARTING": "bold cyan",
-    "DRAINING": "bold cyan",
-    "FALLING_BEHIND": "bold yellow",
-    "UNHEALTHY": "bold red",
-}
-WORKER_STYLES = {"idle": "green", "busy": "cyan", "loading": "yellow", "draining": "yellow"}
-STAGE_WORDS = {
-    "pairing": "first part to complete",
-    "queue": "waiting for a worker",
-    "transport": "broker to worker",
-    "reading": "JSON to arrays",
-    "inference": "the model",
-    "publishing": "answer to PUBACK",
-    "total": "last part to PUBACK",
-}
-COUNT_WORDS = {
-    "recovered": "taken up from the life before",
-    "duplicates": "duplicate parts",
-    "redelivered": "parts that MQTT delivered again",
-    "replaced": "parts replaced",
-    "late": "parts too late for their hole",
-    "superseded": "superseded joins",
-    "flushed": "unpaired at the stop",
-    "optional_unused": "optional parts without a join",
-    "expired": "unpaired, expired",
-    "evicted": "evicted, buffer full",
-    "rejected": "unreadable messages",
-    "refused_publications": "answers refused by MQTT",
-    "negative_depths": "negative depths",
-    "negative_runs": "runs of negative depths",
-    "invalid_confidence": "malformed confidences left out",
-    "alerts": "alerts",
-    "bounces": "bounces",
-    "reclaimed": "sent again unclaimed",
-    "spilled": "holes that waited on disk",
-    "late_claims": "late claims",
-    "late_results": "late results suppressed",
-    "workers_fenced": "workers fenced",
-    "bad_frames": "bad frames",
-    "admitted": "connections let in by key",
-    "turned_away": "strangers turned away",
-    "forged": "messages without a right to them",
-    "adapter_failures": "failures of the adapter",
-    "answerer_failures": "failures of the answerer",
-    "foreign_topics": "foreign topics",
-    "loops": "answers on topics that are taken in",
-    "rate_limited": "messages beyond the rate of a key",
-    "kept_out": "keys kept out for a while",
-    "workers_refused": "workers refused, too many",
-    "of_another_partition": "messages of another partition",
-}
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MOST_REMARKS_SHARE = 3  # of the height
+
+Shot = dict[str, Any]
 
 
-def render(snapshot: dict[str, Any], width: int) -> RenderableType:
-    """The whole picture of one snapshot. No text in it is obeyed by a terminal."""
-    snapshot = printable_data(snapshot)
-    rows: list[RenderableType] = [_head(snapshot), _flow(snapshot)]
-    latency, workers = _latency(snapshot), _workers(snapshot, width)
-    if width >= WIDE_COLUMNS:
-        side = Table.grid(padding=(0, 4))
-        side.add_row(latency, workers)
-        rows += [Text(), side]
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What is to be seen.
+
+    Attributes:
+        lines: exactly as many as the height, none wider than the width.
+        scroll: where the body begins, kept within it.
+        page_lines: how many of its lines are seen.
+    """
+
+    lines: list[Line]
+    scroll: int
+    page_lines: int
+
+
+def render(snapshot: Shot, width: int, height: int | None = None) -> Text:
+    """A picture for rich: all of it, or what fits into a height."""
+    shot = printable_data(snapshot)
+    if height is None:
+        made = whole(shot, width)
     else:
-        rows += [Text(), latency, Text(), workers]
-    if counts := _counts(snapshot):
-        rows += [Text(), counts]
-    return Group(*rows)
+        head = [*_head(shot, width, UNICODE), *_verdict(shot, width, UNICODE, height // 3), BLANK]
+        made = [*head, *overview.overview(shot, width, height - len(head), UNICODE)][:height]
+    text = Text(no_wrap=True, end="")
+    for each in made:
+        for span in each:
+            text.append(span.text, style=span.style)
+        text.append("\n")
+    text.rstrip()
+    return text
 
 
-def _head(shot: dict[str, Any]) -> Text:
-    mqtt = shot["mqtt"]
-    connected = mqtt["state"] == "connected"
-    line = Text()
-    line.append(f"farm {shot['instance']}  ", style="bold")
-    line.append(shot["state"].replace("_", " "), style=STATE_STYLES.get(shot["state"], "bold"))
-    line.append(f"  up {duration(shot['up_s'])}  MQTT {mqtt['address']} ")
-    line.append(mqtt["state"], style="green" if connected else "bold red")
-    if mqtt["reconnects"]:
-        line.append(f" ({mqtt['reconnects']} reconnects)", style="yellow")
-    for problem in shot["problems"]:
-        line.append(f"\n  ! {problem}", style="red")
-    return line
+def whole(shot: Shot, width: int, glyphs: Glyphs = UNICODE) -> list[Line]:
+    """All there is to say, for paper and pipes. The snapshot is printable already."""
+    made = [*_head(shot, width, glyphs), *_verdict(shot, width, glyphs, None)]
+    for block in (
+        panels.rates, panels.outcomes, house.house, panels.latencies, overview.several,
+        overview.all_workers, overview.worst, overview.loudest, panels.incidents, panels.seen,
+    ):  # fmt: skip
+        if found := block(shot, width, glyphs):
+            is_next = block is house.house  # reads on from the line before
+            made += found if is_next else [BLANK, *found]
+    return [fit(each, width, glyphs) for each in made]
 
 
-def _flow(shot: dict[str, Any]) -> Table:
-    pace, jobs, holes, buffers = (shot[k] for k in ("throughput", "jobs", "holes", "buffers"))
-    drain = pace["drain_s"]
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="bold")
-    grid.add_column()
-    grid.add_row(
-        "holes/s",
-        f"{pace['arrival_rate']:.1f} arrive, {pace['processing_rate']:.1f} done, "
-        f"backlog {pace['backlog']}"
-        + (f", drained in {duration(drain)}" if drain else "")
-        + (", not shrinking" if drain is None else ""),
-    )
-    grid.add_row(
-        "holes",
-        f"{holes['arrived']} arrived: {holes['published']} published, "
-        f"{holes['insufficient']} insufficient, {holes['skipped']} skipped, "
-        + (_warn(holes["shed"], "shed") + ", " if holes["shed"] else "")
-        + _warn(holes["dead"], "dead")
-        + f", {jobs['unanswered']} open",
-    )
-    grid.add_row(
-        "jobs",
-        f"{jobs['active']} active, {jobs['pending']} pending, {jobs['completed']} completed, "
-        f"{jobs['unconfirmed_publications']} answers unconfirmed"
-        + (f", [yellow]{jobs['late']} late[/]" if jobs["late"] else ""),
-    )
-    if scaling := _scaling(shot):
-        grid.add_row("workers", scaling)
-    if nursery := _nursery(shot):
-        grid.add_row("nursery", nursery)
-    if partition := shot.get("partition"):
-        grid.add_row("partition", _partition(partition))
-    if fleet := _fleet(shot):
-        grid.add_row("on Ray", fleet)
-    grid.add_row("journal", _journal(shot))
-    parts = ", ".join(f"{n} {kind}" for kind, n in sorted(buffers["parts_by_kind"].items()))
-    intake = shot["intake"]
-    grid.add_row(
-        "buffers",
-        f"{parts or 'no parts wait'} ({size(buffers['payload_bytes'])}), "
-        f"{intake['queued']} messages queued"
-        + (", [yellow]intake braked[/]" if intake["braked"] else "")
-        + (", [yellow]intake paused[/]" if intake["paused"] else "")
-        + (f", {intake['oversize']} too large" if intake.get("oversize") else "")
-        + (f", [red]{intake['lost_qos0']} lost at QoS 0[/]" if intake["lost_qos0"] else ""),
-    )
-    return grid
+def screen(
+    shot: Shot,
+    looking: Looking,
+    width: int,
+    height: int,
+    glyphs: Glyphs = UNICODE,
+    *,
+    notices: Sequence[Line] = (),
+    clock: str = "",
+    is_stale: bool = False,
+) -> Picture:
+    """What a terminal shows. The snapshot is printable already.
+
+    Args:
+        shot: of one farm, or of several as one.
+        looking: page, sort, filter, scroll.
+        width: of the terminal, in cells.
+        height: of it, in lines.
+        glyphs: what it can show.
+        notices: said first, e.g. that the farm does not answer.
+        clock: the time of day, for the corner.
+        is_stale: the farm does not answer, and this is what it said last.
+    """
+    if is_stale:
+        shot = shot | {"state": "NO_ANSWER"}
+    top = [*_head(shot, width, glyphs, clock), *notices]
+    if looking.page is not Page.HELP and not is_stale:
+        top += _verdict(shot, width, glyphs, max(1, height // MOST_REMARKS_SHARE))
+    top = [*top[: max(height - 2, 1)], BLANK]
+    room = max(height - len(top) - 1, 0)
+    body = _body(shot, looking, width, room, glyphs)
+    if is_stale:
+        body = [line(Span(text_of(each), "dim")) for each in body]
+    scroll = max(0, min(looking.scroll, len(body) - room))
+    shown = body[scroll : scroll + room]
+    shown += [BLANK] * (room - len(shown))
+    below = max(len(body) - scroll - room, 0)
+    foot = _foot(looking, width, glyphs, above=scroll, below=below)
+    lines = [fit(each, width, glyphs) for each in (*top, *shown, foot)]
+    return Picture(lines[-height:] if len(lines) > height else lines, scroll, room)
 
 
-def _partition(told: dict[str, Any]) -> str:
-    """This farm's share of the tools."""
-    others = f" (the configuration says {told['configured']})"
-    kept = told["kept_here"]
-    return (
-        f"{told['index']} of {told['count']} in {escape(told['group'])}, {told['phase']}"
-        + (others if told["configured"] != told["count"] else "")
-        + (f", keeps {kept} holes of tools that went to others" if kept else "")
-    )
+# ---- head and foot -----------------------------------------------------------------------------
 
 
-def _scaling(shot: dict[str, Any]) -> str:
-    """How many workers are wanted and why; "" where their number is fixed."""
-    scaling = shot.get("scaling") or {}
-    if not scaling or not (scaling["is_on"] or scaling["pinned"]):
-        return ""
-    bounds = f" of {scaling['min']} to {scaling['max']}" if scaling["is_on"] else ""
-    return f"{scaling['wanted']} wanted{bounds}: {escape(scaling['reason'])}"
+def _head(shot: Shot, width: int, glyphs: Glyphs, clock: str = "") -> list[Line]:
+    state = Span(shot["state"].replace("_", " "), STATE_STYLES.get(shot["state"], "bold red"))
+    if "farms" in shot:
+        made = line(Span(f"{many(len(shot['farms']), 'farm')}  ", "bold"), state)
+    else:
+        mqtt = shot["mqtt"]
+        is_up = mqtt["state"] == "connected"
+        made = line(
+            Span(f"farm {shot['instance']}  ", "bold"),
+            state,
+            f"  up {duration(shot['up_s'])}  MQTT ",
+            Span(mqtt["state"], "green" if is_up else "bold red"),
+            f" {mqtt['address']}",
+            Span(f" ({many(mqtt['reconnects'], 'reconnect')})" if mqtt["reconnects"] else "",
+                 "yellow"),
+        )  # fmt: skip
+    room = width - len(clock) - 2
+    if not clock or room < 20:
+        return [fit(made, width, glyphs)]
+    made = fit(made, room, glyphs)
+    return [(*made, Span(" " * (width - width_of(made) - len(clock))), Span(clock, "dim"))]
 
 
-def _nursery(shot: dict[str, Any]) -> str:
-    """How local workers are launched; "" where there are none."""
-    told = shot.get("nursery") or {}
-    if not told:
-        return ""
-    state, cause = told["state"], escape(told["cause"])
-    lasts = "" if told["for_s"] is None else f" for {duration(told['for_s'])}"
-    by_exec = "workers are launched by exec"
-    ended = f" ({cause})" if cause else ""
-    meanwhile = "workers wait for the next one" if told["way"] == "wait" else by_exec
-    line = {
-        "off": f"off: {by_exec}",
-        "ready": f"ready{lasts}: workers are forked",
-        "loading": f"[yellow]loads{lasts}[/]: workers wait for it",
-        "absent": f"[yellow]none now[/]{ended}; {meanwhile}",
-        "unfit": f"[yellow]of no use[/], {cause}: {by_exec}",
-        "spoilt": "[red]can't load the model[/]: no worker is launched until it can",
-        "failed": f"[red]given up[/]{ended}; {by_exec}",
-    }.get(state, escape(state))
-    made_anew = told["made"] - 1
-    if state == "off" or made_anew < 1:
-        return line
-    return f"{line}; made anew " + ("once" if made_anew == 1 else f"{made_anew} times")
+def _verdict(shot: Shot, width: int, glyphs: Glyphs, most: int | None) -> list[Line]:
+    told = verdict(shot)
+    made = [line(Span(piece, told.style)) for piece in wrap(told.sentence, width)]
+    for place, remark in enumerate(told.remarks):
+        lines = _remark(remark.problem, remark.cure, width)
+        if most is not None and len(made) + len(lines) > most and place:
+            left = len(told.remarks) - place
+            made.append(line(Span(f"  ! and {many(left, 'more problem')}", "red")))
+            break
+        made += lines
+    return [fit(each, width, glyphs) for each in made]
 
 
-def _fleet(shot: dict[str, Any]) -> str:
-    """How it is with the workers on Ray; "" where there are none."""
-    told = shot.get("fleet") or {}
-    if not told:
-        return ""
-    states = ", ".join(
-        f"[yellow]{told[name]} {name}[/]"
-        for name in ("pending", "restarting", "leaving")
-        if told[name]
-    )
-    return f"{told['wanted']} wanted, {told['alive']} alive" + (f", {states}" if states else "")
+def _remark(problem: str, cure: str, width: int) -> list[Line]:
+    """What is wrong in red, what to do after it, wrapped as one text."""
+    text = f"{problem}: {cure}" if problem and cure else problem or cure
+    pieces = wrap(text, width - 4)
+    made: list[Line] = []
+    red = len(problem) if problem else 0
+    for n, piece in enumerate(pieces):
+        prefix = Span("  ! " if not n else "    ", "red")
+        made.append(line(prefix, Span(piece[:red], "red"), piece[red:]))
+        red = max(0, red - len(piece) - 1)
+    return made
 
 
-def _journal(shot: dict[str, Any]) -> str:
-    journal, waiting = shot["journal"], shot["dead_letters"]
-    if journal["failure"]:
-        return f"[red]can't be written: {escape(journal['failure'])}[/]"
-    if journal["durability"] == "off":
-        return "off: what is open is lost with the broker process"
-    letters = (
-        f"[red]{waiting} dead letters wait: farm dead list[/]" if waiting else "no dead letters"
-    )
-    return f"{journal['durability']}, {journal['queued']} records to be written, {letters}"
+_KEYS = (
+    (Page.OVERVIEW, "o overview"), (Page.WORKERS, "w workers"), (Page.TOOLS, "t tools"),
+    (Page.LATENCY, "l latency"), (Page.DEAD, "d dead"), (Page.HELP, "? help"),
+)  # fmt: skip
 
 
-def _warn(count: int, word: str) -> str:
-    return f"[red]{count} {word}[/]" if count else f"0 {word}"
+def _foot(looking: Looking, width: int, glyphs: Glyphs, *, above: int, below: int) -> Line:
+    if looking.is_typing:
+        return line(Span("filter: ", "bold"), looking.filter, Span(" ", "reverse"),
+                    Span("  Enter keeps it, Esc clears it", "dim"))  # fmt: skip
+    right = []
+    if looking.filter:
+        right.append(Span(f" filter: {looking.filter} ", "reverse"))
+    if looking.is_paused:
+        right.append(Span(" PAUSED ", "reverse"))
+    if above or below:
+        hints = [f"{below} below"] if below else []
+        hints += [f"{above} above"] if above else []
+        right.append(Span(f" {', '.join(hints)} ", "bold"))
+    tail = line(*right)
+    left: list[Span] = []
+    room = width - width_of(tail) - 1
+    for page, text in (*_KEYS, (None, "q quit")):
+        label = text if width >= 72 or page is looking.page else text[:1]
+        if sum(len(span.text) for span in left) + len(label) + 2 > room:
+            break
+        left += [Span(label, "reverse" if page is looking.page else "dim"), Span("  ")]
+    used = sum(len(span.text) for span in left)
+    return fit((*left, Span(" " * max(0, width - used - width_of(tail))), *tail), width, glyphs)
 
 
-def _latency(shot: dict[str, Any]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("latency, ms", no_wrap=True)
-    for name in ("p50", "p99", "max"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("", style="dim", no_wrap=True)
-    for stage, summary in shot["latency"].items():
-        values = [milliseconds(summary[f"{name}_s"]) for name in ("p50", "p99", "max")]
-        table.add_row(stage, *values, STAGE_WORDS.get(stage, ""))
-    return table
+# ---- bodies ------------------------------------------------------------------------------------
 
 
-def _workers(shot: dict[str, Any], width: int) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column(f"worker ({len(shot['workers'])})", no_wrap=True)
-    table.add_column("state", no_wrap=True)
-    for name in ("job for", "done", "memory"):
-        table.add_column(name, justify="right", no_wrap=True)
-    if width >= MODEL_COLUMNS:
-        table.add_column("up", justify="right", no_wrap=True)
-        table.add_column("model", style="dim", no_wrap=True)
-    if width >= HOST_COLUMNS:
-        table.add_column("host", style="dim", no_wrap=True)
-        table.add_column("pid", justify="right", style="dim", no_wrap=True)
-    for row in shot["workers"]:
-        age = row["job_age_s"]
-        cells: list[RenderableType] = [
-            cut(row["name"], NAME_CHARS),
-            Text(row["state"], style=WORKER_STYLES.get(row["state"], "")),
-            "" if age is None else f"{age:.1f} s",
-            str(row["jobs_done"]),
-            size(row["rss_bytes"]),
-        ]
-        if width >= MODEL_COLUMNS:
-            cells += [duration(row["up_s"]), cut(row["model_version"], MODEL_CHARS)]
-        if width >= HOST_COLUMNS:
-            cells += [cut(row["host"], HOST_CHARS), Text(str(row["pid"]))]
-        table.add_row(*cells)
-    return table
+def _body(shot: Shot, looking: Looking, width: int, room: int, glyphs: Glyphs) -> list[Line]:
+    match looking.page:
+        case Page.OVERVIEW:
+            return overview.overview(shot, width, room, glyphs, looking.filter)
+        case Page.WORKERS:
+            return pages.worker_page(shot, looking, width, glyphs)
+        case Page.TOOLS:
+            return pages.tool_page(shot, looking, width, glyphs)
+        case Page.LATENCY:
+            blocks = [block(shot, width, glyphs) for block in (
+                panels.latencies, house.house, panels.seen)]  # fmt: skip
+            return overview.stacked(blocks)
+        case Page.DEAD:
+            return pages.dead_page(shot, looking, width, glyphs)
+        case Page.HELP:
+            return pages.help_page(width)
 
 
-def cut(text: str, limit: int) -> Text:
-    """A text of at most so many characters; what looks like markup in it is none."""
-    return Text(text if len(text) <= limit else f"{text[: limit - 1]}…")
-
-
-def _counts(shot: dict[str, Any]) -> Text | None:
-    found = [
-        f"{n} {COUNT_WORDS[key]}" for key, n in shot["counts"].items() if key in COUNT_WORDS and n
-    ]
-    return Text("seen: " + ", ".join(found), style="dim") if found else None
-
-
-def duration(seconds: float) -> str:
-    """A duration for people: 8 s, 3 min 20 s, 2 h 5 min, 4 d 3 h."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    for small, big, step in (("s", "min", 60), ("min", "h", 3600), ("h", "d", 86_400)):
-        if whole < step * (60 if big == "min" else 24) or big == "d":
-            rest = whole % step // {"s": 1, "min": 60, "h": 3600}[small]
-            return f"{whole // step} {big}" + (f" {rest} {small}" if rest else "")
-    return f"{whole} s"
-
-
-def size(count: float) -> str:
-    """Bytes for people, in powers of ten."""
-    for unit in ("B", "kB", "MB"):
-        if count < 999.5:
-            return f"{count:.0f} {unit}"
-        count /= 1000
-    return f"{count:.1f} GB"
-
-
-def milliseconds(seconds: float | None) -> str:
-    """Three significant digits."""
-    if seconds is None:
-        return "-"
-    ms = seconds * 1000
-    return f"{ms:.0f}" if ms >= 100 else f"{ms:.1f}" if ms >= 10 else f"{ms:.2f}"
+def time_of_day(utc_s: float) -> str:
+    """For the corner, in this machine's zone."""
+    return time.strftime("%H:%M:%S", time.localtime(utc_s))

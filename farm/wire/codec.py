@@ -119,7 +119,7 @@ def encode_jobs(message: Jobs) -> list[bytes]:
     heads = [
         [j.job_id, j.source, j.part_id, j.attempt, list(j.parts), j.ticket] for j in message.jobs
     ]
-    frames = [pack(JOBS_KIND, [PROTOCOL, heads])]
+    frames = [pack(JOBS_KIND, [PROTOCOL, heads, message.alone])]
     for job in message.jobs:
         frames.extend(job.parts.values())
     if len(frames) > MAX_FRAMES:
@@ -136,7 +136,7 @@ def decode_jobs(frames: Sequence[bytes]) -> Jobs:
     if not 0 < len(frames) <= MAX_FRAMES:
         raise WireError(f"{len(frames)} frames in one Jobs message")
     kind, body = unpack(frames[0])
-    if kind != JOBS_KIND or len(body) != 2 or not isinstance(body[1], list):
+    if kind != JOBS_KIND or [type(field) for field in body[1:]] != [list, bool]:
         raise WireError("not a Jobs message")
     jobs, following = [], iter(frames[1:])
     for head in body[1]:
@@ -151,4 +151,4 @@ def decode_jobs(frames: Sequence[bytes]) -> Jobs:
         jobs.append(Job(job_id, source, part_id, attempt, parts, ticket))
     if next(following, None) is not None:
         raise WireError("more frames than parts in a Jobs message")
-    return Jobs(tuple(jobs))
+    return Jobs(tuple(jobs), body[2])

@@ -28,9 +28,14 @@ class Job(NamedTuple):
 
 
 class Jobs(NamedTuple):
-    """Work for one worker; more than one job when there is a backlog."""
+    """Work for one worker; more than one job when there is a backlog.
+
+    `alone`: the job has cost a worker, and must be computed by itself, without others that the same
+    worker may have gathered.
+    """
 
     jobs: tuple[Job, ...]
+    alone: bool = False
 
 
 _NO_TICKETS: list[int] = []  # nobody appends to a message

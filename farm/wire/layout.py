@@ -99,6 +99,7 @@ _MOST_OF: dict[tuple[type[Any], str], int] = {
     (Bye, "reason"): MAX_KEY_CHARS,
     (Hello, "name"): MAX_NAME_CHARS,
     (Hello, "host"): MAX_NAME_CHARS,
+    (Hello, "device"): MAX_NAME_CHARS,
     (Ready, "model_version"): MAX_NAME_CHARS,
     (Ready, "model_hash"): MAX_NAME_CHARS,
     (Heartbeat, "state"): MAX_NAME_CHARS,

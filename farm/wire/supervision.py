@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 
@@ -31,6 +31,8 @@ class SupervisorReport:
     exits: list[tuple[int, str]]
     failed: list[tuple[int, str]]
     nursery: dict[str, Any]  # as `Launcher.told` gives it, for `farm stats`
+    gpus: dict[str, Any] = field(default_factory=dict)  # workers with a GPU by name: how the last
+    # one ended where it has given one up, else ""
 
 
 @dataclass(frozen=True, slots=True)

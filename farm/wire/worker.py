@@ -14,6 +14,8 @@ class Hello:
     name: str
     host: str
     pid: int
+    device: str = ""  # the GPU that it computes on, as people call it; "": none
+    batch_jobs: int = 0  # the most that one batch of it may have; 0: what the farm says
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,7 @@ class Welcome:
     package: dict[
         str, Any
     ]  # the model's files, for a worker of another host: see `farm.broker.library`
+    batch_jobs: int = 0  # of one batch that it gathers from several messages; 0: it gathers none
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,8 +47,12 @@ def limit_threads(threads: int) -> None:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
-def equip(config: Config) -> Equipment:
+def equip(config: Config, batch_jobs: int = 0) -> Equipment:
     """Load the adapter and the model of a configuration, and warm them up.
+
+    Args:
+        config: of the worker.
+        batch_jobs: the most of one batch of a worker that gathers; 0: it does not.
 
     Raises:
         Exception: whatever the model or the adapter raises; FarmError where we know the cause.
@@ -67,6 +71,8 @@ def equip(config: Config) -> Equipment:
         if torch := sys.modules.get("torch"):
             torch.set_num_threads(config.workers.threads)
         model.warm_up()
+        if batch_jobs and (at_sizes := getattr(model, "warm_up_batches", None)):
+            at_sizes(batch_jobs)
     finally:
         gc.enable()
     # Once more, and never again: a collection would touch each object, so that a forked worker

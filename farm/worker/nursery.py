@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from farm import log, wire
 from farm.config import Config
 from farm.errors import ExitCode
+from farm.gpus import NO_GPU_ENVIRONMENT, hides
 from farm.supervisor.memory import offer_to_kernel
 from farm.supervisor.parent import die_with_parent
 from farm.worker.equipment import Equipment, equip
@@ -64,6 +65,8 @@ def run(*, control: socket.socket, supervisor_pid: int) -> ExitCode:
     assert isinstance(order, wire.Load)
     config = Config.model_validate(order.config)
     log.set_up(level=config.log.level, style=config.log.format, process="nursery")
+    if hides(config, os.environ):  # those with a GPU are others, and never forked
+        os.environ.update(NO_GPU_ENVIRONMENT)
     before = frozenset(descriptors())
     try:
         equipment = equip(config)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from farm import log
 from farm.config import Config
 from farm.errors import ExitCode, FarmError
+from farm.gpus import device_settings
 from farm.models.registry import DEFAULT_ID
 from farm.worker.compute import Computer
 from farm.worker.equipment import equip
@@ -31,6 +32,8 @@ def run(
     by_hand: bool,
     inherited: Equipment | None = None,
     credentials: Credentials | None = None,
+    device: str = "",
+    batch_jobs: int = 0,
     service: Service | None = None,
 ) -> ExitCode:
     """Be a worker until drained; returns the exit code, ANEW where it is to be started again.
@@ -41,10 +44,17 @@ def run(
         by_hand: somebody looks at this worker's own output; else the broker tells of it.
         inherited: what this process was forked with; used where it is what the broker wants.
         credentials: of a worker on another machine.
+        device: the GPU that is the only one to be seen, for people; "": none.
+        batch_jobs: the most that one batch on it may have; 0: what the farm says.
         service: where systemd is told of it; by default nowhere.
     """
     reader = Reader(
-        name=name, control_endpoint=control_endpoint, credentials=credentials, service=service
+        name=name,
+        control_endpoint=control_endpoint,
+        credentials=credentials,
+        device=device,
+        batch_jobs=batch_jobs,
+        service=service,
     )
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda got, _frame: reader.drain(signal.Signals(got).name))
@@ -54,9 +64,10 @@ def run(
         # drained before any broker answered, or failed; the reader has said why
         return ExitCode.FAILURE if reader.failed else ExitCode.OK
     try:
-        config = _configuration(welcome, control_endpoint, credentials, reader)
+        told = _configuration(welcome, control_endpoint, credentials, reader)
+        config = device_settings(told, device)
         reader.set_heartbeat(config.workers.heartbeat_interval_s)
-        equipment = _take_over(inherited, config) or equip(config)
+        equipment = _take_over(inherited, config) or equip(config, welcome.batch_jobs)
     # a model may fail in any way: say it in one line, and let the supervisor back off
     except Exception as error:  # noqa: BLE001
         if reader.is_leaving:  # whoever told it to does not care any more
@@ -70,9 +81,8 @@ def run(
         log.get().info("worker_joins", farm=control_endpoint, model=model.version)
     load_s = 0.0 if equipment is inherited else equipment.load_s
     reader.ready(Loaded(model.version, model.content_hash, load_s, golden))
-    while (work := reader.inbox.get()) is not None:
-        worker_id, jobs = work
-        reader.post(computer.run(jobs, worker_id))
+    while (work := reader.next_batch()) is not None:
+        reader.post(computer.run(work.jobs, work.worker_id))
     reader.join(JOIN_TIMEOUT_S)
     if by_hand:
         log.get().info("worker_left", farm=control_endpoint)

@@ -5,7 +5,8 @@ when it is busy, sends results, and keeps the heartbeat. The compute loop talks 
 queues and a waker.
 
 The slot (`farm.slot`) names a job from before its claim is sent until its results are there, and no
-longer: a crash of the idle worker, or of one that has only to send, is not the job's.
+longer: a crash of the idle worker, or of one that has only to send, is not the job's. Of a worker
+that gathers (`farm.worker.hand`) the compute loop marks it: what waits for it was not begun.
 """
 
 from __future__ import annotations
@@ -25,10 +26,12 @@ from farm import log, wire
 from farm.control import ControlClient
 from farm.doors.invite import host_of
 from farm.errors import WireError
-from farm.slot import Slot
+from farm.slot import MAX_JOBS, Slot
 from farm.sockets import Role, open_socket, send_at_once
 from farm.systemd import Service
 from farm.waker import Waker
+from farm.worker.batches import Batches, Work
+from farm.worker.hand import Hand, check_count
 from farm.worker.phase import LEGAL, Phase
 from farm.worker.service import WorkerService
 from farm.worker.unconfirmed import Unconfirmed
@@ -64,15 +67,21 @@ class Reader:
         name: str,
         control_endpoint: str,
         credentials: Credentials | None = None,
+        device: str = "",
+        batch_jobs: int = 0,
         service: Service | None = None,
     ) -> None:
         self._service = WorkerService(service or Service())
+        self._device = device  # as Hello tells it, with the most of a batch
+        self._asked_batch_jobs = batch_jobs
+        self._batch_jobs = 0  # as the broker has answered; 0: it does not gather
         self._credentials = credentials  # of a worker that comes through a door
         self._unconfirmed = Unconfirmed()  # what it sent
         self._is_to_reconnect = False
         self.is_to_return = False  # it left to come back as a new process
         self.welcomes: queue.SimpleQueue[wire.Welcome | str] = queue.SimpleQueue()
-        self.inbox: queue.SimpleQueue[tuple[int, tuple[wire.Job, ...]] | None] = queue.SimpleQueue()
+        self.inbox: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
+        self._batches = Batches(self.inbox)
         self._name = name
         self._endpoint = control_endpoint
         self._outbox: queue.SimpleQueue[list[bytes]] = queue.SimpleQueue()
@@ -89,7 +98,7 @@ class Reader:
         self._welcome: wire.Welcome | None = None
         self._jobs: zmq.Socket[bytes] | None = None
         self._results: zmq.Socket[bytes] | None = None
-        self._claimed: list[int] = []
+        self._hand = Hand()
         self._slot: Slot | None = None  # changes only while the compute loop has nothing to do
         self._interval_s = 0.5
         self._next_beat_s = 0.0
@@ -113,8 +122,16 @@ class Reader:
         self._loaded = loaded
         self._waker.wake()
 
+    def next_batch(self) -> Work | None:
+        """What is to be computed next, when there is something; None: nothing any more."""
+        batch = self._batches.next(self._batch_jobs)
+        # the reader has marked it where the worker does not gather, before the claim
+        if batch is not None and self._hand.gathers and self._slot is not None:
+            self._slot.computing([job.job_id for job in batch.jobs])
+        return batch
+
     def post(self, results: list[bytes]) -> None:
-        """All results of the last claim; the worker is idle again."""
+        """All results of the last batch; the worker is idle, or goes on with what it holds."""
         if self._slot is not None:
             self._slot.idle()  # first: from here on no crash is the job's
         self._outbox.put(results)
@@ -167,7 +184,7 @@ class Reader:
             time.monotonic(),
             is_working=self._phase is Phase.WORKING,
             is_leaving=self._phase in (Phase.DRAINING, Phase.LEFT),
-            is_computing=bool(self._claimed),
+            job_id=self._hand.oldest,
             job_timeout_s=float(told.get("job_timeout_s", JOB_TIMEOUT_S)),
         )
 
@@ -210,7 +227,7 @@ class Reader:
             )
         due = now_s >= self._next_beat_s
         # a fenced worker that still hangs in its old job has nothing to offer to a new broker
-        is_able = self._loaded is not None and not self._claimed
+        is_able = self._loaded is not None and not self._hand
         announce = is_able and not self._announced and self._phase is Phase.LOADING
         is_mute = self._welcome is None and self._phase is not Phase.JOINING  # left before it came
         if is_mute or not self._control.is_free or not (due or announce):
@@ -219,8 +236,9 @@ class Reader:
         if self._phase is Phase.JOINING:
             self._next_beat_s = now_s + HELLO_PAUSE_S
             name = self._name[: wire.MAX_NAME_CHARS]
-            hello = wire.Hello(name, socket.gethostname(), os.getpid())
-            self._control.send(hello)
+            device = self._device[: wire.MAX_NAME_CHARS]
+            who = (name, socket.gethostname(), os.getpid())
+            self._control.send(wire.Hello(*who, device, self._asked_batch_jobs))
         elif announce:
             self._announce()
         else:
@@ -231,6 +249,9 @@ class Reader:
         assert self._loaded is not None
         self._connect(self._welcome)
         self._take_slot(self._welcome)
+        self._batch_jobs = self._welcome.batch_jobs
+        self._hand = Hand(self._batch_jobs)
+        self._unconfirmed.make_room(self._batch_jobs)
         self._announced = True
         self._move(Phase.WORKING)
         self._send_batch(self._unconfirmed.for_newcomer(self._welcome.worker_id, time.monotonic()))
@@ -255,7 +276,8 @@ class Reader:
                 former.remove()
             # who came through a door writes no file because the other end names its path
             if welcome.slot and self._credentials is None:
-                self._slot = Slot.create(Path(welcome.slot), welcome.worker_id)
+                room = max(welcome.batch_jobs, MAX_JOBS)
+                self._slot = Slot.create(Path(welcome.slot), welcome.worker_id, room=room)
         except (OSError, ValueError) as error:
             self._log.warning("slot_unusable", path=welcome.slot, reason=str(error))
 
@@ -343,28 +365,31 @@ class Reader:
             except zmq.Again:
                 return
             try:
-                jobs = wire.decode_jobs(frames).jobs
+                message = wire.decode_jobs(frames)
             except WireError as error:
                 self._log.error("jobs_frame_refused", reason=str(error))
                 continue
+            jobs = message.jobs
             ids, tickets = [job.job_id for job in jobs], [job.ticket for job in jobs]
-            if self._claimed or self._phase is not Phase.WORKING:
+            if self._phase is not Phase.WORKING or not self._hand.takes(ids):
                 self._send(wire.Bounce(self._worker_id(), ids, tickets))
                 continue
             try:
-                if self._slot is not None:
+                if self._hand.gathers:
+                    check_count(ids)
+                elif self._slot is not None:
                     self._slot.computing(ids)  # before the claim, which may be lost in a crash
             except ValueError as error:
                 self._log.error("jobs_frame_refused", reason=str(error))
                 continue
-            self._claimed = ids
+            self._hand.take(ids)
             self._send(wire.Claim(self._worker_id(), ids, tickets))
-            self.inbox.put((self._worker_id(), jobs))
+            self.inbox.put(Work(self._worker_id(), jobs, message.alone))
 
     def _send_results(self) -> None:
         while not self._outbox.empty():
             results = self._outbox.get()
-            self._claimed = []
+            self._hand.done(len(results))
             if self._credentials is not None:
                 self._unconfirmed.sent(results, time.monotonic())
                 if let_go := self._unconfirmed.let_go:
@@ -377,8 +402,10 @@ class Reader:
             self._send_batch(results)
 
     def _send_batch(self, results: list[bytes]) -> None:
-        if results and self._results is not None:
-            self._send_frames(results)
+        if self._results is None:
+            return
+        for begin in range(0, len(results), wire.MAX_FRAMES):  # what is sent again may be more
+            self._send_frames(results[begin : begin + wire.MAX_FRAMES])
 
     def _send(self, message: wire.Message) -> None:
         self._send_frames([wire.encode(message)])
@@ -408,7 +435,7 @@ class Reader:
             self._left_at_s = now_s + DRAINED_LINGER_S
             self._confirm_by_s = now_s + CONFIRM_S
             self._next_beat_s = 0.0  # tell the broker at once
-        if self._claimed or (self._unconfirmed and now_s < self._confirm_by_s):
+        if self._hand or (self._unconfirmed and now_s < self._confirm_by_s):
             return
         if self._results is None or now_s >= self._left_at_s:
             if self._results is not None:

@@ -22,7 +22,8 @@ class WorkerService:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._was_up = False
-        self._computes_since_s: float | None = None
+        self._job_id: int | None = None
+        self._since_s = 0.0
 
     def tick(
         self,
@@ -30,7 +31,7 @@ class WorkerService:
         *,
         is_working: bool,
         is_leaving: bool,
-        is_computing: bool,
+        job_id: int | None,
         job_timeout_s: float,
     ) -> None:
         """Say what is due. Call it in every turn of the loop.
@@ -39,20 +40,17 @@ class WorkerService:
             now_s: the time.
             is_working: it belongs to a farm, and its model is warm.
             is_leaving: it finishes what it has.
-            is_computing: it has holes to compute.
+            job_id: of its holes the one that is the first to be done; None: it has none.
             job_timeout_s: how long one may take at most.
         """
         if not self._service.is_on:
             return
-        if not is_computing:
-            self._computes_since_s = None
-        elif self._computes_since_s is None:
-            self._computes_since_s = now_s
-        since_s = now_s if self._computes_since_s is None else self._computes_since_s
+        if job_id is None or job_id != self._job_id:  # what it gathers goes on without a pause
+            self._job_id, self._since_s = job_id, now_s
         self._was_up = self._was_up or is_working
         state = State.UP if self._was_up else State.STARTING
         status = "works for its farm" if is_working else "waits for its farm, or loads its model"
         if is_leaving:
             state, status = State.STOPPING, "leaves: what it has is finished"
-        is_well = now_s - since_s < JOB_TIMEOUTS * job_timeout_s
+        is_well = now_s - self._since_s < JOB_TIMEOUTS * job_timeout_s
         self._service.tick(now_s, state, status=status, is_well=is_well)

@@ -16,6 +16,7 @@ from farm import wire
 # on the way must not be taken for a worker that hangs.
 RESEND_S: Final = 1.2
 MAX_RESULTS: Final = 1000  # beyond, the oldest is let go of: the broker has its job computed again
+MAX_BATCHES: Final = 16  # likewise, of a worker with large ones
 
 
 class _Sent(NamedTuple):
@@ -28,11 +29,16 @@ class Unconfirmed:
 
     def __init__(self) -> None:
         self._results: dict[int, _Sent] = {}  # by job id, oldest first
+        self._most = MAX_RESULTS
         self.let_go = 0  # results that nobody confirmed and that were too many
 
     def __len__(self) -> int:
         """How many results are kept."""
         return len(self._results)
+
+    def make_room(self, batch_jobs: int) -> None:
+        """The worker computes batches of so many: the results of some of them are kept."""
+        self._most = max(MAX_RESULTS, MAX_BATCHES * batch_jobs)
 
     def sent(self, frames: list[bytes], now_s: float) -> None:
         """A batch of results, as they stand on the wire, was sent."""
@@ -64,6 +70,6 @@ class Unconfirmed:
     def _keep(self, result: wire.Result, now_s: float) -> None:
         self._results.pop(result.job_id, None)
         self._results[result.job_id] = _Sent(result, now_s)
-        while len(self._results) > MAX_RESULTS:
+        while len(self._results) > self._most:
             del self._results[next(iter(self._results))]
             self.let_go += 1

@@ -26,7 +26,7 @@ MAX_ERROR_CHARS = 500
 _REFUSED_DEPTH = "recursion limit exceeded"
 WORDS = (
     DIVIDER,
-    bytes((wire.JOBS_KIND, 0x92, wire.PROTOCOL)),
+    bytes((wire.JOBS_KIND, 0x93, wire.PROTOCOL)),
     *(bytes((kind, 0x90 | size, wire.PROTOCOL)) for kind in (2, 3, 4, 16, 19) for size in (4, 13)),
     b"\x81\xa1k\xc0",
     b"\x81\xc4\x01k\xc0",
@@ -112,7 +112,7 @@ def seeds() -> Iterable[bytes]:
     job = wire.Job(7, "box/tool", "440", 1, {"result": b"{}", "trace": b"[1]"}, 99)
     bare = wire.Job(-1, "", "", 0, {}, 0)
     for jobs in ((), (job,), (job, bare), (bare,)):
-        yield JOBS + DIVIDER.join(wire.encode_jobs(wire.Jobs(jobs)))
+        yield JOBS + DIVIDER.join(wire.encode_jobs(wire.Jobs(jobs, alone=len(jobs) == 1)))
 
 
 def _by_check() -> dict[Any, Any]:

@@ -63,6 +63,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "client_key": str(home / "client.key"),
         "ca": str(home / "ca.pem"),
         "other_ca": str(home / "other.pem"),
+        "other_key": str(home / "other.key"),
         "cert": str(home / "server.pem"),
         "key": str(home / "server.key"),
     }

@@ -303,11 +303,13 @@ MALFORMED = {
     "a kind that is none": (head(250, 1), "unknown message kind"),
     "a jobs message": (head(1, []), "unknown message kind"),
     "too few fields": (head(16, "peer"), "fields instead of"),
-    "a field of another type": (head(16, "peer", "h", "1"), "Hello.pid"),
-    "a name of a megabyte": (head(16, "x" * 900_000, "h", 1), "Hello.name"),
+    "a field of another type": (head(16, "peer", "h", "1", "", 0), "Hello.pid"),
+    "a name of a megabyte": (head(16, "x" * 900_000, "h", 1, "", 0), "Hello.name"),
     "a time that is none": (head(19, 1, "v", "h", float("nan"), {}), "Ready.load_s"),
     "an answer nested a thousand deep": (
-        b"\x13\x96\x05\x01\xa1v\xa1h\xcb" + b"\x00" * 8 + b"\x81\xa1a" + b"\x91" * 1000 + b"\xc0",
+        bytes((0x13, 0x96, wire.PROTOCOL))
+        + b"\x01\xa1v\xa1h\xcb"
+        + (b"\x00" * 8 + b"\x81\xa1a" + b"\x91" * 1000 + b"\xc0"),
         "Ready.golden",
     ),
     "a state that is none": (head(20, 1, "\x1b[2J", 1), "no state that there is"),
@@ -332,7 +334,7 @@ def test_bombs_and_broken_messages_are_refused_and_counted(plant: Plant, site: S
     for _ in range(200):
         deep = [deep]
     packed: bytes = msgpack.packb(
-        [5, peer.worker_id, 1, "ok", deep, "", {}, "", "", 0.0, 0.0, 0.0, 1]
+        [wire.PROTOCOL, peer.worker_id, 1, "ok", deep, "", {}, "", "", 0.0, 0.0, 0.0, 1]
     )
     peer.results.send(b"\x04" + packed)
     plant.comes_to("bad_frames", seen + len(MALFORMED) + 1)

@@ -413,3 +413,45 @@ def test_the_load_asks_for_more_of_the_fleet_beside_those_who_help() -> None:
         bench.report(now_s=float(second))
     # 25/s of 0.1 s are 2.5 busy, 3.6 at 70 %, of which the worker of line 7 is one
     assert bench.fleet("ray-1") == 3
+
+
+def test_one_with_a_gpu_is_told_how_large_its_batches_may_be() -> None:
+    """A worker that claims more than it was given credit for: the rest would be sent to nobody."""
+    bench = Bench()
+    asked = {0: 256, 64: 64, 5000: 256, -1: 256}
+    for pid, (batch_jobs, expected) in enumerate(asked.items()):
+        welcome = bench.desk.answer(wire.Hello("g", HERE, pid, "cuda:0", batch_jobs), 0.0)
+        assert isinstance(welcome, wire.Welcome)
+        assert welcome.batch_jobs == expected
+    without = bench.desk.answer(wire.Hello("1", HERE, 99, "", 64), 0.0)
+    assert isinstance(without, wire.Welcome)
+    assert without.batch_jobs == 0
+
+
+def test_workers_with_a_gpu_are_expected_and_not_scaled() -> None:
+    """A farm that is well without its GPUs; one that takes them for workers which the load needs,
+    or starts others that can't load a model for GPUs alone.
+    """
+    bench = Bench(expected_workers=2)
+    bench.desk.answer(wire.SupervisorReport([], [], {}, {"gpu0": "", "gpu1": "killed"}), 0.0)
+    assert bench.desk.expected_workers == 4
+    assert bench.desk.gpu_workers == {"gpu0": "", "gpu1": "killed"}
+    assert isinstance(bench.desk.answer(wire.Scale(5), 0.0), wire.Done)
+    bench.desk._is_for_gpus = True
+    refused = bench.desk.answer(wire.Scale(5), 0.0)
+    assert isinstance(refused, wire.Refused)
+    assert "workers.gpus" in refused.reason
+
+
+def test_starts_and_ends_of_workers_are_counted_for_monitoring(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Prevents: workers that die every minute, and no figure shows it; or names without an end."""
+    monkeypatch.setattr("farm.broker.desk.MAX_NAMES", 2)
+    bench = Bench()
+    for pid in (7, 7, 8, 9, 7):
+        bench.hello(pid)
+    assert bench.desk.starts == {("7", HERE): 3, ("8", HERE): 1}
+    bench.report((7, "exit code 0 (ok)"), (8, "killed by SIGSEGV"))
+    bench.report((9, "killed by the supervisor (SIGKILL)"))
+    assert bench.desk.exits == {"asked": 1, "signal": 1, "killed": 1}

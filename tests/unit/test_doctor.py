@@ -19,6 +19,7 @@ from farm.doctor.patient import Patient, admit
 from farm.doors.keyring import Keyring
 from farm.errors import ModelError
 from farm.journal.store import DATABASE_NAME
+from farm.simulation.ports import free_port
 from farm.state_dir import lock
 
 OK, WARN, FAIL = Verdict.OK, Verdict.WARN, Verdict.FAIL
@@ -203,6 +204,15 @@ def test_the_machine_is_looked_at():
     }
 
 
+ON_RAY = Config.model_validate(
+    {
+        "workers": {"launch": "ray"},
+        "attach": {"listen": "10.0.0.1:7003"},
+        "ray": {"key_file": "/etc/farm/ray.key"},
+    }
+)
+
+
 @pytest.mark.parametrize(
     ("finding", "verdict"),
     [
@@ -216,6 +226,7 @@ def test_the_machine_is_looked_at():
         (machine.judge_cores(4, workers=1, threads=8), WARN),
         (machine.judge_memory(Config(), workers=10, available=10**11), OK),
         (machine.judge_memory(Config(), workers=10, available=10**8), WARN),
+        (machine.judge_memory(ON_RAY, workers=1000, available=5 * 10**9), OK),
         (machine.judge_files(1024, 4096, workers=10), OK),
         (machine.judge_files(1024, 4096, workers=200), FAIL),
         (machine.judge_files(-1, -1, workers=200), OK),
@@ -357,3 +368,34 @@ def test_no_answer_to_a_good_hole():
     answer = {"status": "insufficient", "value": None, "reason": "Air drilling"}
     assert model.judge(Config(), answer, TRUTH).verdict is FAIL
     assert model.judge(Config(model="mine:Model"), answer, TRUTH).verdict is WARN
+
+
+# ---- monitoring ----------------------------------------------------------------------------------
+
+
+def test_the_port_of_the_metrics_and_what_is_shown_there(private):
+    # prevents: a farm that does not start for its monitoring, and a token that everyone can read
+    port = free_port()
+
+    def found(**metrics):
+        told = patient(private, metrics={"listen": f"127.0.0.1:{port}"} | metrics)
+        return by_check(doors.examine(told))
+
+    well = found()
+    assert (well[f"doors.port_{port}"].verdict, well["doors.metrics"].verdict) == (OK, OK)
+    with socket.create_server(("127.0.0.1", port)):
+        taken = found()[f"doors.port_{port}"]
+    assert taken.verdict is FAIL
+    assert "metrics.listen" in taken.cure
+
+    token = private / "token"
+    assert found(token_file=token)["doors.metrics"].verdict is FAIL
+    token.write_text("a-token-of-enough-characters\n")
+    token.chmod(0o644)
+    readable = found(token_file=token)["doors.metrics"]
+    assert (readable.verdict, readable.cure) == (WARN, f"chmod 600 {token}")
+    token.chmod(0o600)
+    assert found(token_file=token)["doors.metrics"].verdict is OK
+    open_to_all = found(token_file=token, listen=f"*:{port}")["doors.metrics"]
+    assert open_to_all.verdict is WARN
+    assert "plain HTTP" in open_to_all.said

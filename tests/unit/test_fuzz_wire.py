@@ -47,7 +47,7 @@ def jobs(draw: st.DrawFn) -> bytes:
     ]
     wanted = sum(len(head[4]) for head in found)
     parts = draw(st.lists(st.binary(max_size=9), min_size=wanted, max_size=wanted + 1))
-    head = bytes([wire.JOBS_KIND]) + msgpack.packb([wire.PROTOCOL, found])
+    head = bytes([wire.JOBS_KIND]) + msgpack.packb([wire.PROTOCOL, found, draw(st.booleans())])
     return fuzzed.JOBS + fuzzed.DIVIDER.join([head, *parts])
 
 

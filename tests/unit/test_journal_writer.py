@@ -218,6 +218,22 @@ def test_a_failure_that_passes_loses_nothing_and_keeps_the_order(
     assert not writer.is_broken
 
 
+def test_the_time_of_a_group_includes_what_its_failures_took(
+    make: Callable[..., Writer], store: FakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prevents: commits that look quick while the disk fails, since each try is timed alone."""
+    pause_s = 0.2
+    monkeypatch.setattr(writer_module, "RETRY_S", pause_s)
+    store.errors = [full_disk()]
+    writer = make()
+    writer.append(Watermark(1), is_urgent=True)
+    eventually(lambda: writer.commits == 1, PATIENCE_S, "it is written")
+    writer.append(Watermark(2), is_urgent=True)
+    eventually(lambda: writer.commits == 2, PATIENCE_S, "so is the next")
+    eventually(lambda: writer.commit_times.count == 2, PATIENCE_S, "both are timed")
+    assert writer.commit_times.max_s >= pause_s
+
+
 def test_nothing_counts_while_it_fails(
     make: Callable[..., Writer], store: FakeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

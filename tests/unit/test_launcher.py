@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from farm import wire
 from farm.config import Config
 from farm.errors import ExitCode
+from farm.gpus import Gpu, Plan
 from farm.supervisor.launcher import Launcher
 from farm.supervisor.nursery import FORK_TIMEOUT_S, Way
 from farm.supervisor.pool import Slot
@@ -21,7 +22,7 @@ from farm.supervisor.restart import RestartPolicy
 from farm.supervisor.spawning import Cradle
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 NURSERY_PID = 100
 WORKER_PID = 200
@@ -43,14 +44,16 @@ class FakeChildren:
     alive: bool = True
     taken: list[int] = field(default_factory=list)
     spawned: list[list[str]] = field(default_factory=list)
+    environments: list[dict[str, str]] = field(default_factory=list)
     told: list[tuple[int, int]] = field(default_factory=list)
 
     def take(self, child: Any) -> int:
         self.taken.append(child.pid)
         return int(child.pid)
 
-    def spawn(self, arguments: list[str]) -> int:
+    def spawn(self, arguments: list[str], environment: Mapping[str, str] | None = None) -> int:
         self.spawned.append(arguments)
+        self.environments.append(dict(environment or {}))
         return 300
 
     def adopt(self, pid: int) -> bool:
@@ -375,3 +378,32 @@ def test_a_farm_that_wants_no_nursery_says_so() -> None:
     told = {"state": "off", "for_s": None, "made": 0, "way": "exec", "cause": ""}
     assert played.launcher.told(0.0) == told
     played.control.close()
+
+
+def test_a_worker_with_a_gpu_is_started_by_itself_and_sees_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A worker on another GPU after a restart; a fork of a process with CUDA; workers beside it
+    that take the GPU as well.
+    """
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    children = FakeChildren()
+    config = Config.model_validate({"model": "rule", "workers": {"launch": "exec"}})
+    launcher = Launcher(
+        children,  # type: ignore[arg-type]
+        ["--state-dir", "/s"],
+        config=lambda: config,
+        edition=lambda: 0,
+        make_policy=make_policy,
+        control_endpoint="ipc:///s/control",
+        gpus=Plan({"gpu1": Gpu(1, "GPU-bb22")}, hides=True),
+    )
+    gpu, plain = Slot("gpu1", make_policy()), Slot("1", make_policy())
+    assert launcher.has_gpu(gpu)
+    assert not launcher.has_gpu(plain)
+    for slot in (gpu, gpu, plain):
+        launcher.exec(slot)
+    assert children.spawned[0][-2:] == ["--device", "cuda:1"]
+    assert "--device" not in children.spawned[2]
+    seen = [environment["CUDA_VISIBLE_DEVICES"] for environment in children.environments]
+    assert seen == ["GPU-bb22", "GPU-bb22", ""]

@@ -266,3 +266,34 @@ def test_scaling_down_lets_go_of_those_first_that_were_given_up() -> None:
     assert pool.scale(2, 3.0) == []
     assert [slot.name for slot in pool.kept] == ["2", "3"]
     assert not pool.is_hopeless
+
+
+def fixed_pool() -> Pool:
+    """Two numbered slots, and those of two workers with a GPU."""
+
+    def policy() -> RestartPolicy:
+        return RestartPolicy(initial_s=0.2, max_s=5.0, budget=100, window_s=60.0)
+
+    return Pool(["1", "2"], policy, ready_timeout_s=60.0, fixed=["gpu0", "gpu1"])
+
+
+def test_fixed_slots_are_kept_whatever_the_scale() -> None:
+    """A GPU that loses its worker since an operator asked for fewer; or that counts as one."""
+    pool = fixed_pool()
+    assert start(pool) == [100, 101, 102, 103]
+    assert sorted(pool.scale(0, 1.0)) == [100, 101]
+    assert sorted(slot.name for slot in pool.kept) == ["gpu0", "gpu1"]
+    pool.scale(3, 2.0)
+    assert len(pool.numbered) == 3
+    assert len(pool.kept) == 5
+    assert pool.told_fixed == {"gpu0": "", "gpu1": ""}
+
+
+def test_a_fixed_slot_that_was_given_up_is_told_by_name() -> None:
+    """A supervisor that ends over a name which is no number."""
+    pool = fixed_pool()
+    start(pool)
+    pool.exited(102, ExitCode.MODEL, 1.0)
+    assert pool.told_fixed == {"gpu0": "exit code 8 (model)", "gpu1": ""}
+    assert pool.failed == []
+    assert not pool.is_hopeless

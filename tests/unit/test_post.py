@@ -70,6 +70,18 @@ def test_it_runs_a_worker_with_the_key_of_its_node(played: Played) -> None:
     assert command[command.index("--name") + 1] == "ray-1"
 
 
+def test_where_ray_gives_a_gpu_its_worker_takes_that_one(
+    played: Played,
+) -> None:
+    """A GPU that Ray keeps free, and nobody uses."""
+    played.look()
+    assert "--gpu" not in played.commands[-1]
+    played.post = Post("ray-2", str(played.key_file), "node" * 8, has_gpu=True)
+    played.look()
+    command = played.commands[-1]
+    assert command[command.index("--gpu") + 1] == "auto"
+
+
 def test_a_worker_that_fails_is_started_anew_more_and_more_slowly(played: Played) -> None:
     # prevents: a node that does nothing but load a model which can't be loaded
     played.look()

@@ -32,7 +32,7 @@ def heard(broker: PlayedBroker, message: wire.Message) -> None:
 class PlayedBroker:
     """The broker's ends of the three sockets, and the worker's compute loop."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, batch_jobs: int = 0) -> None:
         self.directory = directory
         self.context: zmq.Context[Any] = zmq.Context()
         self.control = open_socket(self.context, Role.CONTROL_SERVER, self.endpoint("control"))
@@ -42,7 +42,12 @@ class PlayedBroker:
         self.slots.mkdir()
         self.worker_id = 50
         self.known = True
-        self.reader = Reader(name="1", control_endpoint=self.endpoint("control"))
+        self.batch_jobs = batch_jobs
+        self.reader = Reader(
+            name="1",
+            control_endpoint=self.endpoint("control"),
+            device="cuda:0" if batch_jobs else "",
+        )
         self.reader.set_heartbeat(0.05)
         self.reader.start()
 
@@ -90,8 +95,11 @@ class PlayedBroker:
     def welcome(self, slot: str | None = None) -> None:
         path = str(self.slot_path()) if slot is None else slot
         endpoints = (self.endpoint("jobs"), self.endpoint("results"))
-        told = wire.Welcome(self.worker_id, *endpoints, {}, "hash", path, {"trace": b"7:"}, {})
-        self.serve_until(wire.Hello, told)
+        told = wire.Welcome(
+            *(self.worker_id, *endpoints, {}, "hash", path, {"trace": b"7:"}, {}), self.batch_jobs
+        )
+        hello = self.serve_until(wire.Hello, told)
+        assert hello.device == ("cuda:0" if self.batch_jobs else "")
 
     def join(self, slot: str | None = None) -> wire.Ready:
         """The worker says hello, loads its model and is ready."""
@@ -135,7 +143,7 @@ class PlayedBroker:
         """What the compute loop is given."""
         work = self.reader.inbox.get(timeout=WAIT_S)
         assert work is not None
-        worker_id, jobs = work
+        worker_id, jobs, _ = work
         assert worker_id == self.worker_id
         return [job.job_id for job in jobs]
 
@@ -319,4 +327,106 @@ def test_a_drained_worker_leaves_with_an_idle_slot(broker: PlayedBroker) -> None
     assert isinstance(broker.hear(), wire.Result)
     assert isinstance(broker.hear(), wire.Bye)
     assert broker.reader.inbox.get(timeout=WAIT_S) is None
+    assert broker.named() == frozenset()
+
+
+# ---- with a GPU ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def gatherer(tmp_path: Path) -> Iterator[PlayedBroker]:
+    """Of a worker with a GPU, whose batches have up to 20 jobs."""
+    played = PlayedBroker(tmp_path, batch_jobs=20)
+    yield played
+    while len(played.reader._hand):  # a test that failed may have left some
+        played.reader.post([b""] * len(played.reader._hand))
+        played.reader.join(0.05)
+    played.close()
+
+
+def test_one_with_a_gpu_claims_while_it_computes_and_its_slot_names_what_it_has_begun(
+    gatherer: PlayedBroker,
+) -> None:
+    """A GPU that is fed by single messages; holes blamed that only waited behind its batch."""
+    broker = gatherer
+    broker.join()
+    broker.send(*range(16))
+    heard(broker, wire.Claim(50, list(range(16)), list(range(1000, 1016))))
+    assert broker.named() == frozenset()  # the compute loop has not begun: it is nobody's fault
+    first = broker.reader.next_batch()
+    assert first is not None
+    assert [job.job_id for job in first.jobs] == list(range(16))
+    assert broker.named() == frozenset(range(16))
+    broker.send(16, 17)
+    heard(broker, wire.Claim(50, [16, 17], [1016, 1017]))
+    broker.send(18)
+    heard(broker, wire.Claim(50, [18], [1018]))
+    assert broker.named() == frozenset(range(16))
+    broker.post(*range(16))
+    assert broker.named() == frozenset()
+    second = broker.reader.next_batch()
+    assert second is not None
+    assert [job.job_id for job in second.jobs] == [16, 17, 18]
+    assert broker.named() == frozenset({16, 17, 18})
+    broker.post(16, 17, 18)
+    for job_id in range(19):
+        if job_id in (0, 16):
+            frames = hear_frames(broker)
+        result = wire.decode([frames.pop(0)])
+        assert isinstance(result, wire.Result)
+        assert result.job_id == job_id
+
+
+def hear_frames(broker: PlayedBroker) -> list[bytes]:
+    """The results of a batch come together."""
+    assert broker.results.poll(int(WAIT_S * 1000))
+    return broker.results.recv_multipart()
+
+
+def test_one_with_a_gpu_bounces_what_it_has_no_room_for_or_has_already(
+    gatherer: PlayedBroker,
+) -> None:
+    """A worker that hoards without bounds; a hole that is computed twice, as its claim was late."""
+    broker = gatherer
+    broker.join()
+    for begin in (0, 16):
+        ids = list(range(begin, begin + 16))
+        broker.send(*ids)
+        heard(broker, wire.Claim(50, ids, [1000 + j for j in ids]))
+    broker.send(5)
+    heard(broker, wire.Bounce(50, [5], [1005]))
+    ids = list(range(32, 41))  # 41 are more than two batches
+    broker.send(*ids)
+    heard(broker, wire.Bounce(50, ids, [1000 + j for j in ids]))
+    broker.send(*ids[:8])
+    heard(broker, wire.Claim(50, ids[:8], [1000 + j for j in ids[:8]]))
+    sizes = []
+    while len(broker.reader._hand):
+        batch = broker.reader.next_batch()
+        assert batch is not None
+        sizes.append(len(batch.jobs))
+        broker.post(*(job.job_id for job in batch.jobs))
+        assert len(hear_frames(broker)) == sizes[-1]
+    assert sizes == [16, 16, 8]  # messages are not torn apart: 32 would be too many
+
+
+def test_one_with_a_gpu_that_is_to_leave_finishes_all_that_it_holds(
+    gatherer: PlayedBroker,
+) -> None:
+    """Holes that have to wait for a deadline, since a worker left with them."""
+    broker = gatherer
+    broker.join()
+    broker.send(1)
+    broker.hear()
+    assert broker.reader.next_batch() is not None
+    broker.send(2)
+    broker.hear()
+    broker.reader.drain("SIGTERM")
+    broker.post(1)
+    assert isinstance(broker.hear(), wire.Result)
+    assert broker.reader.next_batch() is not None
+    broker.post(2)
+    assert isinstance(broker.hear(), wire.Result)
+    assert isinstance(broker.hear(), wire.Bye)
+    assert broker.reader.next_batch() is None
     assert broker.named() == frozenset()

@@ -14,9 +14,10 @@ from farm.errors import ModelError
 from farm.models import ort
 from farm.models.answer import EXISTS, TORQUE
 from farm.models.depthnet import BUILT_IN
-from farm.models.grid import resample
+from farm.models.grid import Grids, resample
 from farm.models.package import WEIGHTS, Manifest, open_package, write_package
 from farm.models.runtime import file_of, load_runtime
+from farm.models.staging import Staging, padded, sizes
 from farm.training.programs import PROGRAMS
 from farm.training.simulator import simulate_batch
 
@@ -75,6 +76,38 @@ def test_int8_without_onnxruntime_says_what_to_install(monkeypatch, package):
     monkeypatch.setattr(ort, "has_onnxruntime", lambda: False)
     with pytest.raises(ModelError, match="pip install onnxruntime"):
         load_runtime(package, "int8", "cpu")
+
+
+@pytest.mark.parametrize("b", [1, 3, 16, 70])
+def test_staged_batches_are_the_same_holes(package, grids, expected, b):
+    # Prevents holes that are mixed up, or cut, on their way to a GPU; and an answer that depends on
+    # what the batch was filled up with. The CPU plays the device.
+    some = Grids(
+        channels=grids.channels[:b],
+        position_mm=grids.position_mm[:b],
+        used=grids.used[:b],
+        origin_mm=grids.origin_mm[:b],
+        bin_mm=grids.bin_mm[:b],
+    )
+    runtime = load_runtime(package, "eager", "cpu")
+    staging = Staging(torch, torch.device("cpu"))
+    staging.to_device((np.full_like(grids.channels, np.nan), grids.position_mm, grids.used))
+    there = staging.to_device((some.channels, some.position_mm, some.used))
+    assert {len(tensor) for tensor in there} == {padded(b)}
+    np.testing.assert_array_equal(there[0][:b].numpy(), some.channels)
+    assert not there[0][b:].any()
+    runtime._staging = staging
+    found = runtime(some)
+    assert len(found) == b
+    np.testing.assert_allclose(found, expected[:b], atol=2e-3, rtol=2e-3)
+
+
+def test_all_sizes_that_a_gpu_runs_are_warmed_up():
+    # Prevents a first batch of a new size that is slow in the midst of a shift.
+    assert sizes(1) == [1]
+    assert sizes(256) == [1, 2, 4, 8, 16, 32, 64, 128, 256]
+    assert sizes(100) == [1, 2, 4, 8, 16, 32, 64, 128]
+    assert {padded(b) for b in range(1, 101)} == set(sizes(100))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

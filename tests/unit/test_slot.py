@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farm.slot import MAX_JOBS, Slot, read_slot
+from farm.slot import MAX_GATHERED_JOBS, MAX_JOBS, Slot, read_slot
 
 if TYPE_CHECKING:
     import mmap
@@ -52,6 +52,33 @@ def test_a_new_batch_replaces_the_one_before(slot: Slot, path: Path) -> None:
     slot.computing([1, 2, 3])
     slot.computing([4])
     assert read_slot(path, WORKER_ID) == frozenset({4})
+
+
+def test_a_large_slot_names_a_large_batch_and_no_larger_one(path: Path) -> None:
+    """A batch of a GPU that nobody can be blamed for, since it has no room in the black box."""
+    slot = Slot.create(path, WORKER_ID, room=256)
+    assert path.stat().st_size == 24 + 8 * 256
+    ids = list(range(JOB_ID, JOB_ID + 256))
+    for count in (256, 17, 16, 1):
+        slot.computing(ids[:count])
+        assert read_slot(path, WORKER_ID) == frozenset(ids[:count])
+    with pytest.raises(ValueError, match="1 to 256"):
+        slot.computing(range(257))
+    slot.close()
+    data = bytearray(path.read_bytes())
+    path.write_bytes(data[:-8])  # cut, or of a smaller one
+    assert read_slot(path, WORKER_ID) is None
+    data[24] ^= 1
+    path.write_bytes(data)
+    assert read_slot(path, WORKER_ID) is None
+
+
+@pytest.mark.parametrize("room", [0, -1, MAX_GATHERED_JOBS + 1])
+def test_room_that_no_worker_needs_is_refused(room: int, path: Path) -> None:
+    """A file of any size, because another process said so."""
+    with pytest.raises(ValueError, match="room"):
+        Slot.create(path, WORKER_ID, room=room)
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("ids", [[], list(range(MAX_JOBS + 1)), [-1], [2**64], ["7"]])
@@ -158,7 +185,7 @@ class Dying:
         self.mapped[where] = what  # type: ignore[index,assignment]
 
 
-@pytest.mark.parametrize("writes", range(4))
+@pytest.mark.parametrize("writes", range(3))
 @pytest.mark.parametrize("before", [[], [1, 2, 3]])
 def test_who_dies_in_the_middle_of_a_mark_names_no_wrong_job(
     slot: Slot, path: Path, writes: int, before: list[int]

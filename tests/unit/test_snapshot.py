@@ -9,8 +9,10 @@ import pytest
 from fakes import make_flow, payload
 
 from farm import wire
+from farm.adapter import Answer, Finished, Status, Terminal
 from farm.broker import snapshot
 from farm.broker.roster import WorkerState
+from farm.broker.tools import SHOWN
 from farm.config import Config
 
 if TYPE_CHECKING:
@@ -155,6 +157,26 @@ def test_the_numbers_follow_a_hole_to_its_end(flow: Flow) -> None:
     assert made["jobs"]["unanswered"] == 0
     assert made["latency"]["total"]["max_s"] == 1.5
     assert made["counts"]["paired"] == 1
+
+
+def test_what_strangers_name_as_long_as_they_can_still_fits_into_a_reply(flow: Flow) -> None:
+    """Prevents: `farm stats` that fails for all, since a stranger's names fill the frame."""
+    long = "\U000e0001" * 990  # shown as its escape, ten characters each
+    dead = Finished(long, long, Status.FAILED, None, long, {}, "", "")
+    for number in range(2 * SHOWN):
+        source = f"{number}{long}"
+        flow.observation.tools.rejected(source, long, 1.0)
+        flow.observation.answered(number, dead, Answer(Terminal.DEAD, (), alert=long), 1.0)
+    for number in range(64):
+        worker_id = hire(flow, str(number))
+        arrive(flow, "result", f"{number}{long}")
+        arrive(flow, "trace", f"{number}{long}")
+        [entry, *_] = batch = flow.dispatcher.next_jobs(0.0)
+        flow.dispatcher.sent(batch, 0.5)
+        flow.dispatcher.claimed(wire.Claim(worker_id, [entry.job_id]), 0.5)
+    made = shot(flow)
+    assert any(row["job"] for row in made["workers"])
+    assert len(wire.encode(wire.StatsReply(made))) < wire.MAX_HEAD_BYTES
 
 
 def test_workers_are_listed_in_the_order_of_their_numbers(flow: Flow) -> None:

@@ -241,7 +241,7 @@ def worker_tick(worker, now_s, **changes):
     told = {
         "is_working": True,
         "is_leaving": False,
-        "is_computing": False,
+        "job_id": None,
         "job_timeout_s": 10.0,
     }
     worker.tick(now_s, **(told | changes))
@@ -262,7 +262,10 @@ def test_a_worker_that_hangs_in_a_hole_is_the_watchdogs(listener):
     worker = WorkerService(Service(listener, watchdog_s=3.0))
     found = {}
     for second in range(60):
-        worker_tick(worker, float(second), is_computing=second >= 30)
+        busy = (
+            second % 7 + 1 if second > 3 else None
+        )  # one after the other, and then one that hangs
+        worker_tick(worker, float(second), job_id=100 if second >= 30 else busy)
         found[second] = "WATCHDOG=1" in listener.take()
     assert all(found[second] for second in range(50))
     assert not any(found[second] for second in range(50, 60))

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner
 from fakes import make_flow
-from rich.console import Console
+from shots import busy_shot
 
 from farm.broker import snapshot
 from farm.cli import root, stats
 from farm.config import Config
 from farm.errors import ExitCode, NoFarmError
-from farm.telemetry import together as module
-from farm.telemetry import view
-from farm.telemetry.together import render, together
+from farm.telemetry.keyboard import Looking, Page
+from farm.telemetry.lines import text_of, width_of
+from farm.telemetry.together import together
+from farm.telemetry.view import screen, whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,19 +83,18 @@ def test_problems_say_whose_they_are() -> None:
 @pytest.mark.parametrize("width", [80, 149, 150, 160])
 def test_every_farm_has_one_line_at_every_width(width: int) -> None:
     # prevents: a table whose cells wrap, so that no line of it can be read
-    out = io.StringIO()
-    console = Console(file=out, width=width)
     long_state = shot(1, state="FALLING_BEHIND")
-    console.print(render(together({"/a": shot(0), "/b": long_state, "/c": None}), width))
-    lines = out.getvalue().splitlines()
+    lines = [
+        text_of(each)
+        for each in whole(together({"/a": shot(0), "/b": long_state, "/c": None}), width)
+    ]
     head = next(n for n, line in enumerate(lines) if line.startswith("farm "))
-    assert len(lines) - head == 4
     assert all(len(line) <= width for line in lines)
     assert "FALLING BEHIND" in lines[head + 2]
     assert lines[head + 2].split()[0].endswith("-1")
     assert "…" not in lines[head + 2].removeprefix("…")
     assert "MISSING" in lines[head + 3]
-    assert ("published" in lines[head]) == (width >= module.WIDE_COLUMNS)
+    assert ("published" in lines[head]) == (width >= 149)
 
 
 def test_the_command_asks_each_folder_and_its_exit_code_tells(
@@ -140,6 +139,25 @@ def test_a_cut_without_a_group_is_refused() -> None:
 def test_one_farm_tells_its_share(more: dict[str, Any], says: str) -> None:
     one = shot(0)
     one["partition"] |= more
-    out = io.StringIO()
-    Console(file=out, width=110).print(view.render(one, 110))
-    assert f"partition  {says}" in " ".join(out.getvalue().split("\n"))
+    assert f"partition  {says}" in [text_of(each) for each in whole(one, 110)]
+
+
+@pytest.mark.parametrize("page", list(Page))
+def test_each_page_can_be_shown_of_several_farms(page: Page) -> None:
+    # prevents: a key that ends the view, since several farms as one lack a section
+    one = together({"/a": busy_shot(), "/b": busy_shot(is_behind=True), "/c": None})
+    for width, height in ((80, 24), (160, 45)):
+        picture = screen(one, Looking(page=page), width, height)
+        assert len(picture.lines) == height
+        assert all(width_of(each) <= width for each in picture.lines)
+    assert json.loads(json.dumps(one)) == one
+
+
+def test_several_farms_have_the_workers_tools_and_curves_of_all() -> None:
+    # prevents: a site of which only the first farm is seen
+    one = together({"/a": busy_shot(), "/b": busy_shot(tools=3)})
+    assert [row["name"] for row in one["workers"]] == [f"{f}:{w}" for f in "01" for w in "1234"]
+    assert len(one["tools"]["rows"]) == 13 + 4
+    alone = busy_shot()["history"]
+    assert one["history"]["arrived_hz"] == [2 * rate for rate in alone["arrived_hz"]]
+    assert one["history"]["slowest_s"] == alone["slowest_s"]

@@ -7,69 +7,140 @@ import json
 
 import pytest
 from click.testing import CliRunner
-from fakes import make_flow
+from rich.cells import cell_len
 from rich.console import Console
+from shots import busy_shot, farm_shot
 
-from farm import wire
-from farm.broker import snapshot
 from farm.cli import root, stats
-from farm.config import Config
 from farm.errors import NoFarmError
 from farm.supervisor.nursery import State
-from farm.telemetry.view import STAGE_WORDS, render
+from farm.telemetry.keyboard import Looking, Page
+from farm.telemetry.lines import ASCII, text_of, width_of
+from farm.telemetry.view import render, screen, whole
+from farm.telemetry.words import STAGE_WORDS
 
-UP_S = 23 * 3600 + 59 * 60
+WIDTHS = [40, 60, 80, 110, 130, 150, 160, 200]
 
 
 @pytest.fixture
 def shot():
-    """Of a farm with workers whose every cell is about as long as it gets."""
-    flow = make_flow(Config())
-    for name in range(1, 11):
-        worker = flow.roster.hello(
-            name=str(name), host="drill-host-07.plant.example", pid=4190000 + name, local=True,
-            now_s=0.0,
-        )  # fmt: skip
-        flow.dispatcher.ready(worker, wire.Ready(worker.worker_id, "depthnet-1", "h1", 0.1, {}))
-    around = snapshot.Surroundings(
-        instance="drill-host-07",
-        mqtt={"state": "connected", "address": "mqtt.plant.example:1883", "reconnects": 2},
-        intake={"queued": 12, "braked": False, "paused": True, "lost_qos0": 0},
-        journal={"durability": "process", "queued": 17, "failure": "", "life": 7},
-        expected_workers=10,
-        failed_slots=[(3, "exit code 8 (model)")],
-        is_starting=False,
-        is_draining=False,
-    )
-    made = snapshot.build(flow, around, now_s=float(UP_S), started_s=0.0)
-    for row in made["workers"]:
-        row.update(jobs_done=1_234_567, rss_bytes=312_000_000, job_age_s=12.34, state="draining")
-    for summary in made["latency"].values():
-        summary.update(p50_s=1.234, p99_s=12.345, max_s=123.456)
-    return made
+    return farm_shot(failed_slots=[(3, "exit code 8 (model)")])
+
+
+@pytest.fixture(scope="module")
+def both():
+    """A farm in trouble with many tools, and one with long names; not to be changed."""
+    return busy_shot(is_behind=True, tools=60), farm_shot()
 
 
 def drawn(shot, width):
-    out = io.StringIO()
-    Console(file=out, width=width).print(render(shot, width))
-    return out.getvalue().splitlines()
+    return [text_of(each) for each in whole(shot, width)]
 
 
-@pytest.mark.parametrize("width", [60, 80, 110, 130, 160, 200])
+def squeezed(lines):
+    return [" ".join(line.split()) for line in lines]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
 def test_no_line_is_too_long_and_no_cell_is_broken(shot, width):
     # prevents: a table whose cells wrap, so that no line of it can be read
     lines = drawn(shot, width)
-    assert max(len(line.rstrip()) for line in lines) <= width
+    assert max(map(cell_len, lines)) <= width
     for stage in shot["latency"]:
-        cells = f"{stage} 1234 12345 123456 {STAGE_WORDS[stage]}"
-        assert any(" ".join(line.split()).startswith(cells) for line in lines), "\n".join(lines)
-    for row in shot["workers"]:
-        cells = f"{row['name']} draining 12.3 s 1234567 312 MB"
+        cells = f"{stage} 1234 12345"
+        if width >= 60:
+            cells += " 99900 123456"
         if width >= 80:
-            cells += " 23 h 59 min depthnet-1"
-        if width >= 110:
-            cells += f" drill-host-… {row['pid']}"
-        assert any(" ".join(line.split()).endswith(cells) for line in lines), "\n".join(lines)
+            cells += f" {STAGE_WORDS[stage]}" if width < 110 else f" 9999999 {STAGE_WORDS[stage]}"
+        assert any(line.startswith(cells) for line in squeezed(lines)), "\n".join(lines)
+    for row in shot["workers"]:
+        cells = f"{row['name']} draining"
+        if width >= 80:
+            cells += " 12 s …0007 107 +15" if width == 80 else " 12 s"
+        found = [line for line in squeezed(lines) if line.startswith(cells)]
+        assert found, "\n".join(lines)
+        if width >= 80:
+            assert "0.0 1234567 0 312 MB" in found[0]
+        if width >= 160:
+            assert f"24 h drill-host-07.p… - depthnet-1 h1h1h1h1 {row['pid']}" in found[0]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("height", [5, 10, 24, 50])
+def test_a_screen_has_just_its_size_whatever_is_shown(both, width, height):
+    # prevents: a picture that scrolls the terminal, or leaves lines of the one before
+    for page in Page:
+        for made in both:
+            picture = screen(made, Looking(page=page), width, height, clock="14:03:22")
+            assert len(picture.lines) == height
+            assert all(width_of(each) <= width for each in picture.lines)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_no_column_moves_when_numbers_grow(width):
+    # prevents: columns that jump once a second
+    small, large = busy_shot(), busy_shot()
+    for row in large["workers"]:
+        row.update(jobs_done=99_999_999_999, rate_hz=12_345.6, rss_bytes=10**12, up_s=10**8)
+    for row in large["tools"]["rows"]:
+        row.update(parts_hz=12_345.6, holes=10**11, dead=10**11, rejected=10**11, troubles=10**11)
+    for page in (Page.WORKERS, Page.TOOLS):
+        heads = [
+            next(each for each in map(text_of, screen(made, Looking(page=page), width, 40).lines)
+                 if each.startswith(("worker▲", "tool ")))
+            for made in (small, large)
+        ]  # fmt: skip
+        assert heads[0] == heads[1]
+
+
+def test_the_end_of_a_long_page_is_reached_and_not_passed():
+    # prevents: rows that nobody can see, or a page scrolled into nothing
+    made = busy_shot(tools=60)
+    first = screen(made, Looking(page=Page.TOOLS), 80, 24)
+    assert "below" in text_of(first.lines[-1])
+    last = screen(made, Looking(page=Page.TOOLS, scroll=1_000_000), 80, 24)
+    assert last.scroll > 0
+    assert "above" in text_of(last.lines[-1])
+    assert "below" not in text_of(last.lines[-1])
+    seen = " ".join(map(text_of, [*first.lines, *last.lines]))
+    assert seen.count("UNIT-0666") == 1
+
+
+def test_a_filter_and_an_order_choose_the_rows():
+    # prevents: a filter that hides what it should show, a sort that sorts by something else
+    made = busy_shot()
+    only = screen(made, Looking(page=Page.TOOLS, filter="rubbish-not-there"), 80, 24)
+    assert not [each for each in map(text_of, only.lines) if "UNIT-" in each]
+    found = screen(made, Looking(page=Page.TOOLS, filter="not paired"), 160, 24)
+    assert len([each for each in map(text_of, found.lines) if "/UNIT-" in each]) == 1
+
+    def first_tool(sort, *, is_reversed=False):
+        looking = Looking(page=Page.TOOLS, tool_sort=sort, is_tool_reversed=is_reversed)
+        lines = map(text_of, screen(made, looking, 160, 40).lines)
+        return next(line for line in lines if "/UNIT-" in line).split()[0]
+
+    assert first_tool(0) == "BOX-9/UNIT-0666"  # the worst
+    assert first_tool(1) == "BOX-3/UNIT-0011"  # the loudest
+    assert first_tool(1, is_reversed=True) == "BOX-9/UNIT-0666"
+
+
+def test_where_the_locale_has_no_unicode_nothing_else_is_drawn():
+    # prevents: question marks, or a UnicodeEncodeError, on a serial console
+    made = busy_shot(is_behind=True)
+    for page in Page:
+        for width in (60, 80, 160):
+            lines = screen(made, Looking(page=page, filter="x" * 50), width, 40, ASCII).lines
+            assert "".join(map(text_of, lines)).isascii()
+    assert "".join(map(text_of, whole(farm_shot(), 80, ASCII))).isascii()
+
+
+def test_what_rich_draws_is_the_same_picture(shot):
+    # prevents: a demo whose lines rich has wrapped or coloured by its own guesses
+    out = io.StringIO()
+    Console(file=out, width=80, highlight=False).print(render(shot, 80))
+    assert [line.rstrip() for line in out.getvalue().splitlines()] == [
+        line.rstrip() for line in drawn(shot, 80)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -110,9 +181,9 @@ def test_no_line_is_too_long_and_no_cell_is_broken(shot, width):
 def test_how_workers_are_launched_is_told(shot, told, line):
     # prevents: ten loaded models where one was meant, or slow restarts, and nothing says why
     shot["nursery"] = {"for_s": 200.0, "made": 1, "way": "fork", "cause": ""} | told
-    assert line in [" ".join(each.split()) for each in drawn(shot, 120)]
+    assert line in squeezed(drawn(shot, 120))
     for width in (60, 80, 160):
-        assert max(len(each.rstrip()) for each in drawn(shot, width)) <= width
+        assert max(len(each) for each in drawn(shot, width)) <= width
 
 
 @pytest.mark.parametrize("state", [state.value for state in State])
@@ -127,11 +198,12 @@ def test_a_broker_without_local_workers_says_nothing_of_a_nursery(shot):
     assert not [each for each in drawn(shot, 80) if each.startswith("nursery")]
 
 
-def test_side_by_side_only_where_both_fit(shot):
-    for width, is_wide in ((159, False), (160, True)):
-        heads = [line for line in drawn(shot, width) if "latency, ms" in line]
-        assert len(heads) == 1
-        assert ("worker (10)" in heads[0]) is is_wide
+def test_side_by_side_only_where_both_fit():
+    made = busy_shot()
+    for width, is_wide in ((149, False), (150, True)):
+        lines = map(text_of, screen(made, Looking(), width, 60).lines)
+        [head] = [each for each in lines if each.startswith("holes  ") and "now" in each]
+        assert ("worker" in head) is is_wide
 
 
 def watched(monkeypatch, shot, *options):
@@ -145,23 +217,66 @@ def watched(monkeypatch, shot, *options):
         return turn
 
     monkeypatch.setattr(stats, "fetch_stats", fetch)
-    return CliRunner().invoke(root, ["stats", "--watch", "0.1", *options])
+    return CliRunner().invoke(root, ["stats", *options])
 
 
 def test_watching_off_a_terminal_prints_each_picture_and_outlasts_a_restart(monkeypatch, shot):
     # prevents: an empty file from `farm stats --watch 5 >file`
-    done = watched(monkeypatch, shot)
+    done = watched(monkeypatch, shot, "--watch", "0.1")
     assert done.exit_code == 0
     before, gone, after = done.output.partition("the farm does not answer")
     assert gone
-    assert before.count("worker (10)") == after.count("worker (10)") == 1
+    assert before.count("latency, ms") == after.count("latency, ms") == 1
     assert "\x1b" not in done.output
 
 
 def test_watching_for_machines_prints_json_alone(monkeypatch, shot):
-    done = watched(monkeypatch, shot, "--json")
+    done = watched(monkeypatch, shot, "--watch", "0.1", "--json")
     assert [json.loads(line) for line in done.stdout.splitlines()] == [shot, shot]
     assert "the farm does not answer" in done.stderr
+
+
+def test_a_stream_for_machines_has_a_line_for_each_look_and_says_when_nobody_answers(
+    monkeypatch, shot
+):
+    # prevents: a gap in a record of a day that looks like a quiet farm
+    done = watched(monkeypatch, shot, "--ndjson", "--interval", "0.1")
+    first, gone, last = [json.loads(line) for line in done.stdout.splitlines()]
+    assert first == last == {key: value for key, value in shot.items() if key != "history"}
+    assert gone["state"] == "MISSING"
+    assert gone["problems"] == ["away"]
+    assert gone["taken_utc_s"] > 1.7e9
+    assert not done.stderr
+
+
+@pytest.mark.parametrize("options", [("--once", "--ndjson"), ("--once", "--interval", "1")])
+def test_one_picture_and_many_contradict_each_other(options):
+    assert CliRunner().invoke(root, ["stats", *options]).exit_code == 2
+
+
+def test_top_is_another_name_for_it(monkeypatch, shot):
+    monkeypatch.setattr(stats, "fetch_stats", lambda _endpoint: shot)
+    done = CliRunner().invoke(root, ["top", "--once"])
+    assert "latency, ms" in done.output
+    assert "top" not in CliRunner().invoke(root, ["--help"]).output.split()
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "has_escapes"),
+    [
+        ((), {}, False),
+        (("--color",), {}, True),
+        (("--color",), {"NO_COLOR": "1"}, True),
+        (("--no-color",), {"TERM": "xterm"}, False),
+    ],
+)
+def test_colours_are_only_where_they_are_wanted(
+    monkeypatch, shot, options, environment, has_escapes
+):
+    # prevents: escapes in a ticket, a mail, a log file
+    monkeypatch.setattr(stats, "fetch_stats", lambda _endpoint: shot)
+    done = CliRunner(env=environment).invoke(root, ["stats", "--once", *options])
+    assert ("\x1b[" in done.output) is has_escapes
 
 
 @pytest.mark.parametrize(
@@ -179,7 +294,7 @@ def test_the_workers_on_ray_are_told_in_a_line(shot, told, line):
     # prevents: a farm that has half of its workers, and nobody can see which half is missing
     fleet = {"wanted": 4, "alive": 0, "pending": 0, "restarting": 0, "leaving": 0, "cause": ""}
     shot["fleet"] = fleet | told
-    assert any(" ".join(each.split()).startswith(line) for each in drawn(shot, 120))
+    assert any(each.startswith(line) for each in squeezed(drawn(shot, 120)))
 
 
 def test_a_farm_without_ray_says_nothing_of_it(shot):

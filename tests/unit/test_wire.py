@@ -146,12 +146,12 @@ def test_the_number_of_fields_must_fit(body: tuple[Any, ...]) -> None:
         (wire.kind_of(wire.Fetch), (b"name", 0)),
         (wire.kind_of(wire.Piece), ("text",)),
         (wire.kind_of(wire.Ready), (7, "1", "h", True, {})),
-        (wire.kind_of(wire.Welcome), (7, "j", "r", [], "h", "", {}, {})),
-        (wire.kind_of(wire.SupervisorReport), ([1], [], {})),
-        (wire.kind_of(wire.SupervisorReport), ([[1]], [], {})),
-        (wire.kind_of(wire.SupervisorReport), ([["1", "killed"]], [], {})),
-        (wire.kind_of(wire.SupervisorReport), ([], [[1, "killed", 2]], {})),
-        (wire.kind_of(wire.SupervisorReport), ([], [], ["ready"])),
+        (wire.kind_of(wire.Welcome), (7, "j", "r", [], "h", "", {}, {}, 0)),
+        (wire.kind_of(wire.SupervisorReport), ([1], [], {}, {})),
+        (wire.kind_of(wire.SupervisorReport), ([[1]], [], {}, {})),
+        (wire.kind_of(wire.SupervisorReport), ([["1", "killed"]], [], {}, {})),
+        (wire.kind_of(wire.SupervisorReport), ([], [[1, "killed", 2]], {}, {})),
+        (wire.kind_of(wire.SupervisorReport), ([], [], ["ready"], {})),
         (wire.kind_of(wire.SupervisorOrders), ([1], [[True, "why"]], -1, False, "")),
     ],
 )
@@ -309,7 +309,7 @@ def test_more_frames_than_a_message_may_have_are_refused_at_both_ends() -> None:
 
 
 def jobs_frames(*heads: Any, parts: int = 0) -> list[bytes]:
-    return [frame(wire.JOBS_KIND, list(heads)), *([b"part"] * parts)]
+    return [frame(wire.JOBS_KIND, list(heads), False), *([b"part"] * parts)]
 
 
 @pytest.mark.parametrize(
@@ -320,18 +320,21 @@ def jobs_frames(*heads: Any, parts: int = 0) -> list[bytes]:
         [wire.encode(CLAIM)],
         [frame(wire.JOBS_KIND)],
         [frame(wire.JOBS_KIND, 5)],
+        [frame(wire.JOBS_KIND, [])],  # as an older broker has it
+        [frame(wire.JOBS_KIND, [], 1)],
         jobs_frames(5),
-        jobs_frames([1, "b/t", "7", 1]),
-        jobs_frames([True, "b/t", "7", 1, []]),
-        jobs_frames(["1", "b/t", "7", 1, []]),
-        jobs_frames([1, None, "7", 1, []]),
-        jobs_frames([1, "b/t", None, 1, []]),
-        jobs_frames([1, "b/t", "7", "1", []]),
-        jobs_frames([1, "b/t", "7", 1, "ab"], parts=2),  # letters are no kinds
-        jobs_frames([1, "b/t", "7", 1, [1]], parts=1),
-        jobs_frames([1, "b/t", "7", 1, ["trace"]]),  # a part lacks
-        jobs_frames([1, "b/t", "7", 1, ["trace"]], parts=2),  # a part too many
-        jobs_frames([1, "b/t", "7", 1, ["trace", "trace"]], parts=2),  # one would be lost
+        jobs_frames([1, "b/t", "7", 1, []]),  # no ticket
+        jobs_frames([1, "b/t", "7", 1, [], "0"]),
+        jobs_frames([True, "b/t", "7", 1, [], 0]),
+        jobs_frames(["1", "b/t", "7", 1, [], 0]),
+        jobs_frames([1, None, "7", 1, [], 0]),
+        jobs_frames([1, "b/t", None, 1, [], 0]),
+        jobs_frames([1, "b/t", "7", "1", [], 0]),
+        jobs_frames([1, "b/t", "7", 1, "ab", 0], parts=2),  # letters are no kinds
+        jobs_frames([1, "b/t", "7", 1, [1], 0], parts=1),
+        jobs_frames([1, "b/t", "7", 1, ["trace"], 0]),  # a part lacks
+        jobs_frames([1, "b/t", "7", 1, ["trace"], 0], parts=2),  # a part too many
+        jobs_frames([1, "b/t", "7", 1, ["trace", "trace"], 0], parts=2),  # one would be lost
     ],
 )
 def test_malformed_jobs_are_refused(frames: list[bytes]) -> None:

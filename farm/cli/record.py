@@ -1,0 +1,364 @@
+"""`farm record`: keep the units' messages in a file, from MQTT, the journal or a recording."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import click
+
+from farm.cli.operator import place
+from farm.cli.options import config_option, load, state_dir_option
+from farm.cli.recording_options import (
+    Duration,
+    selection,
+    since_option,
+    tool_option,
+    until_option,
+)
+from farm.errors import ExitCode, FarmError
+from farm.printable import printable
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Callable, Iterator
+
+    from farm.recording.anonymous import Anonymiser
+    from farm.recording.record import Gap, Message, Note
+    from farm.recording.recorder import Recorder
+    from farm.recording.selection import Selection
+    from farm.recording.traffic import Traffic
+    from farm.recording.watch import Limits
+    from farm.recording.writer import RecordingWriter
+
+LINE_EVERY_S = 5.0
+LOOK_EVERY_S = 0.2
+SHOWN_REASONS = 5
+
+
+@click.command()
+@click.argument("file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--from",
+    "origin",
+    metavar="mqtt|journal|RECORDING",
+    default="mqtt",
+    show_default=True,
+    help="Where the messages come from: the configured MQTT broker, the journal of a farm that"
+    " runs or not, or another recording.",
+)
+@config_option
+@state_dir_option
+@tool_option
+@since_option
+@until_option
+@click.option("--for", "for_s", metavar="DURATION", type=Duration(), help="Stop after 30s, 10m …")
+@click.option(
+    "--holes",
+    type=click.IntRange(1),
+    help="Stop once so many are complete.  [default: do not stop]",
+)
+@click.option("--results", "with_results", is_flag=True, help="Keep the farm's answers, too.")
+@click.option(
+    "--anonymise", is_flag=True, help="Make up all names, ids and serial numbers in what is kept."
+)
+@click.option("--shift-times", is_flag=True, help="With --anonymise: move all times by years.")
+@click.option(
+    "--key-file",
+    metavar="KEY",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="With --anonymise: the same made-up names each time; made if it is missing.",
+)
+def command(
+    file: Path,
+    *,
+    origin: str,
+    config_path: Path | None,
+    state_dir: Path | None,
+    tool_patterns: tuple[str, ...],
+    since_ns: int | None,
+    until_ns: int | None,
+    for_s: float | None,
+    holes: int | None,
+    with_results: bool,
+    anonymise: bool,
+    shift_times: bool,
+    key_file: Path | None,
+) -> None:
+    """Keep messages in FILE, as they come, until Ctrl-C. A recording that is there is gone on with.
+
+    Listens beside the farm, under a name of its own, and takes nothing from it. FILE is readable
+    for you alone: traces are confidential. `farm replay FILE` plays it again.
+
+    \b
+    Examples:
+      farm record monday.farmrec --config etc/farm.yaml
+      farm record monday.farmrec --for 10m --results
+      farm record incident.farmrec --from journal --since 2h --tool BOX-7/UNIT-2
+      farm record to-share.farmrec --from monday.farmrec --anonymise --shift-times
+    """
+    from farm.recording.recorder import Recorder  # noqa: PLC0415 - numpy and paho, not for --help
+    from farm.recording.traffic import Traffic  # noqa: PLC0415
+    from farm.recording.watch import Limits  # noqa: PLC0415
+    from farm.recording.writer import RecordingWriter  # noqa: PLC0415
+
+    if not anonymise and (shift_times or key_file):
+        raise click.UsageError("--shift-times and --key-file need --anonymise beside them")
+    chosen = selection(tool_patterns, since_ns, until_ns)
+    config = load(config_path, state_dir=state_dir).config
+    traffic = Traffic(config)
+    if not traffic.is_drilling and (with_results or anonymise):
+        raise FarmError(
+            "--results and --anonymise know the drilling units' messages alone, and traffic.adapter"
+            f" is {config.traffic.adapter}: record without them"
+        )
+    anonymiser = _anonymiser(traffic, key_file, shift_times=shift_times) if anonymise else None
+    limits = Limits(for_s, holes, until_ns)
+    with (
+        RecordingWriter(file, now_ns=time.time_ns(), is_anonymous=anonymise) as writer,
+        _interruptible() as is_stopped,
+    ):
+        _tell_begin(writer)
+        recorder = Recorder(writer, traffic, chosen, anonymiser)
+        if origin == "mqtt":
+            why = _from_mqtt(recorder, traffic, limits, is_stopped, with_results=with_results)
+        elif origin == "journal":
+            directory, _ = place(config_path, state_dir)
+            why = _from_journal(
+                recorder, directory, chosen, limits, is_stopped, with_results=with_results
+            )
+        else:
+            why = _from_recording(
+                recorder, Path(origin), file, limits, is_stopped, with_results=with_results
+            )
+        recorder.note(time.time_ns(), f"ended: {why}")
+    _tell_end(recorder, why)
+
+
+def _anonymiser(traffic: Traffic, key_file: Path | None, *, shift_times: bool) -> Anonymiser:
+    from farm.recording.anonymous import Anonymiser  # noqa: PLC0415
+    from farm.recording.pseudonyms import Pseudonyms, read_key  # noqa: PLC0415
+
+    return Anonymiser(traffic, Pseudonyms(read_key(key_file)), shifts_times=shift_times)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM are noted: what has come by then is kept."""
+    caught: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(n, lambda number, _frame: caught.append(number)) for n in numbers]
+    try:
+        yield lambda: bool(caught)
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+# ---- the three origins ---------------------------------------------------------------------------
+
+
+def _from_mqtt(
+    recorder: Recorder,
+    traffic: Traffic,
+    limits: Limits,
+    is_stopped: Callable[[], bool],
+    *,
+    with_results: bool,
+) -> str:
+    from farm.recording.subscription import Subscription  # noqa: PLC0415
+    from farm.recording.watch import record_mqtt  # noqa: PLC0415
+
+    settings = traffic.config.mqtt.broker
+    subscription = Subscription(
+        settings,
+        filters=traffic.filters,
+        answer_filters=traffic.answer_filters if with_results else (),
+        is_answer=lambda topic: traffic.answer(topic) is not None,
+    )
+    recorder.note(time.time_ns(), "begun: mqtt")
+    where = f"{settings.host}:{settings.port}"
+    with _Progress(recorder, where) as progress:
+        try:
+            why = record_mqtt(
+                recorder,
+                subscription,
+                limits,
+                is_stopped=is_stopped,
+                on_progress=lambda: progress.look(subscription.problem),
+                waits_for_answers=with_results,
+            )
+        finally:
+            subscription.close()
+    if subscription.unreadable:
+        recorder.left_out["its topic is no UTF-8"] += subscription.unreadable
+    return why
+
+
+def _from_journal(
+    recorder: Recorder,
+    directory: Path,
+    chosen: Selection,
+    limits: Limits,
+    is_stopped: Callable[[], bool],
+    *,
+    with_results: bool,
+) -> str:
+    from farm.journal.reader import JournalReader  # noqa: PLC0415
+    from farm.recording.recorder import kept_messages  # noqa: PLC0415
+
+    _refuse_clock(limits)
+    recorder.note(time.time_ns(), "begun: journal")
+    with JournalReader(directory) as journal:
+        messages = kept_messages(journal, chosen, with_answers=with_results, gone=recorder.left_out)
+        return _take_all(recorder, messages, limits, is_stopped)
+
+
+def _from_recording(
+    recorder: Recorder,
+    source: Path,
+    file: Path,
+    limits: Limits,
+    is_stopped: Callable[[], bool],
+    *,
+    with_results: bool,
+) -> str:
+    from farm.recording.reader import RecordingReader  # noqa: PLC0415
+    from farm.recording.record import Message, Note  # noqa: PLC0415
+
+    _refuse_clock(limits)
+    if source.exists() and source.samefile(file):
+        raise click.UsageError("a recording can't be copied into itself: name another FILE")
+    with RecordingReader(source, is_patient=True) as reader:
+        if reader.header.is_anonymous and not recorder.is_anonymising:
+            raise FarmError(
+                f"{source} is anonymous: add --anonymise, so that its copy says so, too"
+            )
+        recorder.note(time.time_ns(), "begun: another recording")
+        records = (
+            record
+            for record in reader.records()
+            if not isinstance(record, Note)
+            and (with_results or not isinstance(record, Message) or not record.is_answer)
+        )
+        why = _take_all(recorder, records, limits, is_stopped)
+        for problem in (reader.damage, f"{source}: {reader.torn}" if reader.torn else ""):
+            if problem:
+                click.echo(printable(f"{problem}: what stands before it was kept"), err=True)
+    return why
+
+
+def _take_all(
+    recorder: Recorder,
+    records: Iterator[Message | Gap | Note],
+    limits: Limits,
+    is_stopped: Callable[[], bool],
+) -> str:
+    with _Progress(recorder) as progress:
+        for record in records:
+            if is_stopped():
+                return "stopped"
+            recorder.take(record)
+            progress.look("")
+            if limits.holes is not None and recorder.tally.holes >= limits.holes:
+                return "enough holes"
+    return "all is kept"
+
+
+def _refuse_clock(limits: Limits) -> None:
+    if limits.for_s is not None:
+        raise click.UsageError("--for is for MQTT: choose a time with --since and --until")
+
+
+# ---- words ---------------------------------------------------------------------------------------
+
+
+class _Progress:
+    """How far it is: one line that is renewed on a terminal, now and then a line elsewhere."""
+
+    def __init__(self, recorder: Recorder, where: str = "") -> None:
+        self._recorder = recorder
+        self._where = where  # the MQTT broker; "" for what is not listened to
+        self._is_up = False
+        self._is_terminal = sys.stderr.isatty()
+        self._begin_s = time.monotonic()
+        self._told_s = self._begin_s
+        self._last = (self._begin_s, 0)
+        self._problem = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_terminal:
+            click.echo("\r\x1b[K", nl=False, err=True)
+
+    def look(self, problem: str) -> None:
+        """Call often; says something when it is time to."""
+        now_s = time.monotonic()
+        if problem and problem != self._problem:
+            words = f"waiting for the MQTT broker {self._where}: {printable(problem)}"
+            self._say(words, is_lasting=True)
+        elif self._where and not problem and not self._is_up:
+            self._say(f"listening at {self._where}; Ctrl-C ends it", is_lasting=True)
+        self._problem, self._is_up = problem, not problem
+        every_s = LOOK_EVERY_S if self._is_terminal else LINE_EVERY_S
+        if now_s - self._told_s >= every_s:
+            self._told_s = now_s
+            self._say(self._words(now_s))
+
+    def _words(self, now_s: float) -> str:
+        tally = self._recorder.tally
+        messages = tally.messages + tally.answers
+        last_s, last_messages = self._last
+        rate_hz = (messages - last_messages) / max(now_s - last_s, 1e-6)
+        if now_s - last_s > 1:
+            self._last = (now_s, messages)
+        gaps = f", {tally.gaps} gaps" if tally.gaps else ""
+        return (
+            f"{messages} messages ({rate_hz:.0f}/s), {tally.holes} holes, "
+            f"{tally.payload_bytes / 1e6:.1f} MB as {self._recorder.writer.size / 1e6:.1f} MB{gaps}"
+        )
+
+    def _say(self, words: str, *, is_lasting: bool = False) -> None:
+        if self._is_terminal:
+            click.echo(f"\r\x1b[K{words}", nl=is_lasting, err=True)
+        else:
+            click.echo(words, err=True)
+
+
+def _tell_begin(writer: RecordingWriter) -> None:
+    if writer.torn is not None:
+        click.echo(printable(f"{writer.path}: {writer.torn}"), err=True)
+    if not writer.is_new:
+        click.echo(f"going on with {writer.path} ({writer.size / 1e6:.1f} MB)", err=True)
+
+
+def _tell_end(recorder: Recorder, why: str) -> None:
+    tally, writer = recorder.tally, recorder.writer
+    ratio = writer.raw_bytes / writer.size if writer.is_new and tally.messages else 0.0
+    smaller = f", {ratio:.1f} times smaller" if ratio else ""
+    more = [(tally.answers, "answers"), (tally.gaps, "gaps")]
+    told = "".join(f", {count} {what}" for count, what in more if count)
+    click.echo(
+        f"{why}: {tally.messages} messages of {len(tally.tools)} tools, {tally.holes} holes{told}"
+        f" in {writer.path} ({writer.size / 1e6:.2f} MB{smaller})"
+    )
+    for reason, count in most_common(recorder.left_out):
+        click.echo(printable(f"left out: {count} x {reason}"), err=True)
+    if not tally.messages + tally.answers:
+        click.echo(
+            "nothing was recorded: does the farm hear anything (`farm stats`)? Do --tool, --since "
+            "and --until leave something?",
+            err=True,
+        )
+        raise SystemExit(ExitCode.FAILURE)
+
+
+def most_common(counts: Counter[str]) -> list[tuple[str, int]]:
+    """The most frequent ones."""
+    return counts.most_common(SHOWN_REASONS)

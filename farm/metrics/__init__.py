@@ -1,0 +1,1 @@
+"""What monitoring reads of a running farm: metrics for Prometheus, and whether it is well."""

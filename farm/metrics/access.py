@@ -1,0 +1,92 @@
+"""Who may ask: the bearer token, and the certificate that we show."""
+
+from __future__ import annotations
+
+import hmac
+import ssl
+from typing import TYPE_CHECKING, Final
+
+from farm.config.metrics import MIN_TOKEN_CHARS
+from farm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from farm.config.metrics import MetricsConfig
+
+_MAX_TOKEN_BYTES: Final = 4096
+
+
+def read_token(config: MetricsConfig) -> bytes:
+    """What must be shown; b"" where nothing must. Read anew each time: the file may change.
+
+    Raises:
+        ConfigError: the file can't be used; the message does not show what is in it.
+    """
+    if config.token_file is None:
+        return config.token.get_secret_value().encode("ascii")
+    key, path = "metrics.token_file", config.token_file
+    try:
+        with path.open("rb") as file:
+            token = file.read(_MAX_TOKEN_BYTES).partition(b"\n")[0].strip()
+    except OSError as error:
+        raise ConfigError(f"{key}: {path} can't be read: {error.strerror}") from error
+    if len(token) < MIN_TOKEN_CHARS or not (token.isascii() and token.decode().isprintable()):
+        raise ConfigError(
+            f"{key}: the first line of {path} must be {MIN_TOKEN_CHARS} or more printable ASCII"
+            " characters"
+        )
+    return token
+
+
+def is_right(shown: bytes, token: bytes) -> bool:
+    """Whether a token is the right one, in a time that tells nothing of it."""
+    return not token or hmac.compare_digest(shown, token)
+
+
+class Certificate:
+    """Our certificate for HTTPS, read again when its files have changed.
+
+    Raises:
+        ConfigError: they can't be used.
+    """
+
+    def __init__(self, cert_file: Path, key_file: Path) -> None:
+        self._files = (cert_file, key_file)
+        self._stamp = self._look()
+        self._context = self._load()
+
+    def context(self) -> ssl.SSLContext:
+        """What to wrap a connection with. Files that have become unusable change nothing."""
+        try:
+            stamp = self._look()
+            if stamp != self._stamp:
+                self._context, self._stamp = self._load(), stamp
+        except ConfigError:  # half renewed: the next connection looks again
+            pass
+        return self._context
+
+    def _look(self) -> tuple[tuple[int, int], ...]:
+        try:
+            found = [path.stat() for path in self._files]
+        except OSError as error:
+            raise ConfigError(f"metrics.cert_file: {error.filename}: {error.strerror}") from error
+        return tuple((one.st_mtime_ns, one.st_ino) for one in found)
+
+    def _load(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        cert_file, key_file = self._files
+        try:
+            context.load_cert_chain(cert_file, key_file, password=_no_password)
+        except (OSError, ValueError) as error:  # SSLError is an OSError
+            raise ConfigError(
+                f"metrics.cert_file: {cert_file} and {key_file} are no certificate and its key:"
+                f" {error}"
+            ) from error
+        return context
+
+
+def _no_password() -> str:
+    """Asked for where a key is locked: else OpenSSL would ask on the terminal."""
+    raise ValueError("the key is locked by a password: give one without")

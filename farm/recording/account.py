@@ -1,0 +1,112 @@
+"""The `Account`: what is inside a recording, for people and for programs. Reads it once.
+
+Damage does not end it: it says what can be read, and where that ends.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from farm.recording.moments import told_duration, told_moment
+from farm.recording.reader import RecordingReader
+from farm.recording.record import Gap, Note
+from farm.recording.tally import Tally
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from farm.recording.traffic import Traffic
+
+TOOLS_SHOWN: Final = 20
+KEPT: Final = 10  # gaps and notes, the newest
+
+
+class Account:
+    """See the module.
+
+    Args:
+        path: of the recording.
+        traffic: what its messages are about.
+
+    Raises:
+        RecordingError: it is no recording, or can't be read at all.
+    """
+
+    def __init__(self, path: Path, traffic: Traffic) -> None:
+        self.tally = Tally(traffic)
+        self.gaps: deque[Gap] = deque(maxlen=KEPT)
+        self.notes: deque[Note] = deque(maxlen=KEPT)
+        with RecordingReader(path, is_patient=True) as reader:
+            for record in reader.records():
+                self.tally.add(record)
+                if isinstance(record, Gap):
+                    self.gaps.append(record)
+                elif isinstance(record, Note):
+                    self.notes.append(record)
+            self.header, self.size = reader.header, reader.size
+            self.torn, self.damage, self.unknown = reader.torn, reader.damage, reader.unknown
+            self.raw_bytes = reader.raw_bytes
+
+    @property
+    def ratio(self) -> float:
+        """How many times smaller the file is than what is in it."""
+        return self.raw_bytes / self.size if self.size else 0.0
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Names and values for a table."""
+        tally = self.tally
+        rows = [
+            ("begun", f"{told_moment(self.header.created_ns)} by {self.header.writer}"),
+            ("size", f"{_mb(self.size)}, {self.ratio:.1f} times smaller than its messages"),
+        ]
+        if tally.first_ns is not None and tally.last_ns is not None:
+            first, last = told_moment(tally.first_ns), told_moment(tally.last_ns)
+            rows.append(("span", f"{first} to {last} ({told_duration(tally.span_s)})"))
+        kinds = ", ".join(f"{n} {kind or 'of no known kind'}" for kind, n in tally.kinds.items())
+        rows.append(("messages", f"{tally.messages}" + (f": {kinds}" if kinds else "")))
+        rows.append(("holes", f"{tally.holes} complete, of {len(tally.tools)} tools"))
+        rows.append(("answers", f"{tally.answers}" if tally.answers else "none recorded"))
+        if tally.without_id:
+            rows.append(("without an id", f"{tally.without_id} messages"))
+        if self.header.is_anonymous:
+            rows.append(("anonymous", "names, ids and serial numbers are made up"))
+        if tally.gaps:
+            rows.append(("gaps", f"{tally.gaps}, {told_duration(tally.gap_ns / 1e9)} in all"))
+        rows += [("", f"{told_moment(gap.at_ns)}: {gap.note}") for gap in self.gaps]
+        if self.unknown:
+            rows.append(("unknown", f"{self.unknown} records of kinds of a later farm"))
+        if self.torn is not None:
+            rows.append(("torn end", str(self.torn)))
+        if self.damage:
+            rows.append(("DAMAGED", self.damage))
+        return rows
+
+    def data(self) -> dict[str, Any]:
+        """The same for programs."""
+        tally = self.tally
+        return {
+            "created_ns": self.header.created_ns,
+            "writer": self.header.writer,
+            "anonymous": self.header.is_anonymous,
+            "bytes": self.size,
+            "raw_bytes": self.raw_bytes,
+            "first_ns": tally.first_ns,
+            "last_ns": tally.last_ns,
+            "messages": tally.messages,
+            "answers": tally.answers,
+            "holes": tally.holes,
+            "kinds": dict(tally.kinds),
+            "tools": dict(tally.tools),
+            "without_id": tally.without_id,
+            "gaps": [gap._asdict() for gap in self.gaps],
+            "gap_count": tally.gaps,
+            "notes": [note._asdict() for note in self.notes],
+            "unknown_records": self.unknown,
+            "torn_bytes": self.torn.torn_bytes if self.torn else 0,
+            "damage": self.damage,
+        }
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:.2f} MB" if size >= 10_000 else f"{size} bytes"

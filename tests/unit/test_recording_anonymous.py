@@ -1,0 +1,151 @@
+"""What an anonymous recording still says: what was measured, and nothing of whose it is."""
+
+from __future__ import annotations
+
+import json
+
+import orjson
+import pytest
+from messages import GATEWAYS
+from recordings import SOURCE, answer, hole, part, traffic
+
+from farm.drilling.opcua import OpcUaReader
+from farm.errors import RecordingError
+from farm.recording.anonymous import Anonymiser, HiddenError
+from farm.recording.pseudonyms import Pseudonyms, read_key
+
+ESTIMATE = "ResultManagement.Results.0.ResultContent.DepthEstimation"
+KEY = b"k" * 32
+
+
+def anonymiser(*, key: bytes = KEY, shifts_times: bool = False) -> Anonymiser:
+    return Anonymiser(traffic(), Pseudonyms(key), shifts_times=shifts_times)
+
+
+def parts_of(messages, reader):
+    return {reader.route(each.topic).kind: each.payload for each in messages}
+
+
+@pytest.mark.parametrize("gateway", GATEWAYS, ids=lambda g: g.name)
+def test_a_hole_still_pairs_and_reads_the_same(gateway):
+    """Prevents an anonymous recording that can't be replayed, or is answered otherwise."""
+    reader, made = traffic(), anonymiser()
+    before = hole(440, gateway=gateway)
+    after = [made.apply(each) for each in before]
+    ids, sources = set(), set()
+    for each in after:
+        route = reader.route(each.topic)
+        sources.add(route.source)
+        ids.add(reader.part_id(route.kind, each.payload))
+    assert ids == {made.result_id(SOURCE, "440")}
+    assert sources == {made.source(SOURCE)}
+    opcua = OpcUaReader(reader.config.mqtt.data_ids, reader.config.limits)
+    old, new = (opcua.read_hole(parts_of(each, reader)) for each in (before, after))
+    assert old.steps == new.steps
+    for name in ("position_mm", "torque_a", "thrust_a", "step_number"):
+        assert getattr(old, name).tolist() == getattr(new, name).tolist()
+
+
+def test_no_name_id_or_serial_number_is_left():
+    """Prevents a recording that is given away and says who drilled what, on which machine."""
+    made = anonymiser(shifts_times=True)
+    secrets = ["ACME-BOX", "UNIT-SECRET", "98765", "M-17", "E0-TEST", "J. Doe", "example.org"]
+    found = hole(98765, source="ACME-BOX/UNIT-SECRET", gateway=GATEWAYS[2])
+    for each in found:
+        body = json.loads(each.payload)
+        prefix = "nsu=http://example.org/IJT/ADrilling;s=Objects.DeviceSet.UNIT-SECRET"
+        body["Messages"]["Payload"] |= {
+            f"{prefix}.ResultManagement.Results.0.ResultMetaData.OperatorName": {"Value": "J. Doe"},
+            f"{prefix}.ResultManagement.Results.0.Tags": {"Value": ["J. Doe", {"J. Doe": 1}]},
+            f"{prefix}.ResultManagement.Results.0.JobNumber": {"Value": 98765},
+            "J. Doe": {"Value": 1},
+        }
+        body["Comment"] = "J. Doe"
+        body["Messages"]["Timestamp"] = "2031-05-06T07:08:09Z"
+        said = made.apply(each._replace(payload=json.dumps(body).encode()))
+        told = said.topic + said.payload.decode()
+        assert not [secret for secret in secrets if secret in told]
+        assert "2031-05-06" not in told
+        assert "Bearer" not in told
+
+
+def test_text_that_only_looks_like_a_date_is_not_kept():
+    """Prevents an eight-digit serial number that passes for a day."""
+    made = anonymiser()
+    path = "x;s=Objects.DeviceSet.U.ResultManagement.Results.0.ResultMetaData.PartMark"
+    payload = orjson.dumps({"Messages": {"Payload": {path: {"Value": "20250303"}}}})
+    assert b"20250303" not in made.apply(part("result", payload)).payload
+
+
+def test_the_same_key_gives_the_same_names_and_another_one_others():
+    """Prevents recordings that can't be compared, or names that anybody can look up."""
+    one, same, other = anonymiser(), anonymiser(), anonymiser(key=b"o" * 32)
+    assert one.source(SOURCE) == same.source(SOURCE) != other.source(SOURCE)
+    assert one.result_id(SOURCE, "440") == same.result_id(SOURCE, "440")
+    assert one.result_id(SOURCE, "440") != one.result_id("BOX-1/UNIT-2", "440")
+    toolbox = one.source("BOX-1/UNIT-1").partition("/")[0]
+    assert one.source("BOX-1/UNIT-2").startswith(f"{toolbox}/")
+
+
+def test_ids_keep_their_type_and_repeats_stay_repeats():
+    """Prevents a duplicate that differs, and a number that becomes a text."""
+    made = anonymiser()
+    for gateway in GATEWAYS:
+        first, again = ([made.apply(each).payload for each in hole(440, gateway=gateway)]
+                        for _ in range(2))  # fmt: skip
+        assert first == again
+        written = json.loads(first[0])["Messages"]["Payload"]
+        values = [v["Value"] for k, v in written.items() if k.endswith(".ResultId")]
+        assert [type(value) for value in values] == [str if gateway.id_is_text else int]
+
+
+def test_all_times_move_by_the_same_years():
+    """Prevents a time that gives the day away, or parts that move apart."""
+    made = anonymiser(shifts_times=True)
+    first, second = (made.apply(each) for each in hole(440, at_s=1e9)[:2])
+    assert second.at_ns - first.at_ns == 100_000_000
+    assert -3650 * 86_400 <= made.shift_s <= -365 * 86_400
+    one, two = (json.loads(each.payload)["Messages"]["Timestamp"] for each in (first, second))
+    assert one == two < "2031"
+    assert one.endswith("Z")
+
+
+def test_answers_name_the_made_up_hole():
+    """Prevents an anonymous recording whose answers belong to nothing in it."""
+    made = anonymiser()
+    body = {
+        "SourceTimestamp": "2031-05-06T07:08:09Z", "MachineId": "M-17", "ResultId": "440",
+        "HeadId": "E0-TEST", "Value": "Duplicate trace for result id 440 of UNIT-1, not 4400",
+        "AlgoVersion": "rule-2", "Error": True, "Site": "ACME",
+    }  # fmt: skip
+    said = made.apply(answer(f"{ESTIMATE}.KeyPoints", orjson.dumps(body)))
+    told = orjson.loads(said.payload)
+    new_id = made.result_id(SOURCE, "440")
+    tool = made.source(SOURCE).partition("/")[2]
+    assert told["ResultId"] == new_id
+    assert told["Value"] == f"Duplicate trace for result id {new_id} of {tool}, not 4400"
+    assert told["MachineId"] == Pseudonyms(KEY).like("SN", "M-17")
+    assert told["AlgoVersion"] == "rule-2"
+    assert told["Error"] is True
+    assert "Site" not in told
+    assert said.topic.startswith(f"OPCPUBSUB/{made.source(SOURCE)}/")
+
+
+@pytest.mark.parametrize("payload", [b"", b"{", b"[1]", b'"BOX-1"', b"{}", b'{"Messages": 3}'])
+def test_what_cannot_be_read_is_hidden(payload):
+    """Prevents a cut message that goes into an anonymous file with all its names."""
+    with pytest.raises(HiddenError):
+        anonymiser().apply(part("trace", payload))
+
+
+def test_a_key_is_made_once_and_for_its_owner_alone(tmp_path):
+    """Prevents a key that anybody can read, that changes, or that guesses nothing."""
+    path = tmp_path / "key"
+    key = read_key(path)
+    assert len(key) == 32
+    assert read_key(path) == key
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert read_key(None) != read_key(None)
+    path.write_bytes(b"short")
+    with pytest.raises(RecordingError, match="5 bytes"):
+        read_key(path)

@@ -27,6 +27,10 @@ OTHERS = {
     *(
         "prometheus",
         "promtool",
+        "base64",
+        "tr",
+        "umask",
+        "openssl",
         "check-jsonschema",
         "export",
         "kill",

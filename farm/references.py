@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from farm.config.tree import Config
 
 _DEPTHNET = ("", "depthnet")
+OTEL = "opentelemetry.exporter.otlp.proto.http"  # of the extra `otel`
 _BUILT_IN = (*_DEPTHNET, "rule")
 
 
@@ -36,7 +37,7 @@ def check_references(config: Config) -> None:
     if config.model not in _BUILT_IN:
         found.append(_class_problem("model", config.model))
     found += [_model_problem(config), _settings_problem(config)]
-    found.append(_ray_problem(config))
+    found += [_ray_problem(config), _otel_problem(config)]
     found += [_file_problem(key, value) for key, value in _files(config)]
     if problems := [f"  {problem}" for problem in found if problem]:
         raise ConfigError("\n".join(["the configuration is not usable:", *problems]))
@@ -100,6 +101,18 @@ def _ray_problem(config: Config) -> str:
     if config.workers.launch != RAY or importlib.util.find_spec(RAY):
         return ""
     return "workers.launch: ray is not installed here: pip install 'farm[ray]', on every node, too"
+
+
+def _otel_problem(config: Config) -> str:
+    """Whether OpenTelemetry is missing, where a collector is to be told."""
+    if not config.telemetry.otlp_endpoint:
+        return ""
+    try:
+        if importlib.util.find_spec(OTEL):
+            return ""
+    except ModuleNotFoundError:  # of a package around it
+        pass
+    return "telemetry.otlp_endpoint: OpenTelemetry is not installed here: pip install 'farm[otel]'"
 
 
 def _settings_problem(config: Config) -> str:

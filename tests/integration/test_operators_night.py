@@ -1,13 +1,14 @@
 """An operator's night, as docs/operations.md tells it: the page is read, and held to what happens.
 
-Its tables say where to look (a command, the log, an alert, a health check, the page) and, in quotes,
-what is seen there.
+Its tables say where to look (a command, the log, an alert, a health check, the page) and, in
+quotes, what is seen there.
 """
 
 from __future__ import annotations
 
 import re
 import urllib.parse
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -84,7 +85,6 @@ class Night:
             mosquitto.port,
             workers=2,
             metrics={"listen": target},
-            page={"listen": f"127.0.0.1:{self.page_port}"},
             model=ODD,
             dispatch={"job_timeout_floor_s": 1.0, "job_timeout_s": 2.0, "max_attempts": 2},
             throughput={"window_s": 4},
@@ -94,6 +94,7 @@ class Night:
         self.tools = [Tool() for _ in range(TOOLS)]
         self.hole: Hole | None = None  # whom the story is about
         self.sent: list[Hole] = []
+        self._missed = ""
         eventually(self.prometheus.is_up, IN_TIME_S, "Prometheus scrapes the farm")
 
     def drill(self, rate_hz: float, seconds: float, *, without: Tool | None = None) -> None:
@@ -108,16 +109,12 @@ class Night:
         assert rows, f"{PAGE.name} has no table under {chapter!r}"
         for look in rows:
             assert look.words, f"{PAGE.name}: nothing in quotes beside {look.where}"
-            shown = ""
+            eventually(partial(self._is_seen, look), IN_TIME_S, lambda: self._missed)
 
-            def is_there(look: Look = look) -> bool:
-                nonlocal shown
-                shown = self._look(look.where)
-                return all(word in shown for word in look.words)
-
-            eventually(
-                is_there, IN_TIME_S, lambda look=look: f"{look.where}: {look.words}:\n{shown}"
-            )
+    def _is_seen(self, look: Look) -> bool:
+        shown = self._look(look.where)
+        self._missed = f"{look.where} shows {look.words}, and not\n{shown}"
+        return all(word in shown for word in look.words)
 
     def _look(self, where: str) -> str:
         if where == "the log":
@@ -187,6 +184,7 @@ def test_the_night_that_the_page_tells_of(night: Night) -> None:
     night.see("The backlog grows")
     night.order("scale", 8)
     night.is_over("FarmFallingBehind")
+    site.wait_answered(night.sent)
 
     night.mosquitto.stop()
     night.see("mosquitto goes away")
@@ -194,6 +192,7 @@ def test_the_night_that_the_page_tells_of(night: Night) -> None:
     night.is_over("FarmMqttDown")
     night.drill(QUIET_HZ, 1.0)
     site.wait_answered(night.sent)
-    assert_one_answer_each(site, night.sent)
+    # around its restart MQTT may deliver again, byte for byte, what was not acknowledged
+    assert_one_answer_each(site, night.sent, repeats_allowed=True)
     holes = night.farm.stats()["holes"]
     assert holes["arrived"] == len(night.sent) + 1 == holes["published"] + holes["dead"]

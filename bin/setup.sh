@@ -33,7 +33,7 @@ is_installed() {
         *) return 0 ;;
     esac
     [ -x "$bin/pytest" ] && [ -x "$bin/ruff" ] && [ -x "$bin/mypy" ] || return 1
-    [ "$(cd / && "$bin/python" -P -c 'import farm, playwright, starlette, xdist; print(farm.__path__[0])' 2>/dev/null)" = \
+    [ "$(cd / && "$bin/python" -P -c 'import farm, jsonschema, opentelemetry.sdk, playwright, starlette, xdist; print(farm.__path__[0])' 2>/dev/null)" = \
         "$root/farm" ]
 }
 
@@ -125,14 +125,15 @@ progress() {
 
 # Puts mosquitto, its clients and openssl on PATH for the tests: what is missing, root installs. With
 # it come strace, libfaketime and prometheus, without which the tests of failing disks, set clocks and
-# alerts are skipped.
+# alerts are skipped, and zsh and fish, whose completion is tested where they are.
 use_mosquitto() {
     PATH=$PATH:/usr/sbin:/usr/local/sbin
-    needed="mosquitto mosquitto-clients openssl strace libfaketime prometheus"
+    needed="mosquitto mosquitto-clients openssl strace libfaketime prometheus zsh fish"
     is_enough=
     if command -v mosquitto >/dev/null && command -v mosquitto_sub >/dev/null &&
         command -v openssl >/dev/null; then is_enough=yes; fi
     if [ "$is_enough" ] && command -v strace >/dev/null && command -v promtool >/dev/null &&
+        command -v zsh >/dev/null && command -v fish >/dev/null &&
         ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1; then return; fi
     if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
         if [ "$is_enough" ]; then return; fi

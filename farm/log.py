@@ -56,11 +56,36 @@ def set_up(*, level: str, style: str, process: str) -> None:
         cache_logger_on_first_use=False,
     )
     structlog.contextvars.clear_contextvars()
-    global _process  # noqa: PLW0603 - one name per process, like the configuration above
+    global _process, _configured, _level  # noqa: PLW0603 - one per process, like the above
     _process = process
+    _configured = _level = level
 
 
 _process = "farm"
+_configured = "INFO"
+_level = "INFO"
+
+
+def follow(level: str) -> None:
+    """Log at this level from now on; "" is the configured one."""
+    global _level  # noqa: PLW0603 - one level per process, like the name above
+    wanted, before = level or _configured, _level
+    if wanted == before:
+        return
+    is_quieter = _LEVELS[wanted] > _LEVELS[before]
+    if is_quieter:  # afterwards nobody would hear of it
+        get().info("log_level_changed", now=wanted, before=before)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[wanted]))
+    _level = wanted
+    if not is_quieter:
+        get().info("log_level_changed", now=wanted, before=before)
+
+
+def is_debug() -> bool:
+    """Whether lines of single messages and holes are wanted; ask before making one."""
+    return _level == "DEBUG"
+
+
 _FIRST = ("timestamp", "level", "process", "event")
 
 

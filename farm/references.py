@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 PAGE_NEEDS = ("starlette", "uvicorn")
 _DEPTHNET = ("", "depthnet")
+OTEL = "opentelemetry.exporter.otlp.proto.http"  # of the extra `otel`
 _BUILT_IN = (*_DEPTHNET, "rule")
 
 
@@ -37,7 +38,7 @@ def check_references(config: Config) -> None:
     if config.model not in _BUILT_IN:
         found.append(_class_problem("model", config.model))
     found += [_model_problem(config), _settings_problem(config)]
-    found += [_ray_problem(config), _page_problem(config)]
+    found += [_ray_problem(config), _page_problem(config), _otel_problem(config)]
     found += [_file_problem(key, value) for key, value in _files(config)]
     if problems := [f"  {problem}" for problem in found if problem]:
         raise ConfigError("\n".join(["the configuration is not usable:", *problems]))
@@ -113,6 +114,18 @@ def _page_problem(config: Config) -> str:
     if not missing:
         return ""
     return f"page.listen: {' and '.join(missing)} not installed here: pip install 'farm[page]'"
+
+
+def _otel_problem(config: Config) -> str:
+    """Whether OpenTelemetry is missing, where a collector is to be told."""
+    if not config.telemetry.otlp_endpoint:
+        return ""
+    try:
+        if importlib.util.find_spec(OTEL):
+            return ""
+    except ModuleNotFoundError:  # of a package around it
+        pass
+    return "telemetry.otlp_endpoint: OpenTelemetry is not installed here: pip install 'farm[otel]'"
 
 
 def _settings_problem(config: Config) -> str:

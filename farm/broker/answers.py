@@ -11,7 +11,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from farm import failpoints
+from farm import failpoints, log
 from farm.adapter import Status, Terminal
 from farm.broker.observation import UNLUCKY
 from farm.broker.outbox import Letter
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from farm.broker.throughput import ThroughputMonitor
     from farm.clock import WallClock
     from farm.journal.journal import Recorder
+    from farm.telemetry.spans import HoleSpans
 
 
 class Outcome(NamedTuple):
@@ -86,6 +87,7 @@ class Answers:
         self.publishing = Histogram()
         self.total = Histogram()
         self._log = Limited()
+        self.spans: HoleSpans | None = None  # who tells a collector of holes, where that is wanted
 
     def expect(self, source: str, ticket: int, now_s: float) -> None:
         """A hole begins its way: its answer will be the next one of this source."""
@@ -190,6 +192,16 @@ class Answers:
         self.publishing.add(now_s - letter.answered_s)
         self.total.add(now_s - letter.last_s)
         self.observation.ended(letter.source, terminal, now_s - letter.last_s)
+        if self.spans is not None:
+            self.spans.ended(letter.letter_id, terminal, now_s)
+        if log.is_debug():
+            log.get().debug(
+                "hole_ended",
+                source=letter.source,
+                id=letter.part_id,
+                terminal=terminal.value,
+                total_ms=round(1000 * (now_s - letter.last_s), 2),
+            )
 
     def _answer(self, outcome: Outcome, now_s: float) -> None:
         finished = outcome.finished
@@ -211,6 +223,9 @@ class Answers:
             publications += self.notices.of(outcome.ticket, finished, answer.terminal, now_s)
         terminal = answer.terminal.value
         outcome.story.note(now_s, "answered", terminal)
+        story = outcome.story.told()
+        if self.spans is not None:
+            self.spans.answered(outcome.ticket, finished, answer.terminal, story, now_s)
         position = self._journal.append(
             Answered(
                 hole_id=outcome.ticket,
@@ -223,7 +238,7 @@ class Answers:
                 model_version=finished.model_version,
                 model_hash=finished.model_hash,
                 publications=publications,
-                story=outcome.story.told(),
+                story=story,
             ),
             is_urgent=True,
         )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from farm import log, wire
 from farm.broker.holding import batch_jobs
 from farm.broker.library import Library
+from farm.broker.log_levels import FLEET, OF_A_WORKER, SUPERVISOR, LogLevels
 from farm.broker.roster import Worker, WorkerState
 from farm.config.attach import AttachConfig
 from farm.config.gpus import GPU_BATCH_JOBS
@@ -105,11 +106,13 @@ class Desk:
         has_fleet: bool = False,
         gpu_batch_jobs: int = GPU_BATCH_JOBS,
         is_for_gpus: bool = False,
+        log_levels: LogLevels | None = None,
     ) -> None:
         self._is_for_gpus = is_for_gpus  # the model runs on nothing else
         self._most_gathered = gpu_batch_jobs
         self._attach = attach or AttachConfig()
         self._limited = log.Limited()
+        self.log_levels = log_levels or LogLevels("INFO")
         self._flow = flow
         self._house = house
         self._introduction = introduction
@@ -170,7 +173,11 @@ class Desk:
             case wire.FleetReport(names, told):
                 self._fleet_names, self.fleet = frozenset(names), told
                 # before that a number that an operator has pinned is not known here
-                reply = wire.FleetOrders(self.scaler.wanted if self._is_supervised else -1)
+                wanted = self.scaler.wanted if self._is_supervised else -1
+                reply = wire.FleetOrders(wanted, self.log_levels.of(FLEET, now_s))
+            case wire.LogLevel():
+                there = {worker.name for worker in self._flow.roster.all()}
+                reply = self.log_levels.answer(request, there, now_s)
             case _:
                 reply = self._serve_operator(request, now_s)
         return reply
@@ -401,7 +408,10 @@ class Desk:
         if beat.state == WorkerState.DRAINING.value:
             self._flow.roster.become(worker, WorkerState.DRAINING)
         taken, worker.taken = worker.taken, []
-        return wire.Orders(known=True, taken=taken, leave=worker.leave, anew=worker.anew)
+        level = self.log_levels.of(f"{OF_A_WORKER}{worker.name}", now_s)
+        return wire.Orders(
+            known=True, taken=taken, leave=worker.leave, anew=worker.anew, log_level=level
+        )
 
     def _serve_supervisor(self, report: wire.SupervisorReport, now_s: float) -> wire.Message:
         for pid, how in report.exits:
@@ -417,4 +427,5 @@ class Desk:
         self._is_supervised = True
         self._follow_load(now_s)
         workers = self.scaler.wanted if self._is_told else -1
-        return wire.SupervisorOrders(pids, kill, workers, self.scaler.pinned)
+        level = self.log_levels.of(SUPERVISOR, now_s)
+        return wire.SupervisorOrders(pids, kill, workers, self.scaler.pinned, level)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from farm.journal.journal import Recorder
     from farm.journal.recovery import Found
     from farm.partition import Share
+    from farm.telemetry.spans import HoleSpans
 
 
 class Flow:
@@ -310,6 +311,10 @@ class Flow:
     def release(self, now_s: float) -> None:
         """Send on what the journal has written by now."""
         self._answers.release(now_s)
+
+    def tell_spans(self, spans: HoleSpans) -> None:
+        """Have a collector told of holes, as they end."""
+        self._answers.spans = spans
 
     def delivered(self, letter: Letter, now_s: float) -> None:
         """The last publication of a letter was confirmed."""

@@ -24,6 +24,7 @@ from farm.doors.keyring import DIRECTORY_NAME
 from farm.doors.rates import Rates
 from farm.doors.tickets import load_tickets
 from farm.journal.journal import Journal, NoJournal
+from farm.telemetry.otlp import OtlpExporter, spans_to
 from farm.waker import Waker
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class Parts:
     flow: Flow
     doors: Doors | None  # to other machines
     rates: Rates
+    otlp: OtlpExporter | None  # who carries traces to a collector, where that is wanted
 
     @classmethod
     def of(cls, config: Config, *, state_dir: Path, client_id: str, instance: str) -> Self:
@@ -104,6 +106,9 @@ class Parts:
             tickets=load_tickets(state_dir / DIRECTORY_NAME) if has_doors else None,
             share=group.share if group else None,
         )
+        telling = spans_to(config.telemetry, instance=instance, counts=flow.counts, at=wall.at)
+        if telling is not None:
+            flow.tell_spans(telling[0])
         return cls(
             config=config,
             instance=instance,
@@ -120,6 +125,7 @@ class Parts:
             flow=flow,
             doors=Doors(config.attach, state_dir, flow.counts) if has_doors else None,
             rates=Rates(config.attach, flow.counts),
+            otlp=telling[1] if telling else None,
         )
 
 

@@ -19,6 +19,7 @@ from farm.broker.dispatcher import pack
 from farm.broker.ending import Ending
 from farm.broker.gate import Gate
 from farm.broker.library import Library
+from farm.broker.log_levels import LogLevels
 from farm.broker.parts import Parts
 from farm.broker.report import Report
 from farm.broker.switchboard import Switchboard
@@ -85,6 +86,7 @@ class BrokerProcess:
             has_fleet=config.workers.launch == RAY,
             gpu_batch_jobs=config.dispatch.gpu_batch_jobs,
             is_for_gpus=config.model_settings.get("device") == "cuda",
+            log_levels=LogLevels(config.log.level),
         )
         self._ending = Ending()
         self._is_suspended = False  # the flow, for the end
@@ -112,6 +114,8 @@ class BrokerProcess:
         self._log.info("broker_started", control=self._endpoints.control, instance=parts.instance)
         traffic.is_paused = former_life.take_up(parts)
         parts.link.start()
+        if parts.otlp is not None:
+            parts.otlp.start()
         _spare_the_collector()
         try:
             while not self._ending.is_due and not self._is_drained():
@@ -154,6 +158,8 @@ class BrokerProcess:
         if isinstance(self._journal, Journal):
             is_written = self._journal.close(JOURNAL_STOP_S)
         self._parts.slots.close()
+        if self._parts.otlp is not None:
+            self._parts.otlp.close()
         self._report.log_end(is_written=is_written)
 
     # ---- what signals and the desk ask for -----------------------------------------------------

@@ -108,6 +108,8 @@ class Traffic:
             failpoints.reach(failpoints.RECEIVED)
             self._gathering.came(1)
             now_s = time.monotonic()
+            if log.is_debug():
+                self._note_arrival(arrival)
             if self._group is not None and arrival.topic == self._group.stream:
                 known = self._flow.correlator.known_keys
                 self._group.arrived(arrival.payload, known, self._wall.utc())
@@ -122,6 +124,14 @@ class Traffic:
                 )
             self._unacknowledged.append((self._journal.position, arrival))
         self._waker.wake()
+
+    def _note_arrival(self, arrival: Arrival) -> None:
+        self._log.debug(
+            "message_arrived",
+            topic=arrival.topic,
+            payload_bytes=len(arrival.payload),
+            redelivered=arrival.is_redelivered,
+        )
 
     @property
     def _takes_in(self) -> bool:

@@ -9,6 +9,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from farm import log
+from farm.broker.log_levels import BROKER
 from farm.errors import JournalError
 from farm.journal.journal import Journal
 
@@ -59,6 +60,7 @@ class Upkeep:
         if self._doors is not None:
             self._keep_out(self._doors, now_s)
         self._wall.look()
+        log.follow(self._desk.log_levels.of(BROKER, now_s))
         if now_s >= self._next_mark_s:
             self._next_mark_s = now_s + MARK_EVERY_S
             self._flow.mark()

@@ -8,12 +8,17 @@ from __future__ import annotations
 import errno
 import importlib
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from farm import __version__
+from farm.cli.group import Group
 from farm.errors import FarmError
 from farm.printable import printable_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # Each name is a module of this package that defines `command`. The order is the order of the help.
 COMMANDS = {
@@ -27,6 +32,7 @@ COMMANDS = {
     "pause": "Have a running farm take in nothing more, until `farm resume`.",
     "resume": "Have a running farm take in again, after `farm pause`.",
     "scale": "Have a running farm keep more or fewer local workers.",
+    "logs": "Have a running farm log more, or less, for a while.",
     "workers": "List the workers of a running farm, or have one leave.",
     "keys": "Let workers on other machines attach, or shut them out.",
     "partition": "Have several farms share the tools of a site.",
@@ -39,6 +45,7 @@ COMMANDS = {
     "chaos": "Break a farm under load at random, and check that nothing was lost.",
     "doctor": "Look for what would fail, here and at the MQTT broker.",
     "config": "Check, show and describe the configuration.",
+    "completion": "Print the script by which a shell completes `farm` with the Tab key.",
     "worker": "Run one worker, under the supervisor or by hand.",
     "broker": "Run the broker process alone (what `farm start` supervises).",
     "simulate": "Write simulated holes as message files.",
@@ -55,7 +62,7 @@ ALIASES = {"top": "stats"}
 HIDDEN = ("nursery", "fleet")
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Group):
     """A group that imports a command's module only when that command is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
@@ -71,10 +78,9 @@ class LazyGroup(click.Group):
         assert isinstance(found, click.Command)
         return found
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """List the commands from the table above, without importing any of them."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+    def sentences(self, ctx: click.Context) -> Mapping[str, str]:  # noqa: ARG002
+        """What each command is for, from the table above, without importing any of them."""
+        return COMMANDS
 
 
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -84,9 +90,14 @@ def root() -> None:
 
     \b
     Examples:
-      farm demo                                    see it work, on this machine alone
+      farm demo                       see it work, on this machine alone
       farm start --workers 10 --config etc/farm.yaml
-      farm stats                                   watch it live; exit code 5 when unhealthy
+      farm doctor                     what would fail here, and the cure
+      farm stats                      watch it live
+      farm completion bash            have the Tab key complete all this
+
+    What the exit codes mean stands in docs/exit-codes.md, what to do about a symptom in
+    docs/troubleshooting.md.
     """
 
 

@@ -156,7 +156,8 @@ def _assigned(
     type=click.IntRange(0),
     default=0,
     metavar="N",
-    help="Kill so many workers under light load, and see how soon they are replaced.",
+    help="Kill so many workers under light load, and see how soon they are replaced.  [default: "
+    "none]",
 )
 @click.option("--poisson", is_flag=True, help="With --rate: holes at random moments.")
 @click.option(

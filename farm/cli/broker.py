@@ -27,7 +27,12 @@ if TYPE_CHECKING:
 @click.command()
 @config_option
 @state_dir_option
-@click.option("-w", "--workers", type=click.IntRange(0, 1000), help="How many workers to expect.")
+@click.option(
+    "-w",
+    "--workers",
+    type=click.IntRange(0, 1000),
+    help="How many workers to expect.  [default: mqtt.processing.workers]",
+)
 @click.option("--launch", hidden=True, help="How the supervisor launches workers.")
 @click.option("--parent", type=int, hidden=True, help="Die with this process.")
 def command(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from farm.cli.group import Group
 from farm.cli.options import config_option, load, state_dir_option
 from farm.config.load import DEFAULT
 from farm.config.show import schema, shown
@@ -19,12 +20,17 @@ if TYPE_CHECKING:
     from farm.config import Loaded
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """Check, show and describe the configuration.
 
     What counts, the strongest first: command line, environment (FARM_MQTT__BROKER__PORT=1884),
     file, default. etc/farm.yaml has every key with its default and what it is for.
+
+    \b
+    Examples:
+      farm config check --config etc/farm.yaml
+      farm config show --changed
     """
 
 
@@ -81,6 +87,21 @@ def print_schema(config_path: Path | None) -> None:
     if config_path is not None:
         load(config_path)
     click.echo(json.dumps(schema(), indent=2))
+
+
+@command.command()
+def reference() -> None:
+    """Print a page of every key in Markdown, with default, bounds and what it is for.
+
+    docs/configuration.md is that page.
+
+    \b
+    Example:
+      farm config reference > docs/configuration.md
+    """
+    from farm.config.reference import page  # noqa: PLC0415 - for this alone
+
+    sys.stdout.write(page())
 
 
 def _what_was_read(loaded: Loaded) -> str:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from farm import wire
+from farm.cli import known
+from farm.cli.group import Group
 from farm.cli.operator import TIMEOUT_S, place
 from farm.cli.options import config_option, make_folder, state_dir_option
 from farm.control import ask
@@ -33,7 +35,7 @@ def _ids(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) -> 
         raise click.BadParameter(str(error), ctx, param) from None
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """List, show, retry and drop dead letters: holes that ended without an answer of the model.
 
@@ -86,7 +88,13 @@ def list_letters(
 @command.command()
 @config_option
 @state_dir_option
-@click.argument("hole_ids", metavar="HOLE", nargs=1, callback=lambda c, p, t: _ids(c, p, (t,)))
+@click.argument(
+    "hole_ids",
+    metavar="HOLE",
+    nargs=1,
+    callback=lambda c, p, t: _ids(c, p, (t,)),
+    shell_complete=known.letters,
+)
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
@@ -106,7 +114,7 @@ def show(
     \b
     Examples:
       farm dead show 8123-42
-      farm dead show 8123-42 --out /tmp/hole    its messages, to send them to somebody
+      farm dead show 8123-42 --out /tmp/hole   its messages, as files
     """
     [hole_id] = hole_ids
     directory, _ = place(config_path, state_dir)
@@ -142,7 +150,9 @@ def _chosen(decorated: Callable[..., None]) -> Callable[..., None]:
     """The options with which letters are chosen."""
     for add in (
         click.option("--all", "is_all", is_flag=True, help="All dead letters."),
-        click.argument("hole_ids", metavar="[HOLE]...", callback=_ids, nargs=-1),
+        click.argument(
+            "hole_ids", metavar="[HOLE]...", callback=_ids, nargs=-1, shell_complete=known.letters
+        ),
         state_dir_option,
         config_option,
     ):

@@ -39,7 +39,12 @@ class _Shown(NamedTuple):
 @click.command()
 @config_option
 @state_dir_option
-@click.option("-w", "--workers", type=click.IntRange(0, 1000), help="As of `farm start`.")
+@click.option(
+    "-w",
+    "--workers",
+    type=click.IntRange(0, 1000),
+    help="As of `farm start`.  [default: mqtt.processing.workers]",
+)
 @click.option(
     "--only",
     "names",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
+from farm.cli import known
 from farm.cli.model_option import label_of, load_named
 from farm.cli.options import config_option, load, make_folder, models_dir_option
 from farm.cli.progress import counting_progress
@@ -32,6 +33,7 @@ none: good holes without an answer"""
     "--model",
     "models",
     multiple=True,
+    shell_complete=known.model_names,
     help="A model's number, its folder, or `rule`; may be repeated.  [default: 4 and 1]",
 )
 @models_dir_option
@@ -68,10 +70,10 @@ def command(
 
     \b
     Examples:
-      farm evaluate                                   the shipped network beside the rule
-      farm evaluate --model 4 --runtime int8          another runtime of it
-      farm evaluate --data holes/ --holes 0           on your own recorded holes alone
-      farm evaluate --data holes/ --out report/       with plots
+      farm evaluate                              the network beside the rule
+      farm evaluate --model 4 --runtime int8     another runtime of it
+      farm evaluate --data holes/ --holes 0      on your own recorded holes alone
+      farm evaluate --data holes/ --out report/  with plots
     """
     from farm.drilling.plotting import require  # noqa: PLC0415 - brings NumPy
     from farm.training.evaluate import judge, score  # noqa: PLC0415

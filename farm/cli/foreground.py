@@ -19,12 +19,19 @@ if TYPE_CHECKING:
     from farm.errors import ExitCode
     from farm.gpus import Plan
     from farm.supervisor.spawning import Cradle
+    from farm.systemd import Service
 
 
 MAX_FILES = 65_536
 
 
-def run(loaded: Loaded, read: Callable[[], Loaded], early: Cradle | None, gpus: Plan) -> ExitCode:
+def run(
+    loaded: Loaded,
+    read: Callable[[], Loaded],
+    early: Cradle | None,
+    gpus: Plan,
+    service: Service,
+) -> ExitCode:
     """Run the farm until it is told to stop; returns the exit code.
 
     Args:
@@ -32,6 +39,7 @@ def run(loaded: Loaded, read: Callable[[], Loaded], early: Cradle | None, gpus: 
         read: reads it again.
         early: a nursery that was started already, if any.
         gpus: which workers get a GPU.
+        service: where systemd is told of it.
 
     Raises:
         FarmError: the farm can't be started, and nothing was.
@@ -56,7 +64,12 @@ def run(loaded: Loaded, read: Callable[[], Loaded], early: Cradle | None, gpus: 
         if in_force.copy is not None:
             child_args += ["--config", str(in_force.copy)]
         supervisor = Supervisor(
-            in_force, endpoints=endpoints, child_args=child_args, early=early, gpus=gpus
+            in_force,
+            endpoints=endpoints,
+            child_args=child_args,
+            early=early,
+            gpus=gpus,
+            service=service,
         )
         return supervisor.run()
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from farm.cli.group import Group
 from farm.cli.operator import place
 from farm.cli.options import config_option, state_dir_option
 from farm.cli.progress import counting_progress
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """Look after the journal, where the farm keeps what it must not lose.
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from farm.cli import known
+from farm.cli.group import Group
 from farm.cli.options import config_option, load, state_dir_option
 from farm.errors import StateError
 from farm.printable import printable
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from farm.doors.keyring import Keyring
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """Let workers on other machines attach, or shut them out.
 
@@ -27,10 +29,10 @@ def command() -> None:
 
     \b
     Examples:
-      farm keys new line-7                 prints an invite, for `farm worker --join`
+      farm keys new line-7              prints an invite, for `farm worker --join`
       farm keys new line-7 --out line-7.key
       farm keys list
-      farm keys revoke line-7              at once, also for open connections
+      farm keys revoke line-7           at once, also for open connections
     """
 
 
@@ -111,7 +113,7 @@ def list_(config_path: Path | None, state_dir: Path | None) -> None:
 @command.command()
 @config_option
 @state_dir_option
-@click.argument("name")
+@click.argument("name", shell_complete=known.keys)
 def revoke(config_path: Path | None, state_dir: Path | None, name: str) -> None:
     """Shut the worker NAME out, at once; a running farm ends its open connections.
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from farm.cli import known
+from farm.cli.group import Group
 from farm.cli.models_bench import bench
 from farm.cli.options import config_option, load
 from farm.errors import ModelError
@@ -35,7 +37,7 @@ _HASH_CHARS: Final = 16  # as it is published with each answer
 _CHIEF: Final = ("holes", "entry_mm", "transition_mm", "exit_mm", "depth_mm", "coverage")
 
 
-@click.group()
+@click.group(cls=Group)
 @click.option(
     "--models-dir",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -93,7 +95,7 @@ def list_models(find_dir: FindDir, *, as_json: bool) -> None:
 
 
 @command.command()
-@click.argument("model_id", metavar="ID", type=int)
+@click.argument("model_id", metavar="ID", type=int, shell_complete=known.models)
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as it stands.")
 @click.pass_obj
 def show(find_dir: FindDir, model_id: int, *, as_json: bool) -> None:
@@ -117,7 +119,7 @@ def show(find_dir: FindDir, model_id: int, *, as_json: bool) -> None:
 
 
 @command.command()
-@click.argument("model_ids", metavar="[ID]...", nargs=-1, type=int)
+@click.argument("model_ids", metavar="[ID]...", nargs=-1, type=int, shell_complete=known.models)
 @click.option("--hashes-only", is_flag=True, help="Don't load the models: compare files only.")
 @click.pass_obj
 def verify(find_dir: FindDir, model_ids: tuple[int, ...], *, hashes_only: bool) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from farm.cli import known
 from farm.errors import ModelError
 from farm.models.registry import DEFAULT_ID, find_package, kind_of
 
@@ -37,7 +38,9 @@ def _batches(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[
 
 
 @click.command()
-@click.argument("model_id", metavar="[ID]", type=int, default=DEFAULT_ID)
+@click.argument(
+    "model_id", metavar="[ID]", type=int, default=DEFAULT_ID, shell_complete=known.models
+)
 @click.option(
     "--runtime", "names", multiple=True, help="Only this one; may be repeated.  [default: all]"
 )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from farm.cli.known import folders
 from farm.errors import FarmError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ state_dir_option = click.option(
     "--state-dir",
     metavar="DIR",
     type=click.Path(path_type=Path),
+    shell_complete=folders,
     help="Folder of sockets and lock; one farm each.  [default: ~/.local/state/farm]",
 )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from farm.cli.group import Group
 from farm.cli.options import config_option, load
 from farm.errors import ConfigError, FarmError
 
@@ -26,7 +27,7 @@ VOW_TIMEOUT_S = 30.0
 CUT_TIMEOUT_S = 60.0
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """Have several farms share the tools of a site (docs/partitions.md).
 

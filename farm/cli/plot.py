@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 import click
 
+from farm.cli import known
 from farm.cli.model_option import load_named
 from farm.cli.options import config_option, load, models_dir_option
 from farm.errors import FarmError
@@ -35,6 +36,7 @@ _TITLE_CHARS: Final = 120  # a line above an image
     "--model",
     "model_name",
     metavar="MODEL",
+    shell_complete=known.model_names,
     help="A model's number, its folder, or `rule`.  [default: the configured one, which is 4]",
 )
 @models_dir_option
@@ -67,10 +69,10 @@ def command(
 
     \b
     Examples:
-      farm plot samples/02-MDB-2025-03             in the terminal
-      farm plot samples 04 --by time               the hole whose name begins with 04
-      farm plot samples 02 --truth --out hole.png  an image, with the reference keypoints
-      farm plot samples 02 --model rule            what the rule says of it
+      farm plot samples/02-MDB-2025-03            in the terminal
+      farm plot samples 04 --by time              the hole that begins with 04
+      farm plot samples 02 --truth --out hole.png  an image, with the truth
+      farm plot samples 02 --model rule           what the rule says of it
     """
     if out is not None and out.suffix.lower() != ".png":
         raise click.BadParameter(f"{out}: must end in .png", param_hint="--out")

@@ -57,7 +57,11 @@ SHOWN_REASONS = 5
 @since_option
 @until_option
 @click.option("--for", "for_s", metavar="DURATION", type=Duration(), help="Stop after 30s, 10m …")
-@click.option("--holes", type=click.IntRange(1), help="Stop once so many are complete.")
+@click.option(
+    "--holes",
+    type=click.IntRange(1),
+    help="Stop once so many are complete.  [default: do not stop]",
+)
 @click.option("--results", "with_results", is_flag=True, help="Keep the farm's answers, too.")
 @click.option(
     "--anonymise", is_flag=True, help="Make up all names, ids and serial numbers in what is kept."

@@ -96,7 +96,7 @@ FOR_RECORDINGS = frozenset(
     "skew_s",
     type=click.FloatRange(0),
     default=0.0,
-    help="DIR: spread the messages of a hole over up to so many seconds.",
+    help="DIR: spread the messages of a hole over up to so many seconds.  [default: none]",
 )
 @click.option(
     "--speed",
@@ -202,7 +202,7 @@ def command(
       farm replay samples/01-MDB-2024-12 --keep-ids
       farm replay monday.farmrec --speed 10
       farm replay monday.farmrec --speed max --save-results monday.jsonl
-      farm replay monday.farmrec --speed max --faults dup,reorder --expect monday.jsonl
+      farm replay monday.farmrec --faults dup,reorder --expect monday.jsonl
     """
     address = BrokerAddress(host, port, username, _password(password_file), ca_file)
     is_folder = path.is_dir()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from farm.cli import known
 from farm.cli.operator import place
 from farm.cli.options import config_option, load, state_dir_option
 from farm.errors import ExitCode, FarmError, ModelError
@@ -26,8 +27,8 @@ _SHOWN_CHARS = 200
 @click.command()
 @config_option
 @state_dir_option
-@click.argument("tool")
-@click.argument("result_id")
+@click.argument("tool", shell_complete=known.tools)
+@click.argument("result_id", shell_complete=known.results)
 @click.option(
     "--hole", "hole", metavar="HOLE", help="Which one, where there are several.  [newest]"
 )

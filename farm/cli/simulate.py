@@ -61,7 +61,7 @@ def command(
     \b
     Examples:
       farm simulate holes --program MDB --style 2025-06 --count 20
-      farm simulate bad --faults 3 --count 50      aborted, in air, with dead channels …
+      farm simulate bad --faults 3 --count 50    aborted, in air, dead channels …
       farm simulate samples --samples
       farm replay holes --rate 5                   publish them
     """
@@ -76,6 +76,8 @@ def command(
         with click.progressbar(holes, length=total, label="drilling", file=sys.stderr) as shown:
             names = write_archive(folder, shown)
     except OSError as error:
-        raise FarmError(f"{error.filename}: {error.strerror}") from error
+        raise FarmError(
+            f"{error.filename}: {error.strerror}: make room, or choose another DIR"
+        ) from error
     size = sum(file.stat().st_size for name in names for file in (folder / name).iterdir())
     click.echo(f"{len(names)} holes, {size / 1e6:.2f} MB, truth in {folder / INDEX_FILE}")

@@ -11,9 +11,12 @@ import click
 
 from farm.cli.options import PAGE_LISTEN, config_option, state_dir_option
 from farm.supervisor.spawning import spawn_nursery
+from farm.systemd import of_environment
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from farm.config import Loaded
 
 EXEC = "exec"
 
@@ -22,7 +25,10 @@ EXEC = "exec"
 @config_option
 @state_dir_option
 @click.option(
-    "-w", "--workers", type=click.IntRange(0, 1000), help="How many workers without a GPU."
+    "-w",
+    "--workers",
+    type=click.IntRange(0, 1000),
+    help="How many workers without a GPU.  [default: mqtt.processing.workers]",
 )
 @click.option(
     "--launch",
@@ -50,11 +56,12 @@ def command(
     Examples:
       farm start --workers 10 --config etc/farm.yaml
       farm start --launch exec
-      farm start --page                            then open http://127.0.0.1:8780/
+      farm start --page                   then open http://127.0.0.1:8780/
       farm start --launch ray --workers 40 --config etc/farm.yaml
       MQTT_BROKER_HOST=broker.plant farm start
     """
-    # Before anything else: it takes longest to come up, and it can while the rest is imported here.
+    service = of_environment(os.environ)  # first: no child is to speak for this process
+    # Before all the rest: it takes longest to come up, and it can while the rest is imported here.
     # A configuration that is wrong, or wants none, ends it before it has loaded anything.
     early = None
     if launch in (None, "nursery") and workers != 0:
@@ -76,4 +83,7 @@ def command(
         early.tell(loaded.config, where(loaded.config)[1].control)
     from farm.cli.foreground import run  # noqa: PLC0415 - see above
 
-    sys.exit(run(loaded, lambda: read_checked(config_path, state_dir, overrides), early, gpus))
+    def read() -> Loaded:
+        return read_checked(config_path, state_dir, overrides)
+
+    sys.exit(run(loaded, read, early, gpus, service))

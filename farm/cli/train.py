@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
+from farm.cli import known
 from farm.cli.options import config_option, load, make_folder, models_dir_option
 from farm.cli.progress import training_progress
 from farm.errors import ConfigError, ModelError
@@ -33,7 +34,13 @@ if TYPE_CHECKING:
     help="To learn from, in all. The default takes about an hour of one core where the processor "
     "computes in bfloat16, twice that elsewhere.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    help="Of everything random in it.",
+)
 @click.option(
     "--data",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -46,7 +53,14 @@ if TYPE_CHECKING:
     show_default=True,
     help="Share of the recorded holes in what is learnt from.",
 )
-@click.option("--start", "start_id", type=int, help="Begin with the weights of this model.")
+@click.option(
+    "--start",
+    "start_id",
+    type=int,
+    metavar="ID",
+    shell_complete=known.models,
+    help="Begin with the weights of this model.  [default: with random ones]",
+)
 @models_dir_option
 @click.option("--resume", is_flag=True, help="Go on with the run that was stopped in --out.")
 @click.option("--overwrite", is_flag=True, help="Replace the run or the model that is in --out.")
@@ -58,7 +72,13 @@ if TYPE_CHECKING:
     type=click.File(encoding="utf-8"),
     help="Markdown for the end of the model's card.",
 )
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Threads of PyTorch; as many as you have cores.",
+)
 @click.option("--half/--no-half", default=None, help="Compute in bfloat16.  [default: where fast]")
 @config_option
 def command(

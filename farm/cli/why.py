@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from farm import wire
+from farm.cli import known
 from farm.cli.operator import TIMEOUT_S, place
 from farm.cli.options import config_option, state_dir_option
 from farm.control import ask
@@ -26,8 +27,8 @@ _NO_FARM = "no farm runs; it is taken up when one is started"
 @click.command()
 @config_option
 @state_dir_option
-@click.argument("tool")
-@click.argument("result_id")
+@click.argument("tool", shell_complete=known.tools)
+@click.argument("result_id", shell_complete=known.results)
 @click.option("--json", "as_json", is_flag=True, help="Print it as one line of JSON.")
 def command(
     config_path: Path | None, state_dir: Path | None, tool: str, result_id: str, *, as_json: bool

@@ -18,6 +18,7 @@ from farm.slot import MAX_GATHERED_JOBS
 from farm.state_dir import endpoints, resolve_state_dir
 from farm.supervisor.memory import offer_to_kernel
 from farm.supervisor.parent import die_with_parent
+from farm.systemd import of_environment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,11 +81,11 @@ def command(
 
     \b
     Examples:
-      farm worker                          join the farm of the default state directory
+      farm worker                  join the farm of the default state directory
       farm worker --connect tcp://127.0.0.1:7003 --name bench-7
-      farm worker --join -                 paste an invite: join a farm on another machine
-      farm worker --key line-7.key         the same, with a key file
-      farm worker --gpu 0 --join -         the same, on a GPU (docs/gpu.md)
+      farm worker --join -         paste an invite of a farm on another machine
+      farm worker --key line-7.key  the same, with a key file
+      farm worker --gpu 0 --join -  the same, on a GPU (docs/gpu.md)
     """
     if parent is not None and not die_with_parent(parent):
         sys.exit(1)
@@ -124,13 +125,15 @@ def command(
         offer_to_kernel()
     from farm.worker.process import run  # noqa: PLC0415 - numpy and the models, not for --help
 
+    by_hand = parent is None
     sys.exit(
         run(
             name=name,
             control_endpoint=endpoint,
-            by_hand=parent is None,
+            by_hand=by_hand,
             device=device or "",
             batch_jobs=batch_jobs or 0,
+            service=of_environment(os.environ, is_taken_out=False) if by_hand else None,
         )
     )
 
@@ -215,6 +218,8 @@ def join_from_afar(
         credentials=credentials,
         device=device,
         batch_jobs=batch_jobs,
+        # stays in the environment: the process that comes after this one has the same pid
+        service=of_environment(os.environ, is_taken_out=False),
     )
     if code is ExitCode.OK:
         sys.exit(code)

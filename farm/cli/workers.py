@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from farm import wire
+from farm.cli import known
+from farm.cli.group import Group
 from farm.cli.operator import order, place
 from farm.cli.options import config_option, state_dir_option
 from farm.control import fetch_stats
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Group, invoke_without_command=True)
 @config_option
 @state_dir_option
 @click.option("--json", "as_json", is_flag=True, help="Print them as JSON.")
@@ -52,7 +54,7 @@ def command(
 @command.command()
 @config_option
 @state_dir_option
-@click.argument("name")
+@click.argument("name", shell_complete=known.workers)
 def drain(config_path: Path | None, state_dir: Path | None, name: str) -> None:
     """Have the worker NAME finish what it has and leave.
 

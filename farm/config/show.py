@@ -26,6 +26,7 @@ _NOT_FOR_MODELS = (
     "dispatch",
     "dead_letters",
     "throughput",
+    "telemetry",
     "intake",
     "attach",
     "partition",

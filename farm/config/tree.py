@@ -29,6 +29,7 @@ from farm.config.page import PageConfig
 from farm.config.partition import PartitionConfig
 from farm.config.ray import RayConfig
 from farm.config.reporting import DeadLettersConfig, LogConfig, ThroughputConfig
+from farm.config.telemetry import TelemetryConfig
 from farm.config.workers import SupervisorConfig, WorkersConfig
 
 
@@ -102,6 +103,9 @@ class Config(Section):
     )
     metrics: MetricsConfig = Field(
         default_factory=MetricsConfig, description="What monitoring reads."
+    )
+    telemetry: TelemetryConfig = Field(
+        default_factory=TelemetryConfig, description="Traces of holes, for OpenTelemetry."
     )
 
     @model_validator(mode="after")

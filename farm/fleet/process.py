@@ -104,7 +104,8 @@ class FleetProcess:
             self._log.error("broker_reply_refused", reason=str(error))
             reply = None
         match reply:
-            case wire.FleetOrders(workers):
+            case wire.FleetOrders(workers, level):
+                log.follow(level)
                 if 0 <= workers != self._fleet.wanted:
                     self._log.info("fleet_wanted", workers=workers, before=self._fleet.wanted)
                     self._fleet.wanted = workers

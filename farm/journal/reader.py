@@ -166,6 +166,10 @@ class JournalReader:
         """The holes that wait for an operator's decision, oldest first; all where limit < 0."""
         return list(self._holes(f"WHERE {DEAD_LETTER} ORDER BY id LIMIT ?", limit))
 
+    def newest(self, limit: int) -> list[KeptHole]:
+        """The holes that were opened last, newest first."""
+        return list(self._holes("ORDER BY id DESC LIMIT ?", limit))
+
     def count_dead_letters(self) -> int:
         """How many there are."""
         [(count,)] = self._fetch(COUNT_DEAD_LETTERS)

@@ -1,8 +1,8 @@
 """The `Dialogue`: what the supervisor and the broker say to each other, one request at a time.
 
 It knows what is outstanding and what must be told next: the drain, a reload, a number of workers,
-else a report, which tells of each end of a worker until the broker has taken it. What the broker
-orders is the supervisor's to do.
+a snapshot for systemd, else a report, which tells of each end of a worker until the broker has
+taken it. What the broker orders is the supervisor's to do.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from farm.errors import WireError
 if TYPE_CHECKING:
     from farm.control import ControlClient
     from farm.supervisor.reloading import Reloading
+    from farm.supervisor.service import FarmService
     from farm.supervisor.staffing import Staffing
 
 REPORT_EVERY_S = 0.5
@@ -29,7 +30,15 @@ class Dialogue:
         is_drain_told: nobody has to tell it any more.
     """
 
-    def __init__(self, control: ControlClient, *, staffing: Staffing, reloading: Reloading) -> None:
+    def __init__(
+        self,
+        control: ControlClient,
+        *,
+        staffing: Staffing,
+        reloading: Reloading,
+        service: FarmService,
+    ) -> None:
+        self._service = service
         self.control = control
         self.is_drain_told = False
         self._staffing = staffing
@@ -68,6 +77,9 @@ class Dialogue:
         """What is said in the reply; returns the orders, where it has some."""
         asked, self._asked = self._asked, None
         match asked, reply:
+            case wire.StatsRequest(), wire.StatsReply(shot):
+                self._service.heard(shot)
+                self.hasten()  # it was not the report's turn
             case wire.Drain(), wire.Done():
                 self.is_drain_told = True
             case wire.Reload(), _:
@@ -119,6 +131,8 @@ class Dialogue:
         """
         self._next_report_s = now_s + (REPORT_FRESH_EVERY_S if is_fresh else REPORT_EVERY_S)
         self._asked = self._next_request(is_running=is_running, is_draining=is_draining)
+        if self._asked is None and self._service.wants_snapshot(now_s):
+            self._asked = wire.StatsRequest()
         if self._asked is None:
             self._in_report = len(self._unreported)
             self._asked = wire.SupervisorReport(list(self._unreported), failed, nursery, gpus)

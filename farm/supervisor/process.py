@@ -28,8 +28,10 @@ from farm.supervisor.nursery import Way
 from farm.supervisor.pool import Pool, Slot, SlotState
 from farm.supervisor.reloading import Reloading
 from farm.supervisor.restart import RestartPolicy
+from farm.supervisor.service import FarmService
 from farm.supervisor.staffing import Staffing
 from farm.supervisor.watch import FLEET_SETTLED_S, Watch
+from farm.systemd import Service
 from farm.waker import Waker
 
 if TYPE_CHECKING:
@@ -74,6 +76,7 @@ class Supervisor:
         child_args: what each child is told of the configuration.
         early: a nursery that was started already, if any.
         gpus: which workers get a GPU; None: none does.
+        service: where systemd is told of it; by default nowhere.
     """
 
     def __init__(
@@ -84,7 +87,9 @@ class Supervisor:
         child_args: Sequence[str],
         early: Cradle | None = None,
         gpus: Plan | None = None,
+        service: Service | None = None,
     ) -> None:
+        self._service = FarmService(service or Service(), time.monotonic())
         self._in_force = in_force
         self._endpoints = endpoints
         self._child_args = list(child_args)
@@ -153,7 +158,9 @@ class Supervisor:
         control = ControlClient(
             context, self._endpoints.control, timeout_s=self._config.supervisor.broker_timeout_s
         )
-        self._dialogue = Dialogue(control, staffing=self._staffing, reloading=self._reloading)
+        self._dialogue = Dialogue(
+            control, staffing=self._staffing, reloading=self._reloading, service=self._service
+        )
         gpus = {"gpu_workers": len(fixed)} if (fixed := self._workers.fixed) else {}
         self._log.info("farm_started", pid=os.getpid(), workers=self._staffing.wanted, **gpus)
         self._waker.wake()  # there is something to do at once
@@ -166,11 +173,21 @@ class Supervisor:
                 self._start_due()
                 self._judge()
                 self._advance()
+                self._tell_service()
         finally:
             self._children.kill_all()
             context.destroy(linger=0)
         self._log.info("farm_stopped", exit_code=int(self._exit_code))
         return self._exit_code
+
+    def _tell_service(self) -> None:
+        self._service.tick(
+            time.monotonic(),
+            self._config,
+            workers=self._staffing.wanted,
+            is_ending=self._phase is not Phase.RUNNING,
+            is_reloading=self._reloading.is_under_way,
+        )
 
     # ---- signals ------------------------------------------------------------------------------
 
@@ -310,6 +327,7 @@ class Supervisor:
             )
         else:
             pool.started(slot, pid, now_s)
+            self._log.debug("process_started", child=slot.name, pid=pid)
 
     def _reap(self) -> None:
         for pid, returncode in self._children.ended():
@@ -393,6 +411,7 @@ class Supervisor:
         self._kill(self._watch.strangers(now_s, self._config))
         self._kill(orders.kill)
         self._staffing.is_pinned = orders.pinned
+        log.follow(orders.log_level)
         if orders.workers >= 0 and self._phase is Phase.RUNNING:
             self._asked_to_scale(orders.workers)
 

@@ -15,6 +15,7 @@ Which socket carries what::
     control  DEALER ▶ ROUTER  Hello Ready Heartbeat Fetch     worker ▶ broker, and the reply
                               StatsRequest StoryRequest       command line ▶ broker, and the reply
                               Drain Pause Resume Scale DrainWorker Retry Drop
+                              LogLevel
                               SupervisorReport Reload Configured
                                                               supervisor ▶ broker, and the reply
                               FleetReport                     fleet ▶ broker, and the reply
@@ -28,6 +29,8 @@ from farm.wire.command import (
     DrainWorker,
     Drop,
     Handled,
+    LogLevel,
+    LogLevels,
     Pause,
     Resume,
     Retry,
@@ -89,6 +92,8 @@ __all__ = [
     "Job",
     "Jobs",
     "Load",
+    "LogLevel",
+    "LogLevels",
     "Message",
     "NurseryReady",
     "Orders",

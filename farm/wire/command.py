@@ -67,6 +67,25 @@ class DrainWorker:
 
 
 @dataclass(frozen=True, slots=True)
+class LogLevel:
+    """Have a part log at this level for so many seconds; "": only tell who does what."""
+
+    KIND: ClassVar[int] = 58
+    level: str
+    part: str  # as `process` in the lines of the log, or all, or workers
+    for_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class LogLevels:
+    """The reply: the configured level, and by part what differs, as [level, seconds left]."""
+
+    KIND: ClassVar[int] = 59
+    configured: str
+    changes: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Retry:
     """Compute these dead letters again, under new hole ids."""
 

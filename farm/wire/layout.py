@@ -14,6 +14,8 @@ from farm.wire.command import (
     DrainWorker,
     Drop,
     Handled,
+    LogLevel,
+    LogLevels,
     Pause,
     Resume,
     Retry,
@@ -61,6 +63,8 @@ Message = (
     | Scale
     | Configured
     | DrainWorker
+    | LogLevel
+    | LogLevels
     | Retry
     | Drop
     | Handled
@@ -101,6 +105,8 @@ _MOST_OF: dict[tuple[type[Any], str], int] = {
     (Heartbeat, "state"): MAX_NAME_CHARS,
     (Fetch, "name"): MAX_NAME_CHARS,
     (DrainWorker, "name"): MAX_NAME_CHARS,
+    (LogLevel, "level"): MAX_NAME_CHARS,
+    (LogLevel, "part"): MAX_KEY_CHARS,
     (StoryRequest, "source"): MAX_KEY_CHARS,
     (StoryRequest, "part_id"): MAX_KEY_CHARS,
     (Fork, "name"): MAX_NAME_CHARS,

@@ -44,6 +44,7 @@ class SupervisorOrders:
     kill: list[tuple[int, str]]
     workers: int  # by Scale or by the load; -1: nobody said anything, keep what is configured
     pinned: bool  # by Scale: a broker that comes after this one must be told
+    log_level: str = ""  # to log at; "": the configured one
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +64,4 @@ class FleetOrders:
 
     KIND: ClassVar[int] = 54
     workers: int
+    log_level: str = ""  # to log at; "": the configured one

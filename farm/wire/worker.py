@@ -72,7 +72,8 @@ class Orders:
 
     `taken`: jobs of which this worker's results have come since the last such reply; told to those
     that came through a door, where a message may be lost on the way. `leave`: finish and leave, for
-    this reason; `anew`: and come back as a new process.
+    this reason; `anew`: and come back as a new process. `log_level`: log at this one; "": at the
+    configured one.
     """
 
     KIND: ClassVar[int] = 21
@@ -80,6 +81,7 @@ class Orders:
     taken: list[int] = field(default_factory=list)
     leave: str = ""
     anew: bool = False
+    log_level: str = ""
 
 
 @dataclass(frozen=True, slots=True)

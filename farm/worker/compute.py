@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from farm import wire
+from farm import log, wire
 from farm.adapter import Status
 from farm.errors import ModelError, ReadError, WireError
 from farm.log import Limited
@@ -81,10 +81,23 @@ class Computer:
         infer_s = (time.perf_counter() - started_s) / max(len(inputs), 1)
         demand = self._core_time.demand_since(begin)
         ends = [unreadable.get(job.job_id) or next(answers) for job in jobs]
+        if log.is_debug():
+            self._note(jobs, ends, infer_s)
         return [
             self._result(job, worker_id, end, (reads_s[job.job_id], infer_s, demand))
             for job, end in zip(jobs, ends, strict=True)
         ]
+
+    def _note(self, jobs: Sequence[wire.Job], ends: Sequence[_End], infer_s: float) -> None:
+        for job, end in zip(jobs, ends, strict=True):
+            log.get().debug(
+                "hole_computed",
+                source=job.source,
+                id=job.part_id,
+                status=end.status.value,
+                infer_ms=round(1000 * infer_s, 2),
+                batch=len(jobs),
+            )
 
     def _infer(self, jobs: Sequence[wire.Job], inputs: Sequence[Any]) -> list[_End]:
         if not inputs:

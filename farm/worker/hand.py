@@ -44,6 +44,11 @@ class Hand:
         """How many jobs it holds."""
         return len(self._ids)
 
+    @property
+    def oldest(self) -> int | None:
+        """The job that is to be done before all others; None: it holds none."""
+        return next(iter(self._ids), None)
+
     def takes(self, job_ids: Sequence[int]) -> bool:
         """Whether a message with these jobs is to be claimed; else it is bounced.
 

@@ -19,6 +19,7 @@ from farm.worker.reader import Loaded, Reader
 if TYPE_CHECKING:
     from farm import wire
     from farm.sockets import Credentials
+    from farm.systemd import Service
     from farm.worker.equipment import Equipment
 
 JOIN_TIMEOUT_S = 5.0
@@ -33,6 +34,7 @@ def run(
     credentials: Credentials | None = None,
     device: str = "",
     batch_jobs: int = 0,
+    service: Service | None = None,
 ) -> ExitCode:
     """Be a worker until drained; returns the exit code, ANEW where it is to be started again.
 
@@ -44,6 +46,7 @@ def run(
         credentials: of a worker on another machine.
         device: the GPU that is the only one to be seen, for people; "": none.
         batch_jobs: the most that one batch on it may have; 0: what the farm says.
+        service: where systemd is told of it; by default nowhere.
     """
     reader = Reader(
         name=name,
@@ -51,6 +54,7 @@ def run(
         credentials=credentials,
         device=device,
         batch_jobs=batch_jobs,
+        service=service,
     )
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda got, _frame: reader.drain(signal.Signals(got).name))

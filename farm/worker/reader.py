@@ -28,10 +28,12 @@ from farm.doors.invite import host_of
 from farm.errors import WireError
 from farm.slot import MAX_JOBS, Slot
 from farm.sockets import Role, open_socket, send_at_once
+from farm.systemd import Service
 from farm.waker import Waker
 from farm.worker.batches import Batches, Work
 from farm.worker.hand import Hand, check_count
 from farm.worker.phase import LEGAL, Phase
+from farm.worker.service import WorkerService
 from farm.worker.unconfirmed import Unconfirmed
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ REPLY_POLL_S = 0.05
 HELLO_PAUSE_S = 0.2
 DRAINED_LINGER_S = 0.3  # how long a leaving worker still bounces what was on its way to it
 CONFIRM_S = 15.0  # how long it then waits for a far broker to have its last results
+JOB_TIMEOUT_S = 60.0  # of a farm that does not tell
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -66,7 +69,9 @@ class Reader:
         credentials: Credentials | None = None,
         device: str = "",
         batch_jobs: int = 0,
+        service: Service | None = None,
     ) -> None:
+        self._service = WorkerService(service or Service())
         self._device = device  # as Hello tells it, with the most of a batch
         self._asked_batch_jobs = batch_jobs
         self._batch_jobs = 0  # as the broker has answered; 0: it does not gather
@@ -163,6 +168,7 @@ class Reader:
                 self._send_results()
                 self._drain_if_asked()
                 self._speak()
+                self._tell_service()
         # a dead reader makes a deaf worker: say why, and let the compute loop end the process
         except Exception:  # noqa: BLE001
             self.failed = True
@@ -171,6 +177,16 @@ class Reader:
             self.inbox.put(None)
             self.welcomes.put("the reader thread ended")
             context.destroy(linger=500)
+
+    def _tell_service(self) -> None:
+        told = self._welcome.config.get("dispatch", {}) if self._welcome else {}
+        self._service.tick(
+            time.monotonic(),
+            is_working=self._phase is Phase.WORKING,
+            is_leaving=self._phase in (Phase.DRAINING, Phase.LEFT),
+            job_id=self._hand.oldest,
+            job_timeout_s=float(told.get("job_timeout_s", JOB_TIMEOUT_S)),
+        )
 
     def _poll(self) -> None:
         wait_s = min(max(self._next_beat_s - time.monotonic(), 0.0), self._interval_s)
@@ -296,6 +312,7 @@ class Reader:
     def _obey(self, orders: wire.Orders) -> None:
         if self._is_to_reconnect and self._welcome is not None and self._results is not None:
             self._connect(self._welcome)
+        log.follow(orders.log_level)
         self._unconfirmed.taken(orders.taken)
         self._send_batch(self._unconfirmed.overdue(time.monotonic()))
         if orders.leave and self._drain_reason is None:

@@ -142,7 +142,7 @@ def test_the_number_of_fields_must_fit(body: tuple[Any, ...]) -> None:
         (wire.kind_of(wire.Claim), (7, [1], [True])),
         (wire.kind_of(wire.Claim), (7, [1], ["2"])),
         (wire.kind_of(wire.Bye), (7, b"reason")),
-        (wire.kind_of(wire.Orders), (1, [], "", False)),  # an int is no bool
+        (wire.kind_of(wire.Orders), (1, [], "", False, "")),  # an int is no bool
         (wire.kind_of(wire.Fetch), (b"name", 0)),
         (wire.kind_of(wire.Piece), ("text",)),
         (wire.kind_of(wire.Ready), (7, "1", "h", True, {})),
@@ -152,7 +152,7 @@ def test_the_number_of_fields_must_fit(body: tuple[Any, ...]) -> None:
         (wire.kind_of(wire.SupervisorReport), ([["1", "killed"]], [], {}, {})),
         (wire.kind_of(wire.SupervisorReport), ([], [[1, "killed", 2]], {}, {})),
         (wire.kind_of(wire.SupervisorReport), ([], [], ["ready"], {})),
-        (wire.kind_of(wire.SupervisorOrders), ([1], [[True, "why"]], -1, False)),
+        (wire.kind_of(wire.SupervisorOrders), ([1], [[True, "why"]], -1, False, "")),
     ],
 )
 def test_a_field_of_the_wrong_type_is_refused_before_anybody_uses_it(

@@ -234,3 +234,11 @@ class LikeAGpu(GradientRule):
             time.sleep(0.01)
         time.sleep(self.CALL_S if has_gpu else self.HOLE_S * len(inputs))
         return super().infer(inputs)
+
+
+class SlowAndHangsOnMarked(HangsOnMarked):
+    """Takes 100 ms over each hole, and never comes back from a marked one."""
+
+    def infer(self, inputs: Sequence[Hole]) -> Answers:
+        time.sleep(0.1 * len(inputs))
+        return super().infer(inputs)

@@ -1,15 +1,19 @@
-"""Fixtures of these tests alone: certificates and passwords made for the occasion."""
+"""Fixtures of these tests alone: certificates, passwords, a Prometheus, made for the occasion."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+from prometheus import Prometheus
 
 from farm.simulation.ports import free_port
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -17,6 +21,32 @@ if TYPE_CHECKING:
 def unused_port() -> int:
     """A TCP port on loopback that nobody listens on."""
     return free_port()
+
+
+@pytest.fixture(scope="session")
+def has_prometheus() -> None:
+    """Skip where there is no Prometheus, but never in CI, as for mosquitto."""
+    if shutil.which("prometheus") and shutil.which("promtool"):
+        return
+    if os.environ.get("CI", "").lower() in ("true", "1"):
+        pytest.fail(
+            "prometheus is missing, and in CI nothing may be skipped: apt install prometheus"
+        )
+    pytest.skip("prometheus is not installed: apt install prometheus")
+
+
+@pytest.fixture
+def start_prometheus(tmp_path: Path, has_prometheus: None) -> Iterator[Callable[..., Prometheus]]:
+    """Starts one with the shipped rules: `start_prometheus(target, window)`."""
+    made: list[Prometheus] = []
+
+    def start(target: str, window: str = "") -> Prometheus:
+        made.append(Prometheus(tmp_path, target, window))
+        return made[-1]
+
+    yield start
+    for each in made:
+        each.close()
 
 
 @pytest.fixture

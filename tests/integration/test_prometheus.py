@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 import re
 import shutil
 import socket
@@ -16,11 +15,12 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
 from alerts import CASES
+from prometheus import ETC, Prometheus, fetch, rules_of
 from rig import (
     REPOSITORY,
     Farm,
@@ -38,17 +38,13 @@ from farm.control import ask
 from farm.errors import ConfigError, ExitCode
 from farm.metrics.server import MetricsServer, Page
 from farm.simulation.ports import free_port
-from farm.simulation.tether import tethered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
 pytestmark = pytest.mark.integration
 
-ETC = REPOSITORY / "etc"
-EXAMPLE = "127.0.0.1:9477"  # the target of etc/prometheus.yml
-SCRAPE_S = 1
 RATE_S = 5  # stands for the dashboard's $__rate_interval
 RATE_HZ = 10
 IN_TIME_S = 40  # each takes a few seconds where the machine has time
@@ -58,82 +54,6 @@ OF_THE_MACHINE = {
     *("FarmSlowAnswers", "FarmSlowCommits", "FarmLoopStalls", "FarmFallingBehind"),
     *("FarmBacklog", "FarmUnconfirmed", "FarmDiskNearlyFull", "FarmJournalOutgrowsDisk"),
 }
-
-
-@pytest.fixture(scope="session")
-def has_prometheus() -> None:
-    """Skip where there is no Prometheus, but never in CI, as for mosquitto."""
-    if shutil.which("prometheus") and shutil.which("promtool"):
-        return
-    if os.environ.get("CI", "").lower() in ("true", "1"):
-        pytest.fail(
-            "prometheus is missing, and in CI nothing may be skipped: apt install prometheus"
-        )
-    pytest.skip("prometheus is not installed: apt install prometheus")
-
-
-class Prometheus:
-    """One with a folder and a port of its own, with the shipped rules, only quicker."""
-
-    def __init__(self, folder: Path, target: str) -> None:
-        self.port = free_port()
-        config = yaml.safe_load((ETC / "prometheus.yml").read_text())
-        assert config["scrape_configs"][0]["static_configs"][0]["targets"] == [EXAMPLE]
-        config["scrape_configs"][0]["static_configs"][0]["targets"] = [target]
-        interval = f"{SCRAPE_S}s"
-        config["global"] = {"scrape_interval": interval, "evaluation_interval": interval}
-        (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
-        rules = yaml.safe_load((ETC / "alerts.yml").read_text())
-        for rule in rules_of(rules):
-            rule["for"] = "0s"
-        (folder / "alerts.yml").write_text(yaml.safe_dump(rules))
-        self._log = folder / "log"
-        command = [
-            *("prometheus", f"--config.file={folder / 'prometheus.yml'}"),
-            *(f"--storage.tsdb.path={folder / 'data'}", "--log.level=warn"),
-            f"--web.listen-address=127.0.0.1:{self.port}",
-        ]
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                tethered(command), stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
-
-    def close(self) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    def ask(self, path: str, **query: str) -> Any:
-        url = f"http://127.0.0.1:{self.port}/api/v1/{path}?{urllib.parse.urlencode(query)}"
-        try:
-            with urllib.request.urlopen(url, timeout=10) as answer:
-                return json.load(answer)["data"]
-        except urllib.error.HTTPError as error:
-            pytest.fail(f"{path} {query}: {error.read().decode()}")
-
-    def values(self, expression: str) -> list[float]:
-        found = self.ask("query", query=expression)
-        if found["resultType"] == "scalar":
-            return [float(found["result"][1])]
-        return [float(sample["value"][1]) for sample in found["result"]]
-
-    def is_up(self) -> bool:
-        assert self._process.poll() is None, self._log.read_text()
-        with contextlib.suppress(OSError):  # it is starting
-            urllib.request.urlopen(f"http://127.0.0.1:{self.port}/-/ready", timeout=10).close()
-            return self.values('up{job="farm"}') == [1.0]
-        return False
-
-    def firing(self) -> set[str]:
-        alerts = self.ask("alerts")["alerts"]
-        return {one["labels"]["alertname"] for one in alerts if one["state"] == "firing"}
-
-
-def rules_of(text: dict[str, Any]) -> list[dict[str, Any]]:
-    return [rule for group in text["groups"] for rule in group["rules"]]
 
 
 def sides(expression: str) -> list[str]:
@@ -165,28 +85,6 @@ def panel_expressions() -> dict[str, str]:
         where: text.replace("$__rate_interval", f"{RATE_S}s").replace("$instance", ".+")
         for where, text in found.items()
     }
-
-
-@pytest.fixture
-def start_prometheus(tmp_path: Path, has_prometheus: None) -> Iterator[Callable[[str], Prometheus]]:
-    made: list[Prometheus] = []
-
-    def start(target: str) -> Prometheus:
-        made.append(Prometheus(tmp_path, target))
-        return made[-1]
-
-    yield start
-    for each in made:
-        each.close()
-
-
-def fetch(port: int, path: str, **headers: str) -> tuple[int, str]:
-    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=headers)
-    try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
 
 
 # ---- the rules, with promtool --------------------------------------------------------------------
@@ -280,7 +178,7 @@ def test_rules_and_panels_see_a_farm_at_work_and_what_goes_wrong_with_it(
     mosquitto: Mosquitto,
     site: Site,
     start_farm: Callable[..., Farm],
-    start_prometheus: Callable[[str], Prometheus],
+    start_prometheus: Callable[..., Prometheus],
 ) -> None:
     """Prevents: a dashboard of empty panels, and alerts about metrics that there are none of."""
     port = free_port()

@@ -143,7 +143,8 @@ class Night:
                 return answer.read().decode()
             while answer.readline() != b"event: now\n":  # an endless stream
                 pass
-            return answer.readline().decode()
+            told = answer.readline().decode()
+            return told + told.replace("_", " ").lower()  # as the line on top has the state
 
     def order(self, *words: object) -> None:
         done = run_farm(*words, "--state-dir", self.farm.state_dir)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 VARIABLES: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 EXTEND_EVERY_S: Final = 5.0
-EXTEND_BY_S: Final = 30.0  # a start that is silent for so long hangs
+EXTEND_BY_S: Final = 30.0  # a start or a stop that is silent for so long hangs
 STATUS_EVERY_S: Final = 1.0
 PINGS_PER_WATCHDOG: Final = 3.0  # one may come late, and one may get lost
 MAX_STATUS_CHARS: Final = 300
@@ -61,14 +61,16 @@ class Service:
             now_s: the time.
             state: how far the service is.
             status: one line for `systemctl status`.
-            is_well: whether the work goes on; else the watchdog gets no sign of life.
+            is_well: whether the work goes on; else there is no sign of life, nor is more time asked for.
         """
         if self._send is None:
             return
         if state is not self._state and self._send(_words(state, now_s)):
             self._state = state
-        if self._state is State.STARTING and now_s >= self._next_extension_s:
-            # it may wait for MQTT or for a farm for hours: that is no failure to start
+        # It may wait for MQTT or for a farm for hours, which is no failure to start, and finish what
+        # is open for longer than TimeoutStopSec, which is no failure to stop.
+        is_on_its_way = self._state in (State.STARTING, State.STOPPING)
+        if is_on_its_way and is_well and now_s >= self._next_extension_s:
             self._next_extension_s = now_s + EXTEND_EVERY_S
             self._send(f"EXTEND_TIMEOUT_USEC={int(EXTEND_BY_S * 1e6)}")
         line = " ".join(status.split())[:MAX_STATUS_CHARS]

@@ -44,7 +44,7 @@ REPLY_POLL_S = 0.05
 HELLO_PAUSE_S = 0.2
 DRAINED_LINGER_S = 0.3  # how long a leaving worker still bounces what was on its way to it
 CONFIRM_S = 15.0  # how long it then waits for a far broker to have its last results
-JOB_TIMEOUT_S = 60.0  # of a farm that does not tell
+JOB_TIMEOUT_S, READY_TIMEOUT_S = 60.0, 60.0  # of a farm that does not tell
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -179,13 +179,17 @@ class Reader:
             context.destroy(linger=500)
 
     def _tell_service(self) -> None:
-        told = self._welcome.config.get("dispatch", {}) if self._welcome else {}
+        told = self._welcome.config if self._welcome else {}
+        dispatch, workers = told.get("dispatch", {}), told.get("workers", {})
+        comes_back = self.is_to_return or self.failed  # as a new program in this very process
         self._service.tick(
             time.monotonic(),
             is_working=self._phase is Phase.WORKING,
-            is_leaving=self._phase in (Phase.DRAINING, Phase.LEFT),
+            is_leaving=self._phase in (Phase.DRAINING, Phase.LEFT) and not comes_back,
+            is_loading=self._phase is Phase.LOADING and self._loaded is None,
+            ready_timeout_s=float(workers.get("ready_timeout_s", READY_TIMEOUT_S)),
             job_id=self._hand.oldest,
-            job_timeout_s=float(told.get("job_timeout_s", JOB_TIMEOUT_S)),
+            job_timeout_s=float(dispatch.get("job_timeout_s", JOB_TIMEOUT_S)),
         )
 
     def _poll(self) -> None:

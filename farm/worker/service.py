@@ -1,7 +1,9 @@
 """What a worker that systemd keeps tells of itself: that it is up, and that its work goes on.
 
 A decision without I/O. A worker on another machine that hangs in its model can't be killed by the
-farm; its watchdog can: a worker at work for much longer than a hole may take gives no sign of life.
+farm; its watchdog can: a worker at work for much longer than a hole may take gives no sign of life,
+nor does one that loads its model for longer than it may. STOPPING is for a worker that leaves for
+good: after that word systemd kills what is still there, a worker that only starts anew with it.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ class WorkerService:
         self._was_up = False
         self._job_id: int | None = None
         self._since_s = 0.0
+        self._loads_since_s: float | None = None
 
     def tick(
         self,
@@ -31,6 +34,8 @@ class WorkerService:
         *,
         is_working: bool,
         is_leaving: bool,
+        is_loading: bool,
+        ready_timeout_s: float,
         job_id: int | None,
         job_timeout_s: float,
     ) -> None:
@@ -39,7 +44,9 @@ class WorkerService:
         Args:
             now_s: the time.
             is_working: it belongs to a farm, and its model is warm.
-            is_leaving: it finishes what it has.
+            is_leaving: it finishes what it has, and ends; it does not come back by itself.
+            is_loading: it was welcomed, and its model is not warm yet.
+            ready_timeout_s: how long that may take at most.
             job_id: of its holes the one that is the first to be done; None: it has none.
             job_timeout_s: how long one may take at most.
         """
@@ -52,5 +59,12 @@ class WorkerService:
         status = "works for its farm" if is_working else "waits for its farm, or loads its model"
         if is_leaving:
             state, status = State.STOPPING, "leaves: what it has is finished"
-        is_well = now_s - self._since_s < JOB_TIMEOUTS * job_timeout_s
+        if not is_loading:
+            self._loads_since_s = None
+        elif self._loads_since_s is None:
+            self._loads_since_s = now_s
+        loads_s = 0.0 if self._loads_since_s is None else now_s - self._loads_since_s
+        is_well = (
+            now_s - self._since_s < JOB_TIMEOUTS * job_timeout_s and loads_s < ready_timeout_s
+        )
         self._service.tick(now_s, state, status=status, is_well=is_well)

@@ -13,6 +13,7 @@ import zmq
 from farm import wire
 from farm.slot import MAX_JOBS, read_slot
 from farm.sockets import Role, open_socket
+from farm.systemd import Service
 from farm.worker.reader import Loaded, Reader
 
 if TYPE_CHECKING:
@@ -32,7 +33,9 @@ def heard(broker: PlayedBroker, message: wire.Message) -> None:
 class PlayedBroker:
     """The broker's ends of the three sockets, and the worker's compute loop."""
 
-    def __init__(self, directory: Path, batch_jobs: int = 0) -> None:
+    def __init__(
+        self, directory: Path, batch_jobs: int = 0, service: Service | None = None
+    ) -> None:
         self.directory = directory
         self.context: zmq.Context[Any] = zmq.Context()
         self.control = open_socket(self.context, Role.CONTROL_SERVER, self.endpoint("control"))
@@ -47,6 +50,7 @@ class PlayedBroker:
             name="1",
             control_endpoint=self.endpoint("control"),
             device="cuda:0" if batch_jobs else "",
+            service=service,
         )
         self.reader.set_heartbeat(0.05)
         self.reader.start()
@@ -331,6 +335,37 @@ def test_a_drained_worker_leaves_with_an_idle_slot(broker: PlayedBroker) -> None
 
 
 # ---- with a GPU ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("orders", "is_for_good"),
+    [
+        (wire.Orders(known=True, leave="another configuration", anew=True), False),
+        (wire.Refused("the check on a golden hole failed"), False),
+        (wire.Orders(known=True, leave="an operator said so"), True),
+    ],
+)
+def test_systemd_hears_of_a_stop_only_when_it_leaves_for_good(
+    tmp_path: Path, orders: wire.Message, *, is_for_good: bool
+) -> None:
+    """Prevents a worker that is killed at work after TimeoutStopSec, since it had said STOPPING
+    when it was only started anew by a reload.
+    """
+    said: list[str] = []
+    made = PlayedBroker(tmp_path, service=Service(lambda message: said.append(message) is None))
+    try:
+        made.join()
+        made.serve_until(wire.Heartbeat, orders)
+        for _ in range(int(WAIT_S * 20)):
+            made.serve()
+            made.reader.join(0.05)
+            if not made.reader._thread.is_alive():
+                break
+        assert not made.reader._thread.is_alive()
+        assert "READY=1" in said
+        assert ("STOPPING=1" in said) == is_for_good
+    finally:
+        made.close()
 
 
 @pytest.fixture

@@ -60,7 +60,19 @@ def test_a_reload_and_a_stop_are_told_once(listener):
         "RELOADING=1\nMONOTONIC_USEC=12500000",
         "READY=1",
         "STOPPING=1",
+        "EXTEND_TIMEOUT_USEC=30000000",
     ]
+
+
+def test_a_stop_asks_for_time_while_it_goes_on():
+    # prevents: a drain of ten minutes, as configured, that systemd kills after thirty seconds
+    listener = Listener()
+    service = Service(listener)
+    service.tick(0.0, State.UP)
+    for now_s in (1.0, 2.0, 6.0, 600.0):
+        service.tick(now_s, State.STOPPING)
+    service.tick(700.0, State.STOPPING, is_well=False)  # it hangs: systemd may end it
+    assert listener.take() == ["READY=1", "STOPPING=1", *["EXTEND_TIMEOUT_USEC=30000000"] * 3]
 
 
 def test_what_was_not_taken_is_said_again(listener):
@@ -241,6 +253,8 @@ def worker_tick(worker, now_s, **changes):
     told = {
         "is_working": True,
         "is_leaving": False,
+        "is_loading": False,
+        "ready_timeout_s": 60.0,
         "job_id": None,
         "job_timeout_s": 10.0,
     }
@@ -269,6 +283,23 @@ def test_a_worker_that_hangs_in_a_hole_is_the_watchdogs(listener):
         found[second] = "WATCHDOG=1" in listener.take()
     assert all(found[second] for second in range(50))
     assert not any(found[second] for second in range(50, 60))
+
+
+def test_a_worker_that_hangs_while_it_loads_is_systemds(listener):
+    # prevents: a model on a dead network disk, and a unit that is "activating" for ever
+    worker = WorkerService(Service(listener, watchdog_s=3.0))
+    worker_tick(worker, 0.0, is_working=False)
+    worker_tick(worker, 900.0, is_working=False)  # its farm came late: that is no fault of it
+    listener.take()
+    told = {"is_working": False, "is_loading": True, "ready_timeout_s": 20.0}
+    for second in range(1000, 1020):
+        worker_tick(worker, float(second), **told)
+        assert "WATCHDOG=1" in listener.take()
+    for second in range(1020, 1060):
+        worker_tick(worker, float(second), **told)
+        assert [line for line in listener.take() if not line.startswith("STATUS")] == []
+    worker_tick(worker, 1060.0)
+    assert listener.take()[0] == "READY=1"
 
 
 @pytest.mark.parametrize("name", ["farm.service", "farm-worker.service"])

@@ -61,14 +61,14 @@ class Service:
             now_s: the time.
             state: how far the service is.
             status: one line for `systemctl status`.
-            is_well: whether the work goes on; else there is no sign of life, nor is more time asked for.
+            is_well: whether the work goes on; else no sign of life is given, nor time asked for.
         """
         if self._send is None:
             return
         if state is not self._state and self._send(_words(state, now_s)):
             self._state = state
-        # It may wait for MQTT or for a farm for hours, which is no failure to start, and finish what
-        # is open for longer than TimeoutStopSec, which is no failure to stop.
+        # It may wait for MQTT or for a farm for hours, which is no failure to start, and finish
+        # what is open for longer than TimeoutStopSec, which is no failure to stop.
         is_on_its_way = self._state in (State.STARTING, State.STOPPING)
         if is_on_its_way and is_well and now_s >= self._next_extension_s:
             self._next_extension_s = now_s + EXTEND_EVERY_S

@@ -15,6 +15,7 @@ from farm import failpoints, log
 from farm.adapter import Status, Terminal
 from farm.broker.observation import UNLUCKY
 from farm.broker.outbox import Letter
+from farm.broker.refused import RefusedAnswers
 from farm.broker.sequencer import Sequencer
 from farm.journal.records import Answered, Ended, Rejected, RejectionEnded
 from farm.log import Limited
@@ -81,6 +82,7 @@ class Answers:
         self._journal = journal
         self._clock = clock
         self.notices = notices
+        self._refused = RefusedAnswers(outbox, notices, observation)
         self._unrecorded: deque[_Unrecorded] = deque()
         self.open = 0  # holes that are expected and have not reached their end
         self.terminals: Counter[Terminal] = Counter()
@@ -177,6 +179,7 @@ class Answers:
                 "answer_refused", source=letter.source, id=letter.part_id, why=letter.refusals
             )
         if not letter.letter_id:
+            self._refused.told(letter)
             return
         at_s = self._clock.at(now_s)
         if terminal is None:
@@ -186,6 +189,8 @@ class Answers:
         self._journal.append(Ended(letter.letter_id, at_s, terminal.value, refusals))
         if terminal in UNLUCKY:
             self.notices.one_more()
+        if terminal in UNLUCKY and letter.terminal not in UNLUCKY:
+            self._refused.died(letter, refusals, now_s)
         self.terminals[terminal] += 1
         self.open -= 1
         self._monitor.processed(now_s)
@@ -193,7 +198,7 @@ class Answers:
         self.total.add(now_s - letter.last_s)
         self.observation.ended(letter.source, terminal, now_s - letter.last_s)
         if self.spans is not None:
-            self.spans.ended(letter.letter_id, terminal, now_s)
+            self.spans.ended(letter.letter_id, terminal, now_s, refusals)
         if log.is_debug():
             log.get().debug(
                 "hole_ended",

@@ -44,6 +44,12 @@ class Observation:
         if answer.terminal in UNLUCKY:
             self.incidents.died(hole_id, finished, answer.terminal, now_s)
 
+    def died(self, hole_id: int, finished: Finished, terminal: Terminal, now_s: float) -> None:
+        """A hole that had its answer ends badly all the same."""
+        tally = self.tools.of(finished.source)
+        tally.reason, tally.reason_s = finished.reason, now_s
+        self.incidents.died(hole_id, finished, terminal, now_s)
+
     def ended(self, source: str, terminal: Terminal, latency_s: float) -> None:
         """MQTT has confirmed a hole's answer, or there is none to confirm."""
         self.tools.of(source).ends[PLACES[terminal]] += 1

@@ -53,12 +53,13 @@ class Span:
 
 
 class HoleSpans:
-    """Chooses the holes that are told, and gathers what is to be said of each until it ends.
+    """Chooses the holes that are told, and keeps what is to be said of each until it ends: also of
+    those that are not chosen, since MQTT may refuse their answers, and then they are dead letters.
 
     Args:
         put: takes a hole to be told; whether there was room.
         sample_ratio: of the holes that are well.
-        most: holes that may be between answer and confirmation.
+        most: holes that may be between answer and confirmation, of the chosen and of the others.
         counts: where traces_dropped is counted.
         at: the time since 1970 of a monotonic one.
         pick: a random number from 0 to 1, for each hole.
@@ -80,35 +81,42 @@ class HoleSpans:
         self._counts = counts
         self._at = at
         self._pick = pick
-        self._answered: dict[int, EndedHole] = {}
+        self._chosen: dict[int, tuple[Finished, list[Any], float]] = {}
+        self._others: dict[int, tuple[Finished, list[Any], float]] = {}
 
     def answered(
         self, hole_id: int, finished: Finished, terminal: Terminal, story: list[Any], now_s: float
     ) -> None:
         """The answer of a hole is known, and on its way."""
-        if terminal not in _UNLUCKY and self._pick() >= self._sample_ratio:
-            return
-        if len(self._answered) >= self._most:
+        is_chosen = terminal in _UNLUCKY or self._pick() < self._sample_ratio
+        kept = self._chosen if is_chosen else self._others
+        if len(kept) < self._most:
+            kept[hole_id] = (finished, story, now_s)
+        elif is_chosen:
             self._counts["traces_dropped"] += 1
+
+    def ended(self, hole_id: int, terminal: Terminal, now_s: float, refusal: str = "") -> None:
+        """MQTT has confirmed its answer, or refused it for good and said why."""
+        answer = self._others.pop(hole_id, None)
+        if answer is not None and terminal not in _UNLUCKY:
             return
-        self._answered[hole_id] = EndedHole(
+        answer = answer or self._chosen.pop(hole_id, None)
+        if answer is None:  # no room, or answered in a former life
+            if refusal:
+                self._counts["traces_dropped"] += 1
+            return
+        finished, story, answered_s = answer
+        hole = EndedHole(
             hole_id=hole_id,
             source=finished.source,
             part_id=finished.part_id,
             terminal=terminal.value,
-            reason=finished.reason,
+            reason=finished.reason or refusal,
             model_version=finished.model_version,
             story=story,
-            answered_at_s=self._at(now_s),
+            answered_at_s=self._at(answered_s),
+            ended_at_s=self._at(now_s),
         )
-
-    def ended(self, hole_id: int, terminal: Terminal, now_s: float) -> None:
-        """MQTT has confirmed its answer, or refused it for good."""
-        hole = self._answered.pop(hole_id, None)
-        if hole is None:  # not chosen, or answered in a former life
-            return
-        hole.terminal = terminal.value
-        hole.ended_at_s = self._at(now_s)
         if not self._put(hole):
             self._counts["traces_dropped"] += 1
 

@@ -64,7 +64,5 @@ class WorkerService:
         elif self._loads_since_s is None:
             self._loads_since_s = now_s
         loads_s = 0.0 if self._loads_since_s is None else now_s - self._loads_since_s
-        is_well = (
-            now_s - self._since_s < JOB_TIMEOUTS * job_timeout_s and loads_s < ready_timeout_s
-        )
+        is_well = now_s - self._since_s < JOB_TIMEOUTS * job_timeout_s and loads_s < ready_timeout_s
         self._service.tick(now_s, state, status=status, is_well=is_well)

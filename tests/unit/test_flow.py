@@ -21,9 +21,11 @@ from farm.broker.ledger import ORPHAN_GRACE_S
 from farm.broker.roster import Worker, WorkerState
 from farm.config import Config
 from farm.drilling.adapter import OpcUaAdapter
+from farm.telemetry.spans import HoleSpans
 
 if TYPE_CHECKING:
     from farm.adapter import Adapter
+    from farm.telemetry.spans import EndedHole
 
 TOOL = "box/tool"
 
@@ -588,6 +590,57 @@ def test_an_answer_that_mqtt_refuses_is_a_dead_letter_not_a_success(rig: Rig) ->
     rig.publish(refusal="Not authorized")
     assert rig.ends == {"dead": 1}
     assert rig.flow.counts["refused_publications"] == 1
+
+
+def test_an_answer_that_mqtt_refuses_is_told_where_other_dead_letters_are() -> None:
+    # prevents: a missing access right of one tool that nobody hears of until somebody asks
+    rig = Rig(dead_letters={"publish": True})
+    told: list[EndedHole] = []
+    rig.flow.tell_spans(
+        HoleSpans(
+            lambda hole: told.append(hole) is None,
+            sample_ratio=0.0,
+            most=10,
+            counts=rig.flow.counts,
+            at=lambda now_s: now_s,
+        )
+    )
+    worker = rig.hire()
+    rig.publish()  # the number of dead letters
+    for part_id in ("7", "8"):
+        rig.hole(part_id)
+        rig.compute(worker)
+    mid = 1000
+    for refusal in ("Not authorized", None):  # only the first one's
+        publication = rig.flow.publication(rig.now_s)
+        assert publication is not None
+        rig.flow.outbox.sent(mid)
+        letter = rig.flow.outbox.confirmed(mid, refusal)
+        assert letter is not None
+        rig.flow.delivered(letter, rig.now_s)
+    rig.published.clear()
+    rig.pass_time(2.0)
+    rig.publish()
+    bodies = dict(rig.published)
+    [notice] = [topic for topic in bodies if topic.endswith("/dead")]
+    assert json.loads(bodies[notice])["id"] == "7"
+    assert "Not authorized" in json.loads(bodies[notice])["reason"]
+    assert bodies[f"{notice}/count"] == b"1"
+    [incident] = rig.flow.observation.snapshot(rig.now_s)["incidents"]["dead"]
+    assert (incident["id"], incident["terminal"]) == ("7", "dead")
+    assert "Not authorized" in incident["reason"]
+    assert [(hole.part_id, hole.terminal) for hole in told] == [("7", "dead")]
+    assert "Not authorized" in told[0].reason
+
+
+def test_a_notice_that_is_refused_as_well_makes_no_other() -> None:
+    # prevents: a broker without any right to publish, and a farm that talks to it for ever
+    rig = Rig(dead_letters={"publish": True})
+    rig.hole("7")
+    rig.compute(rig.hire())
+    rig.publish(refusal="Not authorized")
+    assert rig.publish(refusal="Not authorized") == []
+    assert rig.ends == {"dead": 1}
 
 
 def test_a_refused_rejection_is_no_hole(rig: Rig) -> None:

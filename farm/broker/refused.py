@@ -1,8 +1,8 @@
 """A hole that was answered, and became a dead letter because MQTT did not take the answer.
 
-It is told where other dead letters are: in `farm stats`, and to whoever watches the site. Only its end
-is late: the notice is no part of the journal, so that a broker process that dies just then never
-publishes it; the number that waits is right all the same.
+It is told where other dead letters are: in `farm stats`, and to whoever watches the site. The notice
+is not in the journal: a broker process that dies just then never publishes it. The number of those
+that wait is right all the same.
 """
 
 from __future__ import annotations

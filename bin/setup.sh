@@ -20,7 +20,9 @@ use_environment() {
     bin=$venv/bin
     # What was installed is told by a stamp, which costs 3 ms a start where asking pip costs 500.
     wanted="$root $(cat "$root/setup.cfg" "$root/etc/constraints.txt" | sha256sum)"
-    if ! is_current; then install_farm; fi
+    if is_current; then return; fi
+    if [ -n "${_FARM_COMPLETE:-}" ]; then exit 0; fi # who pressed Tab did not ask for PyTorch
+    install_farm
 }
 
 # Whether farm's own script is in $bin (another project's `farm` isn't it). The tests also need

@@ -157,6 +157,19 @@ def test_without_a_fit_python_it_says_what_to_do(checkout, environ, cure):
     assert len(err.splitlines()) == 1
 
 
+@pytest.mark.parametrize("is_old", [False, True])
+def test_a_tab_installs_nothing(checkout, is_old):
+    # prevents: a shell that hangs for minutes, in silence or in pip's words, because of one Tab
+    if is_old:
+        checkout.run()
+        (checkout.root / "etc" / "constraints.txt").write_text("other==1\n")
+    before = len(checkout.installs)
+    assert checkout.run(_FARM_COMPLETE="bash_complete") == (0, "", "")
+    assert len(checkout.installs) == before
+    assert checkout.run()[0] == 0
+    assert "farm of" in checkout.run(_FARM_COMPLETE="bash_complete")[1]
+
+
 def test_it_runs_through_a_symlink_from_anywhere(checkout, tmp_path):
     link = tmp_path / "link"
     link.symlink_to(checkout.root / "bin" / "farm")

@@ -26,19 +26,28 @@ def test_the_page_has_every_code_and_no_other():
 
 
 def needs_person():
-    """Of `farm start`: the others that say no are not its."""
-    return {int(code) for code, name, *_, again in rows() if again == "no" and name != "USAGE"}
+    return {int(code) for code, *_, again in rows() if again == "no"}
+
+
+def prevented(unit):
+    text = (ROOT / "etc" / unit).read_text(encoding="utf-8")
+    told = re.search(r"^RestartPreventExitStatus=(.*)$", text, re.MULTILINE)
+    return {int(code) for code in told[1].split()} if told else set()
 
 
 def test_systemd_and_supervisord_leave_to_a_person_what_the_page_does():
     # prevents: a wrong configuration that is tried for ever, or an out-of-memory that is not
-    unit = (ROOT / "etc" / "farm.service").read_text(encoding="utf-8")
-    told = re.search(r"^RestartPreventExitStatus=(.*)$", unit, re.MULTILINE)
-    assert {int(code) for code in told[1].split()} == needs_person()
+    assert prevented("farm.service") == needs_person()
     settings = configparser.ConfigParser(interpolation=None)
     settings.read(ROOT / "etc" / "supervisord.conf")
     codes = {int(code) for code in settings["program:farm"]["exitcodes"].split(",")}
     assert codes == needs_person() | {ExitCode.OK}
+
+
+def test_a_far_worker_is_not_tried_for_ever_over_what_only_a_person_can_mend():
+    # prevents: a key file with wrong rights, and a start every five seconds for a weekend
+    never_of_a_worker = {ExitCode.MQTT_EVICTED, ExitCode.JOURNAL}
+    assert prevented("farm-worker.service") == needs_person() - never_of_a_worker
 
 
 def test_the_help_names_the_page():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,9 @@ def command(
 ) -> None:
     """Compute a hole again, from the bytes in the journal with the model that answered it.
 
+    Without --config and FARM_CONFIG the settings are those of the farm in that state directory, as
+    they were in force last. A model or adapter of your own must be on PYTHONPATH.
+
     Prints both answers. Exit code 0 when they are the same, up to the rounding of another machine
     or batch; 1 when they differ.
 
@@ -45,8 +49,8 @@ def command(
       farm rerun BOX-7/UNIT-2 440
       farm rerun UNIT-2 440 --hole 8123-42
     """
-    config = load(config_path, state_dir=state_dir).config
     directory, _ = place(config_path, state_dir)
+    config = load(config_path or _in_force(directory), state_dir=state_dir).config
     with JournalReader(directory) as journal:
         kept = _choose(journal, tool, result_id, hole)
         parts = journal.parts(kept)
@@ -66,6 +70,15 @@ def command(
     verdict = "the same" if exactly else "the same but for rounding"
     click.echo(f"  {verdict if same else 'they DIFFER'}")
     sys.exit(ExitCode.OK if same else ExitCode.FAILURE)
+
+
+def _in_force(directory: Path) -> Path | None:
+    """The configuration with which the farm of this directory answered, where none is named."""
+    from farm.config.environment import CONFIG_VARIABLE  # noqa: PLC0415 - pydantic, not for --help
+    from farm.supervisor.in_force import COPY_NAME  # noqa: PLC0415
+
+    copy = directory / COPY_NAME
+    return copy if not os.environ.get(CONFIG_VARIABLE) and copy.is_file() else None
 
 
 def _choose(journal: JournalReader, tool: str, result_id: str, hole: str | None) -> KeptHole:

@@ -32,7 +32,7 @@ class Duration(click.ParamType[float]):
             self.fail(f"{value!r} is no duration: 90s, 10m, 2h or 1d", param, ctx)
         seconds = float(found[1]) * _SECONDS[found[2]]
         if not 0 < seconds <= self._most_s:
-            self.fail(f"{value} is not between nothing and {told(self._most_s)}", param, ctx)
+            self.fail(f"{value} must be more than 0 s and at most {told(self._most_s)}", param, ctx)
         return seconds
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from farm import wire
 from farm.broker.log_levels import ALL, LEVELS, MOST_S
@@ -83,6 +84,10 @@ def level(
       farm logs level debug --part "worker 3" --for 90s
       farm logs level WARNING --part workers --for 1h
     """
+    for option, name in (("--part", "part"), ("--for", "for_s")):
+        source = click.get_current_context().get_parameter_source(name)
+        if not level and source is not ParameterSource.DEFAULT:
+            raise click.UsageError(f"{option} is for a new level: give LEVEL, too")
     _, control = place(config_path, state_dir)
     reply = ask(control, wire.LogLevel(level or "", part, for_s), timeout_s=TIMEOUT_S)
     if not isinstance(reply, wire.LogLevels):

@@ -6,9 +6,11 @@ import json
 import click
 import pytest
 import structlog
+from click.testing import CliRunner
 
 from farm import log, wire
 from farm.broker.log_levels import MOST_PARTS, LogLevels
+from farm.cli import root
 from farm.cli.duration import Duration, told
 
 WORKERS = {"1", "2", "line 7"}
@@ -158,3 +160,19 @@ def test_what_is_no_duration_is_refused(text):
 def test_durations_are_told(seconds, text):
     # prevents: "598.2331" where a person reads
     assert told(seconds) == text
+
+
+@pytest.mark.parametrize("options", [["--part", "broker"], ["--for", "1h"], ["--part", "all"]])
+def test_an_option_without_a_level_is_no_question(options, tmp_path):
+    # prevents: who forgets DEBUG, is answered in the words of a success, and waits for lines
+    command = ["logs", "level", *options, "--state-dir", str(tmp_path)]
+    done = CliRunner().invoke(root, command)
+    assert done.exit_code == 2
+    assert "give LEVEL, too" in done.output
+
+
+def test_a_duration_out_of_bounds_is_told_with_both_bounds():
+    # prevents: "0s is not between nothing and 1 d", which nobody can make sense of
+    done = CliRunner().invoke(root, ["logs", "level", "DEBUG", "--for", "0s"])
+    assert done.exit_code == 2
+    assert "0s must be more than 0 s and at most 1 d" in " ".join(done.output.split())

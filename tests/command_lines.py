@@ -96,11 +96,15 @@ def commands(text: str) -> Iterator[tuple[str, ...]]:
 
 
 def _without_sudo(words: list[str]) -> tuple[str, ...]:
-    """What `sudo`, perhaps with `-E` and `-u USER`, runs."""
+    """What `sudo`, perhaps with `-E` and `-u USER`, and `env NAME=VALUE` run."""
     if words[0] == "sudo":
         words = words[1:]
         while words[0].startswith("-"):
             words = words[2:] if words[0] == "-u" else words[1:]
+    if words[0] == "env":
+        words = words[1:]
+        while _ASSIGNMENT.fullmatch(words[0]):
+            words = words[1:]
     return tuple(words)
 
 

@@ -1,6 +1,6 @@
 """A hole that was answered, and became a dead letter because MQTT did not take the answer.
 
-It is told where other dead letters are: in `farm stats`, and to whoever watches the site. The notice
+It is told where other dead letters are: in `farm stats`, and to those who watch. The notice
 is not in the journal: a broker process that dies just then never publishes it. The number of those
 that wait is right all the same.
 """

@@ -88,6 +88,9 @@ def bench(
     are those of a fresh process each. ID is a depth network's number. Below the table stands which
     runtime workers take by themselves here, and why not the others.
 
+    What --calibrate finds is kept in $CACHE_DIRECTORY, else ~/.cache/farm: for a farm under systemd
+    say sudo -u farm env CACHE_DIRECTORY=/var/cache/farm farm models bench --calibrate.
+
     \b
     Examples:
       farm models bench

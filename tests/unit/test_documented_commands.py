@@ -21,7 +21,22 @@ LINES = [line for page in pages() for line in lines_of(page)]
 OURS = {"test", "fuzz"}
 # What an operator has beside it.
 OTHERS = {
-    *("cd", "cp", "mv", "mkdir", "tar", "rsync", "ls", "du", "install", "chown", "source", "git"),
+    *(
+        "cd",
+        "cp",
+        "mv",
+        "ln",
+        "sh",
+        "mkdir",
+        "tar",
+        "rsync",
+        "ls",
+        "du",
+        "install",
+        "chown",
+        "source",
+        "git",
+    ),
     *("sudo", "useradd", "systemctl", "journalctl", "systemd-analyze", "supervisorctl"),
     *("mosquitto_sub", "mosquitto_pub", "mosquitto_passwd", "jq", "ray", "ssh", "scp", "curl"),
     *(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from farm import log, wire
+from farm.broker.far_rollout import FarRollout
 from farm.broker.holding import batch_jobs
 from farm.broker.library import Library
 from farm.broker.log_levels import FLEET, OF_A_WORKER, SUPERVISOR, LogLevels
@@ -128,6 +129,7 @@ class Desk:
         self.fleet: dict[str, Any] = {}  # as the fleet tells it; empty without one
         self.starts: Counter[tuple[str, str]] = Counter()  # of workers, by name and host
         self.exits: Counter[str] = Counter()  # of workers here, by `farm.metrics.endings.Ending`
+        self._far_rollout = FarRollout()
         self._is_supervised = False  # the supervisor has told what an operator said before us
         self._resolved: set[int] = set()  # dead letters, in this life
         self._kill: dict[int, _KillOrder] = {}
@@ -210,12 +212,28 @@ class Desk:
 
     def _reload(self) -> None:
         """The configuration is read again; the supervisor replaces its workers, we the others."""
-        before = self._introduction
-        self._introduction = self._house.reload()
-        if self._introduction.far_config_hash != before.far_config_hash:
-            for worker in self._flow.roster.all():
-                if worker.key:
-                    worker.leave, worker.anew = "the farm's configuration has changed", True
+        self._introduction = told = self._house.reload()
+        self._far_rollout.begin(told.far_config_hash, told.config)
+
+    def _reload_far(self, now_s: float, *, is_local_over: bool) -> str:
+        """Go on with it on other machines; returns why the reload is to be taken back, or ""."""
+        workers = self._flow.roster.all()
+        rollout, was = self._far_rollout, self._far_rollout.failure
+        rollout.step([w for w in workers if w.key], now_s, is_local_over=is_local_over)
+        if not rollout.failure:
+            return ""
+        new = self._introduction.config_hash
+        is_proven_here = any(w.local and w.state in UP and w.config_hash == new for w in workers)
+        if not was:
+            self._log.error(
+                "far_rollout_failed",
+                how=rollout.failure,
+                effect="the other workers elsewhere keep the former configuration"
+                if is_proven_here
+                else "the former configuration is put in force again",
+                cure="read the log of the worker there, mend it, then reload again",
+            )
+        return "" if is_proven_here else rollout.failure
 
     def _drain(self, name: str) -> wire.Message:
         """Have the workers of a name leave."""
@@ -341,6 +359,7 @@ class Desk:
             device=printable(hello.device),
             batch_jobs=batch_jobs(hello, most=self._most_gathered),
         )
+        worker.config_hash = told.far_config_hash if peer else told.config_hash
         who = (worker.name, worker.host)
         if who in self.starts or len(self.starts) < MAX_NAMES:
             self.starts[who] += 1
@@ -349,7 +368,7 @@ class Desk:
             told.far_jobs_endpoint if peer else told.jobs_endpoint,
             told.far_results_endpoint if peer else told.results_endpoint,
             told.config,
-            told.far_config_hash if peer else told.config_hash,
+            worker.config_hash,
             self._slots.path_of(worker),
             self._flow.dispatcher.golden.parts,
             told.library.catalogue() if peer else {},
@@ -382,9 +401,12 @@ class Desk:
         if worker.key and not cause:
             cause = self._introduction.library.fault(ready.model_hash)
         if cause:
+            self._far_rollout.refused(worker, cause)
             self.fence(worker, cause, now_s)
             return wire.Refused(cause)  # known=False would make it join again, unchecked
         self._flow.dispatcher.ready(worker, ready)
+        if worker.key:
+            self._far_rollout.came(worker)
         count = self.ready_workers
         self.was_complete = self.was_complete or count >= self.expected_workers
         self._log.info(
@@ -428,4 +450,5 @@ class Desk:
         self._follow_load(now_s)
         workers = self.scaler.wanted if self._is_told else -1
         level = self.log_levels.of(SUPERVISOR, now_s)
-        return wire.SupervisorOrders(pids, kill, workers, self.scaler.pinned, level)
+        take_back = self._reload_far(now_s, is_local_over=not report.is_reloading)
+        return wire.SupervisorOrders(pids, kill, workers, self.scaler.pinned, level, take_back)

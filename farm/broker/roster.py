@@ -66,6 +66,7 @@ class Worker:
     taken: list[int] = field(default_factory=list)  # its results since its last heartbeat, then
     leave: str = ""  # why it is to finish and leave; "": it is not
     anew: bool = False  # and to come back as a new process
+    config_hash: str = ""  # of what it was told in its Welcome
 
 
 class Roster:

@@ -24,7 +24,13 @@ def command(config_path: Path | None, state_dir: Path | None) -> None:
     """Have a running farm read its configuration again and replace its workers, as SIGHUP does.
 
     One worker after the other gets a successor, which must come up and answer a hole that was
-    answered before; then the old one leaves. Model, its settings, the number of workers and the
+    answered before; then the old one leaves. Where a successor fails, all is taken back. Workers on
+    other machines come last: one is started anew, and the others only when it came up. Where it
+    does not, the others stay as they are; with no worker here that has come up, all is taken
+    back. That takes as long as a hole and a model may take (dispatch.job_timeout_s,
+    workers.ready_timeout_s).
+
+    Model, its settings, the number of workers and the
     section `supervisor` are taken over; for the rest the log says that it needs a restart. A wrong
     configuration is refused, in the farm's log. A broker that runs alone (`farm broker`) takes no
     notice.

@@ -135,7 +135,8 @@ class Dialogue:
             self._asked = wire.StatsRequest()
         if self._asked is None:
             self._in_report = len(self._unreported)
-            self._asked = wire.SupervisorReport(list(self._unreported), failed, nursery, gpus)
+            told = (list(self._unreported), failed, nursery, gpus)
+            self._asked = wire.SupervisorReport(*told, self._reloading.is_under_way)
         self.control.send(self._asked)
 
     def _next_request(self, *, is_running: bool, is_draining: bool) -> wire.Message | None:

@@ -411,6 +411,8 @@ class Supervisor:
         self._kill(self._watch.strangers(now_s, self._config))
         self._kill(orders.kill)
         self._staffing.is_pinned = orders.pinned
+        if orders.take_back and self._phase is Phase.RUNNING:
+            self._reloading.failed_elsewhere(orders.take_back)
         log.follow(orders.log_level)
         if orders.workers >= 0 and self._phase is Phase.RUNNING:
             self._asked_to_scale(orders.workers)

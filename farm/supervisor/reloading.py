@@ -99,8 +99,23 @@ class Reloading:
             else "the former configuration is put in force again",
             cure="read the log lines of the worker that ended",
         )
-        if self._is_way_back:
+        if not self._is_way_back:
+            self._go_back()
+
+    def failed_elsewhere(self, how: str) -> None:
+        """There are workers on other machines alone, and none came up with what is new."""
+        if self.is_under_way or self._is_way_back or not self._since_s:
             return
+        self._log.error(
+            "rollout_failed",
+            how=how,
+            workers_replaced=0,
+            effect="the former configuration is put in force again",
+            cure="read the log of the worker there",
+        )
+        self._go_back()
+
+    def _go_back(self) -> None:
         self._take_back()
         self._is_way_back = True
         self.request = wire.Reload()

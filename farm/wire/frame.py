@@ -10,7 +10,7 @@ import msgpack  # type: ignore[import-untyped]
 from farm.errors import WireError
 from farm.wire.limits import MAX_HEAD_BYTES, MAX_ITEMS
 
-PROTOCOL = 7  # raised with every change of a message; a worker of another version is refused
+PROTOCOL = 8  # raised with every change of a message; a worker of another version is refused
 
 
 def pack(kind: int, body: list[Any]) -> bytes:

@@ -33,6 +33,7 @@ class SupervisorReport:
     nursery: dict[str, Any]  # as `Launcher.told` gives it, for `farm stats`
     gpus: dict[str, Any] = field(default_factory=dict)  # workers with a GPU by name: how the last
     # one ended where it has given one up, else ""
+    is_reloading: bool = False  # its workers are being replaced: those elsewhere have to wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class SupervisorOrders:
     workers: int  # by Scale or by the load; -1: nobody said anything, keep what is configured
     pinned: bool  # by Scale: a broker that comes after this one must be told
     log_level: str = ""  # to log at; "": the configured one
+    take_back: str = ""  # why the last reload is to be taken back; "": it is not
 
 
 @dataclass(frozen=True, slots=True)

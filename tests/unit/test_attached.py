@@ -116,6 +116,7 @@ def test_a_new_configuration_has_it_come_back_as_a_new_process(bench: Bench) -> 
     worker_id, _ = ready(bench)
     local_id = bench.ready(8)
     bench.desk.answer(wire.Reload(), 0.0)
+    bench.report()
     orders = beat(bench, worker_id)
     assert isinstance(orders, wire.Orders)
     assert orders.leave
@@ -162,9 +163,11 @@ def test_new_weights_reach_it_under_an_unchanged_configuration(
     worker_id, _ = ready(bench)
     monkeypatch.setattr(bench.house, "reload", lambda: FAR)
     bench.desk.answer(wire.Reload(), 0.0)
+    bench.report()
     assert beat(bench, worker_id) == wire.Orders(known=True)
     monkeypatch.setattr(bench.house, "reload", lambda: replace(FAR, library=Library(None)))
     bench.desk.answer(wire.Reload(), 0.0)
+    bench.report()
     assert beat(bench, worker_id).anew  # type: ignore[union-attr]
 
 

@@ -1,4 +1,4 @@
-"""A reload with workers on other machines alone, as processes: one first, and back where it fails."""
+"""A reload with workers elsewhere alone, as processes: one first, and back where it fails."""
 
 from __future__ import annotations
 

@@ -50,3 +50,10 @@ def test_the_level_of_an_event_is_the_one_it_is_logged_at():
         for event in re.findall(r"`(\w+)`", names):
             calls = re.findall(rf'\.(info|warning|error|exception)\(\s*"{event}"', CODE)
             assert not calls or any(call in level for level in levels for call in calls), event
+
+
+def test_every_event_that_a_person_should_see_is_on_the_page():
+    # prevents: a warning at three in the morning that no page knows
+    calls = re.findall(r"\.(warning|error|exception)\(\s*\"([a-z_]+)\"", CODE)
+    assert len(calls) > 80
+    assert {event for _, event in calls} - set(re.findall(r"`(\w+)`", PAGE)) == set()

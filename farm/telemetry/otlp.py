@@ -126,7 +126,9 @@ class Otlp:
         self._resource = Resource(names)
         self._ids = RandomIdGenerator()
         self._url = url_of(config.otlp_endpoint)
-        self._exporter = OTLPSpanExporter(endpoint=self._url, timeout=config.export_timeout_s)
+        self._exporter = OTLPSpanExporter(
+            endpoint=self._url, timeout=config.export_timeout_s, session=_session()
+        )
 
     def send(self, holes: Sequence[EndedHole]) -> str:
         """Tell of these holes; "" or why that failed."""
@@ -174,6 +176,21 @@ class Otlp:
             start_time=_ns(span.start_s),
             end_time=_ns(max(span.end_s, span.start_s)),
         )
+
+
+def _session() -> Any:
+    """A session of `requests` that sends what was configured and no password out of ~/.netrc."""
+    import requests  # noqa: PLC0415 - comes with the extra
+
+    class Session(requests.Session):
+        def rebuild_auth(self, prepared_request: Any, response: Any) -> None:
+            """On the way to another place: no password of ours, and none of ~/.netrc."""
+            if self.should_strip_auth(response.request.url, prepared_request.url):
+                prepared_request.headers.pop("Authorization", None)
+
+    session = Session()
+    session.auth = lambda request: request  # else ~/.netrc is asked
+    return session
 
 
 def spans_to(

@@ -269,6 +269,18 @@ def test_a_collector_gets_the_tree_and_no_terminal_sequence(make_collector, monk
     assert about["farm.source"] == r"BOX\x1b]0;/UNIT"
 
 
+def test_no_password_of_netrc_goes_to_a_collector(make_collector, monkeypatch, tmp_path):
+    # prevents: a password that was meant for another program, sent to whoever collects traces
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login somebody password secret\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    collector = make_collector()
+    assert Otlp(TelemetryConfig(otlp_endpoint=collector.endpoint), "plant").send([hole()]) == ""
+    [(_, headers, _)] = collector.requests
+    assert "authorization" not in {name.lower() for name in headers}
+
+
 @pytest.mark.parametrize("is_there", [True, False])
 def test_a_collector_that_refuses_or_is_away_is_a_sentence(make_collector, is_there):
     # prevents: an exception in the thread, or a stderr full of another library's words

@@ -224,6 +224,8 @@ class Reader:
         # The other two sockets may be dead as well: after a handshake that was refused libzmq does
         # not try again.
         self._is_to_reconnect |= is_late and self._credentials is not None
+        if is_late:  # nobody would tell it that the time of its DEBUG is over
+            log.follow("")
         if is_late and self._phase is not Phase.DRAINING:
             told = {"cause": why} if why else {}
             self._limited.warning(
@@ -340,6 +342,7 @@ class Reader:
         if self._phase in (Phase.DRAINING, Phase.LEFT):
             return
         self._log.info("worker_rejoins")
+        log.follow("")
         if self._phase is not Phase.JOINING:
             self._move(Phase.JOINING)
         self._announced = False

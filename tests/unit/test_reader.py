@@ -368,6 +368,37 @@ def test_systemd_hears_of_a_stop_only_when_it_leaves_for_good(
         made.close()
 
 
+@pytest.mark.parametrize("is_away", [True, False])
+def test_a_worker_whose_broker_is_gone_logs_as_configured_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_away: bool
+) -> None:
+    """Prevents a worker elsewhere that fills a disk with DEBUG, for as long as its farm is away, or
+    since the farm was started anew and knows nothing of it.
+    """
+    monkeypatch.setattr("farm.worker.reader.REPLY_TIMEOUT_S", 0.1)
+    levels: list[str] = []
+    monkeypatch.setattr("farm.log.follow", levels.append)
+    broker = PlayedBroker(tmp_path)
+    try:
+        broker.join()
+        broker.serve_until(wire.Heartbeat, wire.Orders(known=True, log_level="DEBUG"))
+        broker.serve_until(wire.Heartbeat, wire.Orders(known=True, log_level="DEBUG"))
+        for _ in range(int(WAIT_S * 20)):
+            if "DEBUG" in levels:
+                break
+            broker.reader.join(0.05)
+        assert "DEBUG" in levels
+        if not is_away:
+            broker.serve_until(wire.Heartbeat, wire.Orders(known=False))
+        for _ in range(int(WAIT_S * 20)):
+            if levels[-1] == "":
+                break
+            broker.reader.join(0.05)
+        assert levels[-1] == ""
+    finally:
+        broker.close()
+
+
 @pytest.fixture
 def gatherer(tmp_path: Path) -> Iterator[PlayedBroker]:
     """Of a worker with a GPU, whose batches have up to 20 jobs."""

@@ -99,11 +99,6 @@ class Answers:
         self.open += 1
 
     @property
-    def unrecorded(self) -> int:
-        """Answers that wait for the journal."""
-        return len(self._unrecorded)
-
-    @property
     def overtaken(self) -> int:
         """Holes that were late and let others of their source pass."""
         return self._sequencer.overtaken

@@ -252,6 +252,6 @@ def judge_queue(*, is_kept: bool, taken: int, came: int, software: str = "") -> 
         )
     return ok(
         check,
-        f"{who} keeps {QUEUED} messages for an absent farm; whether it keeps them through a crash"
-        " of its own no client can see (etc/mosquitto.conf)",
+        f"{who} keeps at least {QUEUED} messages for an absent farm; whether it keeps them through"
+        " a crash of its own no client can see (etc/mosquitto.conf)",
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from farm.supervisor.watch import BROKER_START_S
 from farm.systemd import Service, State
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 ASK_EVERY_S: Final = 5.0
 ASK_FIRST_EVERY_S: Final = 0.5  # until it is up
-BROKER_START_S: Final = 120.0  # a journal that is checked after a crash takes its time
 UP: Final = ("idle", "busy")
 
 

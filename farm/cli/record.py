@@ -119,7 +119,10 @@ def command(
     anonymiser = _anonymiser(traffic, key_file, shift_times=shift_times) if anonymise else None
     limits = Limits(for_s, holes, until_ns)
     with (
-        RecordingWriter(file, now_ns=time.time_ns(), is_anonymous=anonymise) as writer,
+        # a true time would say by how much the others were moved
+        RecordingWriter(
+            file, now_ns=0 if shift_times else time.time_ns(), is_anonymous=anonymise
+        ) as writer,
         _interruptible() as is_stopped,
     ):
         _tell_begin(writer)

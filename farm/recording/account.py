@@ -56,8 +56,9 @@ class Account:
     def rows(self) -> list[tuple[str, str]]:
         """Names and values for a table."""
         tally = self.tally
+        begun = told_moment(self.header.created_ns) if self.header.created_ns else "(not told)"
         rows = [
-            ("begun", f"{told_moment(self.header.created_ns)} by {self.header.writer}"),
+            ("begun", f"{begun} by {self.header.writer}"),
             ("size", f"{_mb(self.size)}, {self.ratio:.1f} times smaller than its messages"),
         ]
         if tally.first_ns is not None and tally.last_ns is not None:

@@ -15,6 +15,7 @@ import orjson
 
 from farm.drilling.fields import ROOTS, SUFFIX, Field, canonical_id
 from farm.errors import ReadError
+from farm.recording.sentences import is_telling, with_ids, with_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -212,10 +213,11 @@ class Anonymiser:
         """One of the farm's own, with the names that it may repeat."""
         toolbox, _, tool = source.partition("/")
         names = {toolbox: self._toolbox(toolbox), tool: self._tool(toolbox, tool)}
-        if isinstance(result_id, str):
+        if isinstance(result_id, str) and is_telling(result_id):
             names[result_id] = self.result_id(source, result_id)
-        found = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True) if name)
-        return re.sub(rf"(?<!\w)(?:{found})(?!\w)", lambda match: names[match[0]], sentence)
+        # ids first: what is put in is hexadecimal or long, and no name
+        told = with_ids(sentence, lambda text: self.result_id(source, text))
+        return with_words(told, names)
 
 
 class _Paths:

@@ -57,6 +57,7 @@ class Recorder:
         self._traffic = traffic
         self._selection = selection
         self._anonymiser = anonymiser
+        self._last_ns = 0  # of the last record, as it was written
 
     def take(self, record: Message | Gap | Note) -> bool:
         """Write a record, if it is wanted; whether it was.
@@ -69,6 +70,7 @@ class Recorder:
         try:
             written = self._rewritten(record)
             self.writer.append(written)
+            self._last_ns = written.at_ns
         except (HiddenError, UnfitError) as error:
             self.left_out[str(error)] += 1
             return False
@@ -91,7 +93,11 @@ class Recorder:
         Raises:
             RecordingError: the disk is full or fails.
         """
-        record = self._rewritten(Note(at_ns, text))
+        if self._anonymiser is not None and self._anonymiser.shift_s:
+            # this moment, moved, would say by how much: who gets the file knows when it was made
+            record = Note(self._last_ns, text)
+        else:
+            record = Note(at_ns, text)
         self.writer.append(record)
         self.tally.add(record)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import time
 from pathlib import Path
 
 import click
@@ -102,6 +103,20 @@ def test_an_anonymous_copy_pairs_and_says_so(recording, tmp_path):
     assert not {"B/U1", "B/U2"} & data["tools"].keys()
     assert "is anonymous" in run("record", new, "--from", recording, code=1)
     assert "add --anonymise" in run("record", tmp_path / "third", "--from", new, code=1)
+
+
+def test_shifted_times_are_given_away_by_none_that_is_not(recording, tmp_path):
+    """Prevents a header or a note whose time says by how much all the others were moved."""
+    new, now_ns = tmp_path / "new", time.time_ns()
+    write(recording, hole(3, at_s=now_ns / 1e9, source="B/U3"))
+    run("record", new, "--from", recording, "--anonymise", "--shift-times", "--results")
+    with RecordingReader(new) as reader:
+        times = [reader.header.created_ns]
+        times += [each.at_ns for each in reader.records()]
+    year_ns = 365 * 86_400 * S
+    assert len(times) > 10
+    assert max(times) < now_ns - 0.9 * year_ns
+    assert "(not told)" in run("recording", "info", new)
 
 
 def test_a_recording_with_answers_gives_results(recording, tmp_path):

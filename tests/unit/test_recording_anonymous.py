@@ -7,12 +7,16 @@ import json
 import orjson
 import pytest
 from messages import GATEWAYS
-from recordings import SOURCE, answer, hole, part, traffic
+from recordings import SOURCE, S, answer, hole, part, traffic
 
+from farm.adapter import Route
+from farm.config import Config
+from farm.drilling.formatter import ResultMessageFormatter
 from farm.drilling.opcua import OpcUaReader
 from farm.errors import RecordingError
 from farm.recording.anonymous import Anonymiser, HiddenError
 from farm.recording.pseudonyms import Pseudonyms, read_key
+from farm.recording.record import Message
 
 ESTIMATE = "ResultManagement.Results.0.ResultContent.DepthEstimation"
 KEY = b"k" * 32
@@ -115,7 +119,7 @@ def test_answers_name_the_made_up_hole():
     made = anonymiser()
     body = {
         "SourceTimestamp": "2031-05-06T07:08:09Z", "MachineId": "M-17", "ResultId": "440",
-        "HeadId": "E0-TEST", "Value": "Duplicate trace for result id 440 of UNIT-1, not 4400",
+        "HeadId": "E0-TEST", "Value": "UNIT-1: aborted: step 440 was stopped",
         "AlgoVersion": "rule-2", "Error": True, "Site": "ACME",
     }  # fmt: skip
     said = made.apply(answer(f"{ESTIMATE}.KeyPoints", orjson.dumps(body)))
@@ -123,7 +127,7 @@ def test_answers_name_the_made_up_hole():
     new_id = made.result_id(SOURCE, "440")
     tool = made.source(SOURCE).partition("/")[2]
     assert told["ResultId"] == new_id
-    assert told["Value"] == f"Duplicate trace for result id {new_id} of {tool}, not 4400"
+    assert told["Value"] == f"{tool}: aborted: step 440 was stopped"
     assert told["MachineId"] == Pseudonyms(KEY).like("SN", "M-17")
     assert told["AlgoVersion"] == "rule-2"
     assert told["Error"] is True
@@ -149,3 +153,33 @@ def test_a_key_is_made_once_and_for_its_owner_alone(tmp_path):
     path.write_bytes(b"short")
     with pytest.raises(RecordingError, match="5 bytes"):
         read_key(path)
+
+
+@pytest.mark.parametrize("result_id", ["7", "440", "98765", "A 17/b"])
+@pytest.mark.parametrize(
+    "sentence",
+    ["The trace for result id {} came after its hole had been given up",
+     "Duplicate result for result id {}"],
+)  # fmt: skip
+def test_a_refusal_names_the_made_up_hole(sentence, result_id):
+    """Prevents a real id in the one place where it stands in a sentence alone."""
+    made = anonymiser()
+    formatter = ResultMessageFormatter(Config().mqtt)
+    [refused] = formatter.rejection(Route("trace", SOURCE), sentence.format(result_id))
+    said = made.apply(Message(S, refused.topic, refused.payload, is_answer=True))
+    told = orjson.loads(said.payload)["Value"]
+    assert told == sentence.format(made.result_id(SOURCE, result_id))
+
+
+def test_a_long_id_is_hidden_in_any_sentence():
+    """Prevents an id that a model of the user's repeats, and a step number that is taken for one."""
+    made = anonymiser()
+    for result_id, sentence, is_changed in (
+        ("98765", "no drill for 98765 in step 3", True),
+        ("3", "Aborted: step 3 was stopped", False),
+        ("98765", "the depth is 98765.5 mm", False),
+    ):
+        body = orjson.dumps({"ResultId": result_id, "Value": sentence, "Error": True})
+        told = orjson.loads(made.apply(answer(f"{ESTIMATE}.KeyPoints", body)).payload)["Value"]
+        new_id = made.result_id(SOURCE, result_id)
+        assert told == (sentence.replace(result_id, new_id) if is_changed else sentence)

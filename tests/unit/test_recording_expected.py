@@ -79,6 +79,15 @@ def test_a_renewed_id_in_a_reason_is_told_as_recorded():
     assert book.results()[KEY].reason == "Duplicate trace for result id 440, not 990012"
 
 
+def test_a_renewed_id_in_a_refusal_is_told_as_recorded():
+    """Prevents a comparison of refusals that no farm ever passes: each replay has other ids."""
+    book = AnswerBook(traffic(), lambda key, _: HoleKey(key[0], "440"))
+    sentence = "The trace for result id {} came after its hole had been given up"
+    said = orjson.dumps({"Value": sentence.format("99001"), "Kind": "trace", "Error": True})
+    book.take(f"OPCPUBSUB/{SOURCE}/{ERRORS}", said, 0.0)
+    assert book.refusals == {Refusal(SOURCE, "trace", sentence.format("440")): 1}
+
+
 @pytest.mark.parametrize("payload", [b"", b"[]", b"{", b"{}", b'{"ResultId": 3}', b"\xff"])
 def test_what_is_no_answer_is_counted(payload):
     """Prevents a stranger on the answers' topic who ends a replay."""

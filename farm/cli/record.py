@@ -123,20 +123,20 @@ def command(
         RecordingWriter(
             file, now_ns=0 if shift_times else time.time_ns(), is_anonymous=anonymise
         ) as writer,
-        _interruptible() as is_stopped,
+        _interruptible() as stops,
     ):
         _tell_begin(writer)
         recorder = Recorder(writer, traffic, chosen, anonymiser)
         if origin == "mqtt":
-            why = _from_mqtt(recorder, traffic, limits, is_stopped, with_results=with_results)
+            why = _from_mqtt(recorder, traffic, limits, stops, with_results=with_results)
         elif origin == "journal":
             directory, _ = place(config_path, state_dir)
             why = _from_journal(
-                recorder, directory, chosen, limits, is_stopped, with_results=with_results
+                recorder, directory, chosen, limits, stops, with_results=with_results
             )
         else:
             why = _from_recording(
-                recorder, Path(origin), file, limits, is_stopped, with_results=with_results
+                recorder, Path(origin), file, limits, stops, with_results=with_results
             )
         recorder.note(time.time_ns(), f"ended: {why}")
     _tell_end(recorder, why)
@@ -150,13 +150,17 @@ def _anonymiser(traffic: Traffic, key_file: Path | None, *, shift_times: bool) -
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C and SIGTERM are noted: what has come by then is kept."""
+def _interruptible() -> Iterator[Callable[[], int]]:
+    """Ctrl-C and SIGTERM are counted: what has come by then is kept.
+
+    SIGTERM counts twice: whoever sends it does not wait for long.
+    """
     caught: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(n, lambda number, _frame: caught.append(number)) for n in numbers]
+    weights = {signal.SIGINT: 1, signal.SIGTERM: 2}
+    numbers = tuple(weights)
+    before = [signal.signal(n, lambda got, _frame: caught.append(weights[got])) for n in numbers]
     try:
-        yield lambda: bool(caught)
+        yield lambda: sum(caught)
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
@@ -169,7 +173,7 @@ def _from_mqtt(
     recorder: Recorder,
     traffic: Traffic,
     limits: Limits,
-    is_stopped: Callable[[], bool],
+    stops: Callable[[], int],
     *,
     with_results: bool,
 ) -> str:
@@ -191,9 +195,10 @@ def _from_mqtt(
                 recorder,
                 subscription,
                 limits,
-                is_stopped=is_stopped,
+                stops=stops,
                 on_progress=lambda: progress.look(subscription.problem),
                 waits_for_answers=with_results,
+                on_waiting=progress.tell_waiting,
             )
         finally:
             subscription.close()
@@ -207,7 +212,7 @@ def _from_journal(
     directory: Path,
     chosen: Selection,
     limits: Limits,
-    is_stopped: Callable[[], bool],
+    stops: Callable[[], int],
     *,
     with_results: bool,
 ) -> str:
@@ -218,7 +223,7 @@ def _from_journal(
     recorder.note(time.time_ns(), "begun: journal")
     with JournalReader(directory) as journal:
         messages = kept_messages(journal, chosen, with_answers=with_results, gone=recorder.left_out)
-        return _take_all(recorder, messages, limits, is_stopped)
+        return _take_all(recorder, messages, limits, stops)
 
 
 def _from_recording(
@@ -226,7 +231,7 @@ def _from_recording(
     source: Path,
     file: Path,
     limits: Limits,
-    is_stopped: Callable[[], bool],
+    stops: Callable[[], int],
     *,
     with_results: bool,
 ) -> str:
@@ -248,7 +253,7 @@ def _from_recording(
             if not isinstance(record, Note)
             and (with_results or not isinstance(record, Message) or not record.is_answer)
         )
-        why = _take_all(recorder, records, limits, is_stopped)
+        why = _take_all(recorder, records, limits, stops)
         for problem in (reader.damage, f"{source}: {reader.torn}" if reader.torn else ""):
             if problem:
                 click.echo(printable(f"{problem}: what stands before it was kept"), err=True)
@@ -259,11 +264,11 @@ def _take_all(
     recorder: Recorder,
     records: Iterator[Message | Gap | Note],
     limits: Limits,
-    is_stopped: Callable[[], bool],
+    stops: Callable[[], int],
 ) -> str:
     with _Progress(recorder) as progress:
         for record in records:
-            if is_stopped():
+            if stops():
                 return "stopped"
             recorder.take(record)
             progress.look("")
@@ -313,6 +318,12 @@ class _Progress:
         if now_s - self._told_s >= every_s:
             self._told_s = now_s
             self._say(self._words(now_s))
+
+    def tell_waiting(self) -> None:
+        """Say what is still waited for."""
+        count = len(self._recorder.unanswered)
+        words = f"waiting for the answers to the last {count} holes; Ctrl-C ends that, too"
+        self._say(words, is_lasting=True)
 
     def _words(self, now_s: float) -> str:
         tally = self._recorder.tally

@@ -21,7 +21,7 @@ from farm.recording.record import Message
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from farm.recording.traffic import Traffic
+    from farm.recording.traffic import Key, Traffic
 
 FORMAT: Final = "farm-results"
 VERSION: Final = 1
@@ -83,15 +83,25 @@ def read_results(path: Path, traffic: Traffic) -> Results:
 def recorded_results(path: Path, traffic: Traffic) -> Results:
     """The answers in a recording that was made with --results.
 
+    Those to holes whose messages came before it was begun are left out: no replay of it is answered
+    so.
+
     Raises:
         RecordingError: it has none, or is damaged.
     """
     book = AnswerBook(traffic)
+    known: set[Key] = set()
     answers = 0
     with RecordingReader(path) as reader:
         for record in reader.records():
-            if isinstance(record, Message) and record.is_answer:
-                answers += 1
+            if not isinstance(record, Message):
+                continue
+            if not record.is_answer:
+                known.update(_hole_of(record, traffic))
+                continue
+            answers += 1
+            key = traffic.answered(record.topic, record.payload)
+            if key is None or key in known:
                 book.take(record.topic, record.payload, record.at_ns / 1e9)
     if not answers:
         raise RecordingError(
@@ -99,6 +109,13 @@ def recorded_results(path: Path, traffic: Traffic) -> Results:
             "`farm replay FILE --save-results RESULTS`"
         )
     return Results(book.results(), book.refusals)
+
+
+def _hole_of(message: Message, traffic: Traffic) -> tuple[Key, ...]:
+    """The hole that a message is of, if it names one."""
+    route = traffic.route(message.topic)
+    part_id = route and traffic.part_id(route.kind, message.payload)
+    return () if route is None or part_id is None else ((route.source, part_id),)
 
 
 def _lines(results: Results) -> Any:

@@ -10,6 +10,8 @@ import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+import orjson
+
 from farm.adapter import Need, load_adapter
 from farm.broker.guard import GuardedAdapter
 from farm.drilling.adapter import OpcUaAdapter
@@ -89,6 +91,16 @@ class Traffic:
             if tail in self.answer_tails
             else None
         )
+
+    def answered(self, topic: str, payload: bytes) -> Key | None:
+        """The hole that an answer is about; None where it names none."""
+        found = self.answer(topic)
+        try:
+            body = orjson.loads(payload)
+        except orjson.JSONDecodeError:
+            return None
+        result_id = body.get("ResultId") if isinstance(body, dict) else None
+        return (found.source, result_id) if found and isinstance(result_id, str) else None
 
     def source(self, topic: str) -> str:
         """The source of any recorded message; "" where its topic names none."""

@@ -7,7 +7,7 @@ from collections import Counter
 
 import orjson
 import pytest
-from recordings import S, answer, traffic, write
+from recordings import S, answer, hole, traffic, write
 
 from farm.errors import RecordingError
 from farm.recording.answers import AnswerBook, HoleKey, HoleResult, Refusal
@@ -122,9 +122,12 @@ def test_results_are_kept_as_lines_and_read_again(tmp_path):
 def test_the_answers_in_a_recording_are_results(tmp_path):
     """Prevents a recording with answers that is no regression test by itself."""
     path = tmp_path / "r"
-    found = (answer(KEYPOINTS, body([1, 2])), answer(DEPTHS, body([1])))
-    write(path, found)
-    assert read_results(path, traffic()).holes[KEY].depths_mm == (1.0,)
+    found = [answer(KEYPOINTS, body([1, 2])), answer(DEPTHS, body([1]))]
+    early = [answer(each, body([1], result_id="439")) for each in (KEYPOINTS, DEPTHS)]
+    write(path, [*early, *hole(440), *found])
+    holes = read_results(path, traffic()).holes
+    assert holes[KEY].depths_mm == (1.0,)
+    assert list(holes) == [KEY]  # what 439 was sent came before the recording was begun
     write(tmp_path / "empty", [Note(1 * S, "begun")])
     with pytest.raises(RecordingError, match="no answers in it: record with --results"):
         read_results(tmp_path / "empty", traffic())

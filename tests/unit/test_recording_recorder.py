@@ -136,9 +136,23 @@ def test_holes_without_their_answer_are_known(tmp_path):
     body = b'{"ResultId": "440"}'
     recorder, _ = record(tmp_path / "r", hole(440))
     assert recorder.unanswered == {(SOURCE, "440")}
-    said = answer(f"{ESTIMATE}.DepthEstimation", body)
-    recorder, _ = record(tmp_path / "s", [*hole(440), said])
+    said = [answer(f"{ESTIMATE}.{name}", body) for name in ("KeyPoints", "DepthEstimation")]
+    recorder, _ = record(tmp_path / "s", [*hole(440), said[1], said[1]])
+    assert recorder.unanswered == {(SOURCE, "440")}  # the other half of its answer is missing
+    recorder, _ = record(tmp_path / "t", [*hole(440), *said])
     assert not recorder.unanswered
+
+
+@pytest.mark.parametrize(
+    ("from_s", "to_s", "wanted"),
+    [(50, 99, False), (50, 100, True), (50, 300, True), (150, 160, True), (199, 300, True),
+     (200, 300, False)],
+)  # fmt: skip
+def test_a_gap_is_wanted_where_some_of_it_is(tmp_path, from_s, to_s, wanted):
+    """Prevents a copy that looks complete, cut out of the time after an outage had begun."""
+    gap = Gap(from_s * S, to_s * S, "lost")
+    _, found = record(tmp_path / "r", [gap], Selection((), 100 * S, 200 * S))
+    assert found == [gap] * wanted
 
 
 def test_a_tally_counts_holes_once_and_forgets_the_oldest(monkeypatch):

@@ -156,7 +156,7 @@ def _interruptible() -> Iterator[Callable[[], int]]:
     SIGTERM counts twice: whoever sends it does not wait for long.
     """
     caught: list[int] = []
-    weights = {signal.SIGINT: 1, signal.SIGTERM: 2}
+    weights: dict[int, int] = {signal.SIGINT: 1, signal.SIGTERM: 2}
     numbers = tuple(weights)
     before = [signal.signal(n, lambda got, _frame: caught.append(weights[got])) for n in numbers]
     try:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from farm.recording.moments import told_duration, told_moment
 from farm.recording.reader import RecordingReader
-from farm.recording.record import Gap, Note
+from farm.recording.record import Gap, Message, Note
+from farm.recording.selection import Selection
 from farm.recording.tally import Tally
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from farm.recording.traffic import Traffic
 
 TOOLS_SHOWN: Final = 20
+EVERYTHING: Final = Selection()
 KEPT: Final = 10  # gaps and notes, the newest
 
 
@@ -28,18 +30,27 @@ class Account:
     Args:
         path: of the recording.
         traffic: what its messages are about.
+        chosen: the part of it that is wanted.
+
+    Attributes:
+        tally: of all that is inside.
+        chosen: of what is wanted of the messages.
 
     Raises:
         RecordingError: it is no recording, or can't be read at all.
     """
 
-    def __init__(self, path: Path, traffic: Traffic) -> None:
-        self.tally = Tally(traffic)
+    def __init__(self, path: Path, traffic: Traffic, chosen: Selection = EVERYTHING) -> None:
+        self.tally = self.chosen = Tally(traffic)
+        if chosen != EVERYTHING:
+            self.chosen = Tally(traffic)
         self.gaps: deque[Gap] = deque(maxlen=KEPT)
         self.notes: deque[Note] = deque(maxlen=KEPT)
         with RecordingReader(path, is_patient=True) as reader:
             for record in reader.records():
                 self.tally.add(record)
+                if self.chosen is not self.tally and is_chosen(record, traffic, chosen):
+                    self.chosen.add(record)
                 if isinstance(record, Gap):
                     self.gaps.append(record)
                 elif isinstance(record, Note):
@@ -107,6 +118,16 @@ class Account:
             "torn_bytes": self.torn.torn_bytes if self.torn else 0,
             "damage": self.damage,
         }
+
+
+def is_chosen(record: Message | Gap | Note, traffic: Traffic, chosen: Selection) -> bool:
+    """Whether a record is a unit's message that is to be replayed."""
+    return (
+        isinstance(record, Message)
+        and not record.is_answer
+        and chosen.has_time(record.at_ns)
+        and (not chosen.tools or chosen.has_tool(traffic.source(record.topic)))
+    )
 
 
 def _mb(size: int) -> str:

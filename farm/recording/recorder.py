@@ -71,7 +71,8 @@ class Recorder:
         Raises:
             RecordingError: the disk is full or fails.
         """
-        if not (self._is_awaited(record) if is_late else self._wants(record)):
+        is_wanted = not isinstance(record, Message) if is_late else self._wants(record)
+        if not is_wanted and not self._is_awaited(record):
             return False
         try:
             written = self._rewritten(record)
@@ -119,10 +120,9 @@ class Recorder:
 
     def _is_awaited(self, record: Message | Gap | Note) -> bool:
         """Whether it belongs to a hole that is recorded, whenever it came."""
-        if not isinstance(record, Message):
-            return True
         return (
-            record.is_answer
+            isinstance(record, Message)
+            and record.is_answer
             and self._traffic.answered(record.topic, record.payload) in self._unanswered
         )
 

@@ -1,7 +1,7 @@
 """Ids inside the sentences of a farm: found, and changed. Pure.
 
-A farm names a hole's id in a sentence behind the words "result id", and nowhere else. What a model of
-the user's says may name it anywhere.
+A farm names a hole's id in a sentence behind the words "result id", and nowhere else. What a model
+of the user's says may name it anywhere.
 """
 
 from __future__ import annotations

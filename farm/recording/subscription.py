@@ -40,8 +40,8 @@ SESSION_EXPIRY_S: Final = 300
 _UNSUPPORTED: Final = (0x84, 0x01)  # MQTT 5, and how a 3.1.1 broker says it
 _NOT_LET_IN: Final = frozenset({0x86, 0x87, 0x8C, 4, 5})  # user name, password, rights
 _KEPT: Final = (
-    "the MQTT broker kept what its limits allow of what was sent meanwhile, and sent it later; some "
-    "may be missing (mosquitto: max_queued_messages, and QoS 0 is never kept)"
+    "the MQTT broker kept what its limits allow of what was sent meanwhile, and sent it later; "
+    "some may be missing (mosquitto: max_queued_messages, and QoS 0 is never kept)"
 )
 # Retained messages come with a subscription that is new, and not again with one that is renewed.
 _RETAINED_ONCE: Final = 1  # MQTT 5, section 3.8.3.1
@@ -167,7 +167,9 @@ class Subscription:
             assert self._welcome is not None
             session_present, reason = self._welcome
             self._check(reason)
-            self._is_settled = True  # it speaks this version: what fails from now on has other causes
+            self._is_settled = (
+                True  # it speaks this version: what fails from now on has other causes
+            )
             is_kept = session_present and self._is_subscribed
             place, welcome_ns = len(self._heard), self._now_ns()
             # a kept session may lack what we ask for: its connection broke before it was granted
@@ -224,7 +226,7 @@ class Subscription:
 
     def _subscribe(self, client: paho.Client) -> None:
         if self._version == "5":
-            options = SubscribeOptions(qos=QOS, retainHandling=_RETAINED_ONCE)  # type: ignore[no-untyped-call]
+            options = SubscribeOptions(qos=QOS, retainHandling=_RETAINED_ONCE)
             client.subscribe([(each, options) for each in self._filters])
         else:
             client.subscribe([(each, QOS) for each in self._filters])

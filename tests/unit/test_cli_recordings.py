@@ -163,3 +163,40 @@ def test_other_traffic_can_be_recorded_and_not_rewritten(recording, tmp_path):
     settings.write_text("traffic: {adapter: odd_adapter:None}\n")
     told = run("record", tmp_path / "n", "--from", recording, "-c", settings, "--anonymise", code=1)
     assert "odd_adapter" in told
+
+
+@pytest.mark.parametrize("content", [None, b"notes\n", b'{"format": "other"}\n'])
+def test_results_never_replace_another_file(recording, tmp_path, content):
+    """Prevents a night's recording that its own results are written over."""
+    place = recording if content is None else tmp_path / "place"
+    if content is not None:
+        place.write_bytes(content)
+    before = place.read_bytes()
+    told = run("recording", "results", recording, place, code=1)
+    assert "is no file of results: it is left as it is" in told
+    told = run("replay", recording, "--save-results", place, "--port", 1, code=1)
+    assert "is no file of results" in told  # and nothing was published before
+    assert place.read_bytes() == before
+    assert sorted(each.name for each in tmp_path.iterdir()) == sorted({recording.name, place.name})
+
+
+def test_results_replace_older_ones(recording, tmp_path):
+    """Prevents a script that runs once and never again."""
+    results = tmp_path / "r.jsonl"
+    for _ in range(2):
+        assert "1 answers" in run("recording", "results", recording, results)
+
+
+def test_a_choice_of_nothing_is_no_test_that_passes(recording):
+    """Prevents a mistyped tool whose replay is always as expected."""
+    for words in (("--tool", "U3"), ("--until", "1970-01-01T00:01Z")):
+        for how in (("--expect", recording), ("--dry-run",), ()):
+            told = run("replay", recording, *words, *how, "--port", 1, code=1)
+            assert "would be published: do --tool, --since and --until leave something?" in told
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-1"])
+def test_a_tolerance_that_lets_everything_pass_is_refused(recording, value):
+    """Prevents a comparison that is always green."""
+    told = run("replay", recording, "--expect", recording, "--tolerance-mm", value, code=2)
+    assert "--tolerance-mm" in told

@@ -172,7 +172,7 @@ def test_a_refusal_names_the_made_up_hole(sentence, result_id):
 
 
 def test_a_long_id_is_hidden_in_any_sentence():
-    """Prevents an id that a model of the user's repeats, and a step number that is taken for one."""
+    """Prevents an id that a model of the user's repeats, and a step number taken for one."""
     made = anonymiser()
     for result_id, sentence, is_changed in (
         ("98765", "no drill for 98765 in step 3", True),

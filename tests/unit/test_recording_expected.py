@@ -143,6 +143,8 @@ def test_the_answers_in_a_recording_are_results(tmp_path):
         ('{"format": "farm-results", "version": 1}\n{"tool": "a"}', "line 2"),
         ('{"format": "farm-results", "version": 1}\n{"tool": "a", "id": "1", "depths_mm": 3}',
          "line 2"),
+        ('{"format": "farm-results", "version": 1}\n{"tool": "a", "id": "1", "depths_mm": [1'
+         + "0" * 400 + "]}", "line 2"),
         ('{"format": "farm-results", "version": 1}\n' + " " * 200_000, "too long"),
     ],
 )  # fmt: skip
@@ -191,6 +193,12 @@ def test_answers_are_the_same_within_the_tolerance(wanted, answer_, verdict):
     assert [each.verdict for each in comparison.differences] == ([verdict] if verdict else [])
     assert comparison.is_same == (verdict is None)
     assert comparison.same == (verdict is None)
+
+
+def test_a_number_that_cannot_be_compared_is_not_near():
+    """Prevents a tolerance by which everything passes."""
+    for tolerance_mm in (float("nan"), float("inf")):
+        assert not judged(VALUE, ERROR, tolerance_mm=tolerance_mm).is_same
 
 
 LACKS_TRACE = Sent(frozenset({"result", "heads"}), REQUIRED | {"heads"})

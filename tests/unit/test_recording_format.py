@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
+import tracemalloc
 import zlib
 from typing import TYPE_CHECKING
 
@@ -337,3 +338,32 @@ def test_a_changed_recording_gives_a_begin_of_it_or_an_error(tmp_path_factory, e
     except RecordingError:
         return
     assert found == records[: len(found)]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\xdd" + struct.pack(">I", 1_000_000) + b"\x90" * 1_000_000,
+        b"\x92\x01\xdd" + struct.pack(">I", 1_000_000) + b"\x90" * 1_000_000,
+        b"\x92\x01" + (b"\x9f" + b"\x90" * 15) * 60_000,
+        b"\xdd" + struct.pack(">I", 1_000_001) + b"\x01" + b"\x90" * 1_000_000,
+    ],
+)
+def test_a_record_of_many_small_things_takes_no_memory(body):
+    """Prevents a file of 60 kB that ends whoever opens it for want of memory."""
+    raw = struct.pack("<II", len(body), zlib.crc32(body)) + body
+    tracemalloc.start()
+    try:
+        with pytest.raises(RecordingError):
+            list(record.unpack_records(raw, 1))
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 5 * len(body)
+
+
+def test_a_record_of_a_later_farm_may_hold_anything():
+    """Prevents a map in a record of tomorrow that makes the whole file unreadable."""
+    body = msgpack.packb([99, {"a": [1] * 100}, [[]]])
+    raw = struct.pack("<II", len(body), zlib.crc32(body)) + body
+    assert list(record.unpack_records(raw, 1)) == [record.Unknown(99)]

@@ -1,4 +1,4 @@
-"""How a recorder hears: against a broker that is played byte by byte, to break off where it hurts."""
+"""How a recorder hears: against a broker that is played, and breaks off where it hurts."""
 
 from __future__ import annotations
 

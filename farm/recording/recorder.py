@@ -24,6 +24,13 @@ if TYPE_CHECKING:
     from farm.recording.writer import RecordingWriter
 
 NS_PER_S = 1_000_000_000
+ENDS = ("stopped", "the time is over", "enough holes", "all is kept")
+# What a recorder says of itself, and what names nobody.
+HIDDEN_NOTE = "(a note, whose text may name somebody)"
+OWN_NOTES = frozenset(
+    [f"begun: {origin}" for origin in ("mqtt", "journal", "another recording")]
+    + [f"ended: {why}" for why in ENDS]
+)
 
 
 class Recorder:
@@ -102,9 +109,8 @@ class Recorder:
         """
         if self._anonymiser is not None and self._anonymiser.shift_s:
             # this moment, moved, would say by how much: who gets the file knows when it was made
-            record = Note(self._last_ns, text)
-        else:
-            record = Note(at_ns, text)
+            at_ns = self._last_ns
+        record = Note(at_ns, text)
         self.writer.append(record)
         self.tally.add(record)
 
@@ -146,7 +152,8 @@ class Recorder:
             return record._replace(
                 at_ns=max(0, record.at_ns + shift_ns), to_ns=max(0, record.to_ns + shift_ns)
             )
-        return record._replace(at_ns=max(0, record.at_ns + shift_ns))
+        text = record.text if record.text in OWN_NOTES else HIDDEN_NOTE
+        return Note(max(0, record.at_ns + shift_ns), text)
 
 
 def kept_messages(

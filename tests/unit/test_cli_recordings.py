@@ -165,6 +165,56 @@ def test_other_traffic_can_be_recorded_and_not_rewritten(recording, tmp_path):
     assert "odd_adapter" in told
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--from", "nothing.farmrec"), "can't be read"),
+        (("--from", "journal", "--state-dir", "nowhere"), ""),
+        (("--from", "RECORDING", "--for", "1s"), "--for is for MQTT"),
+        (("--from", "ANONYMOUS"), "add --anonymise"),
+        (("--from", "RECORDING", "--tool", "U9"), "new was removed again"),
+    ],
+)
+def test_a_slip_leaves_no_file_behind(recording, tmp_path, words, told):
+    """Prevents an error whose cure is the next error: the empty file is not anonymous."""
+    anonymous, new = tmp_path / "anonymous", tmp_path / "new"
+    run("record", anonymous, "--from", recording, "--anonymise")
+    paths = {"RECORDING": recording, "ANONYMOUS": anonymous, "nowhere": tmp_path / "nowhere"}
+    done = CliRunner().invoke(
+        root, ["record", str(new), *(str(paths.get(word, word)) for word in words)]
+    )
+    assert done.exit_code
+    assert told in done.output + str(done.exception)
+    assert not new.exists()
+
+
+def test_a_copy_of_a_damaged_recording_says_so_in_itself(recording, tmp_path):
+    """Prevents half a recording whose copy says that all is kept."""
+    whole = recording.read_bytes()
+    recording.write_bytes(whole + b"x" * 100)
+    new = tmp_path / "new"
+    told = run("record", new, "--from", recording, code=1)
+    assert "the source is damaged: 6 messages" in told
+    with RecordingReader(new) as reader:
+        notes = [each.text for each in reader.records() if isinstance(each, Note)]
+    assert notes[0] == "begun: another recording"
+    assert "begun" in notes  # the source's own
+    assert f"its source: damaged at byte {len(whole)}" in notes[-2]
+    assert notes[-1] == "ended: the source is damaged"
+
+
+def test_what_a_copy_leaves_out_stands_in_it(recording, tmp_path):
+    """Prevents an anonymous recording of which nobody knows any more what it lacks."""
+    new = tmp_path / "new"
+    write(recording, [Note(1 * S, "begun by J. Doe"), hole(9)[0]._replace(payload=b"{")])
+    told = run("record", new, "--from", recording, "--anonymise")
+    assert "left out: 1 x it is no JSON" in told
+    with RecordingReader(new) as reader:
+        notes = [each.text for each in reader.records() if isinstance(each, Note)]
+    assert "left out: 1 x it is no JSON" in notes
+    assert not [each for each in notes if "Doe" in each]
+
+
 @pytest.mark.parametrize("content", [None, b"notes\n", b'{"format": "other"}\n'])
 def test_results_never_replace_another_file(recording, tmp_path, content):
     """Prevents a night's recording that its own results are written over."""

@@ -41,6 +41,7 @@ class Traffic:
         answer_filters: the same for its answers; empty where they can't be read.
         required: the kinds without which there is no hole.
         is_drilling: ids and names in it can be rewritten.
+        root: what the topics of drilling units and of answers begin with.
 
     Raises:
         ConfigError: the adapter can't be loaded.
@@ -57,6 +58,7 @@ class Traffic:
             adapter, max_part_bytes=config.limits.message_bytes, counts=Counter()
         )
         listener, estimation = config.mqtt.listener, config.mqtt.estimation
+        self.root = listener.root
         self._root = f"{listener.root}/"
         self.answer_tails: tuple[str, ...] = (
             (estimation.keypoints, estimation.depth_estimation, estimation.errors)

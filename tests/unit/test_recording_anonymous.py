@@ -70,7 +70,8 @@ def test_no_name_id_or_serial_number_is_left():
         told = said.topic + said.payload.decode()
         assert not [secret for secret in secrets if secret in told]
         assert "2031-05-06" not in told
-        assert "Bearer" not in told
+        assert told.count("BOX-") == 2  # in the topic, and as the publisher
+        assert "UNIT-" in told
 
 
 def test_text_that_only_looks_like_a_date_is_not_kept():
@@ -183,3 +184,73 @@ def test_a_long_id_is_hidden_in_any_sentence():
         told = orjson.loads(made.apply(answer(f"{ESTIMATE}.KeyPoints", body)).payload)["Value"]
         new_id = made.result_id(SOURCE, result_id)
         assert told == (sentence.replace(result_id, new_id) if is_changed else sentence)
+
+
+PREFIX = "nsu=http://example.org/IJT/ADrilling;s=Objects.DeviceSet.UNIT-1."
+RESULT = f"{PREFIX}ResultManagement.Results.0"
+
+
+def told_of(fields):
+    """What an anonymous Result with these fields still says."""
+    payload = orjson.dumps({"Messages": {"Payload": fields}})
+    return anonymiser().apply(part("result", payload)).payload.decode()
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["nsu=http://example.org/ACME;s=Objects.DeviceSet.U.ResultManagement.Results.0.X",
+     f"{RESULT}.ACME.Distance", f"{RESULT}.ResultMetaData.ACME", f"{RESULT}.ACME[0].Values",
+     f"{RESULT}.ResultContent[ACME].Values", "ResultManagement.Results.0.ACME",
+     f"{PREFIX}AssetManagement.Assets.Heads.0.ACME.Model"],
+)  # fmt: skip
+def test_a_name_in_a_key_is_hidden(key):
+    """Prevents a namespace or a field that has the name of its maker, site or operator."""
+    told = told_of({key: {"Value": 1.5}})
+    assert "ACME" not in told
+    assert "1.5" in told
+
+
+def test_the_known_parts_of_a_key_stay():
+    """Prevents an anonymous recording in which nobody finds anything."""
+    for space in ("ADrilling", "AFastening"):
+        path = "ResultManagement.Results.0.ResultContent.StepResults.0.StepResultValues.GapMax"
+        told = told_of({f"nsu=http://a.org/b/{space};s=Objects.DeviceSet.U.{path}.MeasuredValue":
+                        {"Value": 1.5}})  # fmt: skip
+        assert f"IJT/{space};s=" in told
+        assert f"{path}.MeasuredValue" in told
+
+
+@pytest.mark.parametrize(
+    "path", ["SerialNumbers.0", "JobCode.Value", "OperatorName.0.Value", "BatchId.Value"]
+)
+def test_a_number_under_an_own_name_is_hidden(path):
+    """Prevents serial numbers that stay since they stand in a list."""
+    assert "47110815" not in told_of({f"{RESULT}.ResultMetaData.{path}": {"Value": 47110815}})
+    assert "47110815" not in told_of({f"{RESULT}.ResultMetaData.{path}": {"Value": [47110815]}})
+
+
+@pytest.mark.parametrize(
+    ("text", "stays"),
+    [
+        ("2025-01-01T00:00-4711-0815", False),
+        ("2025-01-01T00:00:00.47110815471108", False),
+        ("2025-13-01T00:00:00Z", False),
+        ("2025-01-01T00:00:00Z", True),
+        ("2025-01-01T00:00:00.1234567Z", True),
+        ("2025-01-01T00:00:00+01:00", True),
+    ],
+)
+def test_a_time_stays_and_nothing_that_begins_as_one(text, stays):
+    """Prevents a serial number behind a date."""
+    assert (text in told_of({f"{RESULT}.ResultMetaData.CreationTime": {"Value": text}})) is stays
+
+
+def test_a_root_that_looks_like_a_tool_is_not_taken_for_it():
+    """Prevents a topic whose tool stays, since its name stands in the root before."""
+    reader = traffic(root="BOX-1/UNIT-1/BOX-1")
+    made = Anonymiser(reader, Pseudonyms(KEY))
+    message = hole(440)[0]
+    topic = message.topic.replace("OPCPUBSUB", "BOX-1/UNIT-1/BOX-1")
+    said = made.apply(message._replace(topic=topic)).topic
+    assert said.startswith(f"BOX-1/UNIT-1/BOX-1/{made.source(SOURCE)}/")
+    assert said.count("UNIT-1") == 1

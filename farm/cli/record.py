@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from farm.recording.writer import RecordingWriter
 
 SHOWN_REASONS = 5
+LONG_READ_BYTES = 1_000_000_000
 DAMAGED = "the source is damaged"
 
 
@@ -133,6 +134,7 @@ def command(
             else:
                 source = stack.enter_context(_source(Path(origin), file, is_anonymous=anonymise))
                 record = functools.partial(_from_recording, reader=source)
+        _tell_long_read(file)
         writer = stack.enter_context(
             RecordingWriter(
                 file,
@@ -298,6 +300,13 @@ def _refuse_clock(limits: Limits) -> None:
 
 
 # ---- words ---------------------------------------------------------------------------------------
+
+
+def _tell_long_read(file: Path) -> None:
+    """An older recording is read to its end first, a second or two for each GB."""
+    size = file.stat().st_size if file.is_file() else 0
+    if size > LONG_READ_BYTES:
+        click.echo(f"reading {file} ({size / 1e9:.1f} GB) to its end", err=True)
 
 
 def _tell_begin(writer: RecordingWriter) -> None:

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 LOOK_S = 0.1
 LINE_EVERY_S = 5.0
+PAUSE_TOLD_S = 10.0  # of a replay
 STALL_TOLD_S = 3.0  # without an acknowledgement
 PATIENCE_S = 15.0  # beyond the time window, after which a hole that lacks a part is given up
 
@@ -241,6 +242,13 @@ def _publish(
         f" {told_duration(account.chosen.span_s)}, {speed}",
         err=True,
     )
+    if wishes.speed and account.pause_ns / 1e9 > PAUSE_TOLD_S * wishes.speed:
+        told = told_duration(account.pause_ns / 1e9 / wishes.speed)
+        click.echo(
+            f"of it, {told} are pauses in which nothing was recorded: --since and --until leave one"
+            " out",
+            err=True,
+        )
     begin_s = time.monotonic()
     messages = messages_of(path, replayer.traffic, wishes.chosen)
     sender = threading.Thread(target=replayer.run, args=(messages,), name="replay", daemon=True)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from farm.recording.traffic import Traffic
 
 TOOLS_SHOWN: Final = 20
+BEGUN: Final = "begun: "  # a note of a recorder's
 EVERYTHING: Final = Selection()
 KEPT: Final = 10  # gaps and notes, the newest
 
@@ -35,6 +36,8 @@ class Account:
     Attributes:
         tally: of all that is inside.
         chosen: of what is wanted of the messages.
+        pauses: how often the recording was gone on with; `pause_ns`, how long nothing was recorded
+            before.
 
     Raises:
         RecordingError: it is no recording, or can't be read at all.
@@ -46,6 +49,9 @@ class Account:
             self.chosen = Tally(traffic)
         self.gaps: deque[Gap] = deque(maxlen=KEPT)
         self.notes: deque[Note] = deque(maxlen=KEPT)
+        self.pauses = self.pause_ns = 0
+        self._last_ns: int | None = None  # of the last message, before
+        self._has_begun = False  # a recorder, since then
         with RecordingReader(path, is_patient=True) as reader:
             for record in reader.records():
                 self.tally.add(record)
@@ -55,9 +61,19 @@ class Account:
                     self.gaps.append(record)
                 elif isinstance(record, Note):
                     self.notes.append(record)
+                self._note_pause(record)
             self.header, self.size = reader.header, reader.size
             self.torn, self.damage, self.unknown = reader.torn, reader.damage, reader.unknown
             self.raw_bytes = reader.raw_bytes
+
+    def _note_pause(self, record: Message | Gap | Note) -> None:
+        if isinstance(record, Note):
+            self._has_begun |= record.text.startswith(BEGUN)
+        elif isinstance(record, Message) and not record.is_answer:
+            if self._has_begun and self._last_ns is not None and record.at_ns > self._last_ns:
+                self.pauses += 1
+                self.pause_ns += record.at_ns - self._last_ns
+            self._has_begun, self._last_ns = False, record.at_ns
 
     @property
     def ratio(self) -> float:
@@ -83,6 +99,11 @@ class Account:
             rows.append(("without an id", f"{tally.without_id} messages"))
         if self.header.is_anonymous:
             rows.append(("anonymous", "names, ids and serial numbers are made up"))
+        if self.pauses:
+            told = (
+                f"{self.pauses}, {told_duration(self.pause_ns / 1e9)} in all: nothing was recorded"
+            )
+            rows.append(("pauses", told))
         if tally.gaps:
             rows.append(("gaps", f"{tally.gaps}, {told_duration(tally.gap_ns / 1e9)} in all"))
         rows += [("", f"{told_moment(gap.at_ns)}: {gap.note}") for gap in self.gaps]
@@ -113,6 +134,8 @@ class Account:
             "without_id": tally.without_id,
             "gaps": [gap._asdict() for gap in self.gaps],
             "gap_count": tally.gaps,
+            "pauses": self.pauses,
+            "pause_ns": self.pause_ns,
             "notes": [note._asdict() for note in self.notes],
             "unknown_records": self.unknown,
             "torn_bytes": self.torn.torn_bytes if self.torn else 0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import orjson
 import pytest
@@ -254,3 +255,20 @@ def test_a_root_that_looks_like_a_tool_is_not_taken_for_it():
     said = made.apply(message._replace(topic=topic)).topic
     assert said.startswith(f"BOX-1/UNIT-1/BOX-1/{made.source(SOURCE)}/")
     assert said.count("UNIT-1") == 1
+
+
+def test_a_key_that_could_not_be_written_is_not_left_behind(tmp_path, monkeypatch):
+    """Prevents a full disk whose cure does not help: the empty key is too short for ever."""
+    path, real = tmp_path / "key", os.fdopen
+
+    def full(descriptor: int, *words: object, **options: object) -> object:
+        file = real(descriptor, *words, **options)
+        monkeypatch.setattr(os, "fdopen", real)
+        os.close(descriptor)  # what is written fails, as on a full disk
+        return file
+
+    monkeypatch.setattr(os, "fdopen", full)
+    with pytest.raises(RecordingError, match="can't be made"):
+        read_key(path)
+    assert not path.exists()
+    assert len(read_key(path)) == 32

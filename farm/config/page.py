@@ -2,43 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from ipaddress import ip_address
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
-from pydantic_core import PydanticCustomError
 
-from farm.config.base import FilePath, Section, refuse
-
-MAX_PORT = 65_535
-_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9.]+|localhost):([1-9][0-9]{0,4})")
+from farm.config.base import FilePath, refuse
+from farm.config.listening import Listening, address
 
 
-def _address(text: str) -> str:
-    """Accept nothing, or HOST:PORT."""
-    if not text:
-        return text
-    found = _ADDRESS.fullmatch(text)
-    if found is None or int(found[2]) > MAX_PORT or not _is_address(found[1].strip("[]")):
-        raise PydanticCustomError(
-            "address", "must be HOST:PORT, where HOST is an address of this machine or localhost"
-        )
-    return text
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return host == "localhost"
-    return True
-
-
-class PageConfig(Section):
+class PageConfig(Listening):
     """The page that shows what happens, in a browser; it only reads (docs/page.md)."""
 
-    listen: Annotated[str, AfterValidator(_address)] = Field(
+    listen: Annotated[str, AfterValidator(address)] = Field(
         "",
         description="HOST:PORT where it is served, e.g. 127.0.0.1:8780; empty: not at all. Beyond"
         " this machine a token is needed.",
@@ -60,25 +35,10 @@ class PageConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.listen and self.token_file is None and not self.is_loopback:
+        if self.listen and self.token_file is None and not self.is_local:
             raise refuse(
                 "token_file",
                 "must be given where page.listen is not on loopback: whoever reaches it could read"
                 " every hole",
             )
         return self
-
-    @property
-    def host(self) -> str:
-        """The address that is listened at."""
-        return self.listen.rpartition(":")[0].strip("[]")
-
-    @property
-    def port(self) -> int:
-        """0 where nothing is."""
-        return int(self.listen.rpartition(":")[2] or 0)
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether only this machine gets there."""
-        return self.host == "localhost" or ip_address(self.host).is_loopback

@@ -10,42 +10,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from typing import TYPE_CHECKING, Final
-
-from farm.errors import ConfigError
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from typing import Final
 
 COOKIE: Final = "farm_page"
 COOKIE_LIFE_S: Final = 7 * 86_400
-MIN_TOKEN_CHARS: Final = 16
-MAX_TOKEN_CHARS: Final = 1000
 _LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _PURPOSE: Final = b"farm page cookie, version 1"
-
-
-def read_token(path: Path | None) -> str | None:
-    """The first line of the token's file; None where there is none.
-
-    Raises:
-        ConfigError: it can't be read, or is no token.
-    """
-    if path is None:
-        return None
-    try:
-        with path.open("rb") as file:
-            token = file.read(2 * MAX_TOKEN_CHARS).partition(b"\n")[0].strip().decode("ascii")
-    except OSError as error:
-        raise ConfigError(f"page.token_file: {path} can't be read: {error.strerror}") from error
-    except UnicodeDecodeError:
-        token = ""
-    if not (MIN_TOKEN_CHARS <= len(token) <= MAX_TOKEN_CHARS and token.isprintable()):
-        raise ConfigError(
-            f"page.token_file: the first line of {path} is no token: {MIN_TOKEN_CHARS} to "
-            f"{MAX_TOKEN_CHARS} ASCII characters; `openssl rand -hex 24` makes one"
-        )
-    return token
 
 
 class Gate:

@@ -20,17 +20,19 @@ import uvicorn
 
 from farm import log
 from farm.adapter import Need, load_adapter
+from farm.config.listening import ALL
 from farm.errors import ExitCode, FarmError
 from farm.journal.ids import told
 from farm.page.app import Site, about
 from farm.page.asking import Asker
 from farm.page.feed import Feed
 from farm.page.following import MAX_ASKED, Follower, Seen
-from farm.page.gate import Gate, read_token
+from farm.page.gate import Gate
 from farm.page.index import HoleIndex
 from farm.page.looks import Looks
 from farm.page.origin import Origin
 from farm.page.statics import Statics
+from farm.token_file import read_token
 from farm.viewer import viewer_of
 
 if TYPE_CHECKING:
@@ -72,7 +74,9 @@ class PageProcess:
         config_file: Path | None = None,
     ) -> None:
         page = config.page
-        gate = Gate(read_token(page.token_file), page.host)
+        token_file = page.token_file
+        token = None if token_file is None else read_token("page.token_file", token_file)
+        gate = Gate(token, page.host)
         adapter = load_adapter(config)
         viewer = viewer_of(adapter)
         needs = frozenset(kind for kind, need in adapter.needs.items() if need is Need.REQUIRED)
@@ -221,7 +225,7 @@ def _listen(host: str, port: int) -> socket.socket:
     made = socket.socket(family, socket.SOCK_STREAM)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        made.bind((host, port))
+        made.bind(("" if host == ALL else host, port))
         made.listen(BACKLOG)
     except OSError as error:
         made.close()

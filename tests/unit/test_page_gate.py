@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from farm.errors import ConfigError
-from farm.page.gate import COOKIE_LIFE_S, Gate, read_token
+from farm.page.gate import COOKIE_LIFE_S, Gate
 
 TOKEN = "0123456789abcdef0123"
 
@@ -67,27 +66,3 @@ def test_a_cookie_holds_for_a_week_and_for_this_token():
                    f"{'9' * 400}.{signature}", f"²{until}.{signature}"):  # fmt: skip
         assert not lets_in(gate, cookie=forged)
     assert not lets_in(Gate(TOKEN[::-1], "::"), cookie=cookie)
-
-
-def test_the_first_line_of_the_file_is_the_token(tmp_path):
-    path = tmp_path / "token"
-    path.write_bytes(f" {TOKEN}\r\nmore\n".encode())
-    assert read_token(path) == TOKEN
-    assert read_token(None) is None
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"", b"short\n", b"\n0123456789abcdef0123\n", "ä".encode() * 20,
-        b"0123456789\x0012345678", b"x" * 3000,
-    ],
-)  # fmt: skip
-def test_what_is_no_token_is_refused(tmp_path, content):
-    # prevents: an empty file that opens the page to everyone
-    path = tmp_path / "token"
-    path.write_bytes(content)
-    with pytest.raises(ConfigError, match=r"page\.token_file.*16"):
-        read_token(path)
-    with pytest.raises(ConfigError, match="can't be read"):
-        read_token(tmp_path / "none")

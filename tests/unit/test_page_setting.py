@@ -25,19 +25,21 @@ def test_it_is_off_unless_it_is_asked_for():
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:8780", "localhost:1", "[::1]:65535", "127.9.9.9:80"])
 def test_on_this_machine_no_token_is_needed(listen):
-    assert page(listen=listen).is_loopback
+    assert page(listen=listen).is_local
 
 
-@pytest.mark.parametrize("listen", ["0.0.0.0:8780", "10.1.2.3:8780", "[::]:8780", "[fe80::1]:80"])
+@pytest.mark.parametrize(
+    "listen", ["0.0.0.0:8780", "10.1.2.3:8780", "[::]:8780", "[fe80::1]:80", "farm:8780", "*:8780"]
+)
 def test_beyond_it_one_is(listen, tmp_path):
     # prevents: every hole of a plant open to whoever finds the port
     with pytest.raises(ValidationError, match=r"not on loopback"):
         page(listen=listen)
-    assert not page(listen=listen, token_file=tmp_path).is_loopback
+    assert not page(listen=listen, token_file=tmp_path).is_local
 
 
 @pytest.mark.parametrize(
-    "listen", ["8780", "farm:8780", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:65536", "1.2.3:80",
+    "listen", ["8780", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:65536", "1.2.3:80",
                "300.1.1.1:80", "localhost:99999", "[:::]:80"]
 )  # fmt: skip
 def test_an_address_is_one(listen):

@@ -151,6 +151,10 @@ def command(
         why = record(recorder, limits=limits, stops=stops, with_results=with_results)
         for reason, count in most_common(recorder.left_out):
             recorder.note(time.time_ns(), f"left out: {count} x {reason}")
+        if with_results and recorder.unanswered:
+            lacking = f"{len(recorder.unanswered)} holes have no whole answer in it"
+            recorder.note(time.time_ns(), lacking)
+            click.echo(f"{lacking}: --expect with it will call the answers to them extra", err=True)
         recorder.note(time.time_ns(), f"ended: {why}")
     _tell_end(recorder, why, origin)
 

@@ -5,7 +5,6 @@ Not a command of its own: `farm.cli.replay` has the options.
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import sys
 import threading
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from farm.cli.options import load
+from farm.cli.progress_bar import ProgressBar
 from farm.cli.recording import show_account
 from farm.cli.replay_outcome import outcome, show_comparison
 from farm.errors import ExitCode, FarmError
@@ -35,7 +35,7 @@ from farm.recording.traffic import Traffic
 from farm.simulation.units import fresh_first_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from farm.recording.expected import Comparison
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from farm.simulation.mqtt import BrokerAddress
 
 LOOK_S = 0.1
-LINE_EVERY_S = 5.0
 PAUSE_TOLD_S = 10.0  # of a replay
 STALL_TOLD_S = 3.0  # without an acknowledgement
 PATIENCE_S = 15.0  # beyond the time window, after which a hole that lacks a part is given up
@@ -253,53 +252,24 @@ def _publish(
     messages = messages_of(path, replayer.traffic, wishes.chosen)
     sender = threading.Thread(target=replayer.run, args=(messages,), name="replay", daemon=True)
     sender.start()
-    with _bar("publishing") as update:
+    with ProgressBar("publishing") as bar:
         is_told = is_stall_told = False
         while not replayer.ended.wait(LOOK_S) and not interrupts.has_given_up:
             played = replayer.played
-            update(played.messages - played.copies + played.dropped, total)
+            bar.update(played.messages - played.copies + played.dropped, total)
             if replayer.stalled_s < STALL_TOLD_S:
                 is_stall_told = False
             elif not is_stall_told:
                 is_stall_told = True
                 where = f"waiting for the MQTT broker {replayer.address}"
-                click.echo(f"{where}: no acknowledgement; at most {OUTAGE_S:g} s", err=True)
+                bar.say(f"{where}: no acknowledgement; at most {OUTAGE_S:g} s")
             if interrupts.caught and not is_told:
                 is_told = True
                 waiting = replayer.counts().open
-                click.echo(f"stopping: {waiting} messages wait for their acknowledgement", err=True)
+                bar.say(f"stopping: {waiting} messages wait for their acknowledgement")
     if replayer.failure is not None:
         raise replayer.failure
     return time.monotonic() - begin_s
-
-
-@contextlib.contextmanager
-def _bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """Progress: a bar on a terminal, a line now and then elsewhere."""
-    if not sys.stderr.isatty():
-        told_s = time.monotonic()
-
-        def line(done: int, total: int) -> None:
-            nonlocal told_s
-            if time.monotonic() - told_s >= LINE_EVERY_S:
-                told_s = time.monotonic()
-                click.echo(f"{title}: {done} of {total}", err=True)
-
-        yield line
-        return
-    from rich.console import Console  # noqa: PLC0415 - 0.1 s, which nobody who pipes need pay
-    from rich.progress import (  # noqa: PLC0415
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 def _tell_published(
@@ -341,11 +311,11 @@ def _answers(
     patience_s = wishes.wait_s
     if patience_s is None:
         patience_s = traffic.config.mqtt.listener.time_window + PATIENCE_S
-    with _bar("answers") as update:
+    with ProgressBar("answers") as bar:
         is_complete = replayer.wait_answers(
             None if expected is None else expected.holes.keys(),
             patience_s=patience_s,
-            on_progress=update,
+            on_progress=bar.update,
         )
     found = replayer.results()
     if not is_complete:

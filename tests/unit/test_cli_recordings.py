@@ -86,6 +86,7 @@ def test_a_recording_is_filtered_into_another(recording, tmp_path):
     new = tmp_path / "new"
     told = run("record", new, "--from", recording, "--tool", "U2", "--results")
     assert "3 messages of 1 tools, 1 holes, 1 gaps" in told
+    assert "1 holes have no whole answer in it" in told
     with RecordingReader(new) as reader:
         topics = {each.topic.split("/")[2] for each in reader.records() if hasattr(each, "topic")}
     assert topics == {"U2"}

@@ -7,7 +7,6 @@ model is to blame) and the golden hole. How a hole ends it tells through two cal
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from farm import failpoints, log, wire
@@ -322,9 +321,13 @@ class Dispatcher:
     def _computing(self, worker: Worker) -> frozenset[int] | None:
         """The jobs that a worker that ended was computing; None where nobody can know."""
         found = self._read_slot(worker)
-        if found is None and worker.batch_jobs:  # its batches are in the order of its claims
-            return frozenset(islice(worker.held, worker.batch_jobs))
+        if found is None and worker.batch_jobs:
+            return holding.first_batch(worker, is_alone=self._is_alone)
         return found
+
+    def _is_alone(self, job_id: int) -> bool:
+        entry = self.ledger.get(job_id)
+        return entry is not None and entry.is_alone
 
     def worker_gone(self, worker: Worker, cause: str, now_s: float) -> None:
         """A worker died, left or is fenced: what it held goes back, or is given up."""

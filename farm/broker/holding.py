@@ -7,13 +7,14 @@ worker without a GPU is one; what lands on a busy one of these bounces, and is d
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from farm.held import BATCHES_HELD, most_held
 from farm.slot import MAX_JOBS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from farm.broker.roster import Worker
     from farm.wire import Hello
@@ -43,6 +44,21 @@ def batch_jobs(hello: Hello, *, most: int) -> int:
     if not hello.device:
         return 0
     return min(hello.batch_jobs, most) if hello.batch_jobs > 0 else most
+
+
+def first_batch(worker: Worker, *, is_alone: Callable[[int], bool]) -> frozenset[int]:
+    """The jobs that a worker computes, so far as can be told from its claims: it keeps their order.
+
+    Args:
+        worker: one that gathers.
+        is_alone: whether a job is never gathered with others.
+    """
+    found: list[int] = []
+    for job_id in islice(worker.held, worker.batch_jobs):
+        if is_alone(job_id):  # the batch before it ends here; or it is the batch
+            return frozenset(found or (job_id,))
+        found.append(job_id)
+    return frozenset(found)
 
 
 def measured(worker: Worker, seconds: float) -> None:

@@ -329,14 +329,19 @@ class Dispatcher:
         entry = self.ledger.get(job_id)
         return entry is not None and entry.is_alone
 
-    def worker_gone(self, worker: Worker, cause: str, now_s: float) -> None:
-        """A worker died, left or is fenced: what it held goes back, or is given up."""
+    def worker_gone(
+        self, worker: Worker, cause: str, now_s: float, *, is_by_jobs: bool = True
+    ) -> None:
+        """A worker died, left or is fenced: what it held goes back, or is given up.
+
+        `is_by_jobs`: whether it may be the fault of what it computed, or it was we who cut it off.
+        """
         self.roster.remove(worker.worker_id)
         self.roster.turnover.went(worker, cause, now_s)
         loss = self.ledger.worker_gone(
             worker.worker_id,
             now_s,
-            computing=self._computing(worker),
+            computing=self._computing(worker) if is_by_jobs else frozenset(),
             is_blaming=self.breaker.is_blaming,
             who=worker.name,
             cause=cause,

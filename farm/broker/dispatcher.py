@@ -166,7 +166,8 @@ class Dispatcher:
             elsewhere -= sum(not worker.local for worker in gathering)
             room = holding.room(
                 gathering,
-                message_jobs=self._message_jobs,
+                message_jobs=self._jobs_of_a_message(),
+                full_jobs=self._message_jobs,
                 message_bytes=self.batching.most_bytes,
                 objective_s=self._objective_s,
             )
@@ -174,15 +175,27 @@ class Dispatcher:
             idle=idle, busy=ready - idle, elsewhere=elsewhere, stalled=self._stalled
         )
 
+    def _jobs_of_a_message(self) -> int:
+        """How many the messages have, those on the wire and the next one."""
+        ledger = self.ledger
+        on_wire = -(-ledger.on_wire // ledger.parcels) if ledger.parcels else 1
+        return max(on_wire, self._size())
+
     def _most_jobs(self, first: Entry) -> int:
         if first.is_alone or not self.breaker.is_blaming:
             return 1
+        return self._size()
+
+    def _size(self) -> int:
         roster, most = self.roster, self.concurrency.most
         at_once = roster.ready
         if most is not None:
             free = roster.elsewhere + sum(worker.local for worker in roster.gathering)
             at_once = min(at_once, most + free)
-        return self.batching.size(waiting=self.ledger.waiting, workers=at_once)
+        waiting = self.ledger.waiting
+        if roster.gathering and len(roster.gathering) == roster.ready:  # what they hold is bounded
+            return self.batching.share(waiting=waiting, workers=at_once)
+        return self.batching.size(waiting=waiting, workers=at_once)
 
     def _fetch(self, entry: Entry, now_s: float) -> bool:
         """Bring a job's payloads back from disk; False: they are lost, and so is the hole.

@@ -7,6 +7,7 @@ worker without a GPU is one; what lands on a busy one of these bounces, and is d
 
 from __future__ import annotations
 
+import math
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -21,13 +22,9 @@ if TYPE_CHECKING:
 
 WEIGHT: Final = 0.04  # of a new measurement: about the last fifty jobs count
 
-OBJECTIVE_SHARE: Final = 0.5
-"""A worker holds no more than it computes in this share of the objective: what it holds can't go to
-another one, and the first of the next batch has waited for all of the batch before."""
-
 LEAST_HELD: Final = BATCHES_HELD * MAX_JOBS
-"""It holds so many whatever they take: by how long full messages take, large batches are found out
-to be cheap."""
+"""It holds so many whatever they take: by how long small batches take, larger ones are found out to
+be cheap."""
 
 PATIENT_JOBS: Final = 16
 """Of a large batch only every sixteenth job counts for the deadline (and at least a message of
@@ -68,7 +65,11 @@ def measured(worker: Worker, seconds: float) -> None:
 
 
 def most_jobs(worker: Worker, *, objective_s: float) -> int:
-    """How many jobs a worker that gathers should hold at most.
+    """How many jobs a worker that gathers should hold at most: what it computes in the objective.
+
+    That is two calls, this and the next. What it holds can't go to another one, and the first of
+    the next batch waits for all of the batch before. A job's share of a call is the less the more
+    there are, so from call to call it holds more, until two take the objective.
 
     Args:
         worker: one that gathers.
@@ -77,26 +78,35 @@ def most_jobs(worker: Worker, *, objective_s: float) -> int:
     most = most_held(worker.batch_jobs)
     if worker.service_s is None:  # nothing is known of it yet
         return min(most, LEAST_HELD)
-    in_time = int(OBJECTIVE_SHARE * objective_s / max(worker.service_s, 1e-9))
+    in_time = objective_s / max(worker.service_s, 1e-9)
+    # in full messages: rounded down two of them would remain two, whatever is found out
+    in_time = MAX_JOBS * math.ceil(min(in_time, most) / MAX_JOBS)
     return min(most, max(in_time, LEAST_HELD))
 
 
 def room(
-    workers: Iterable[Worker], *, message_jobs: int, message_bytes: int, objective_s: float
+    workers: Iterable[Worker],
+    *,
+    message_jobs: int,
+    full_jobs: int,
+    message_bytes: int,
+    objective_s: float,
 ) -> int:
     """How many messages the workers that gather can take now, all together.
 
     Args:
         workers: those that gather.
-        message_jobs: the most of one message.
-        message_bytes: likewise, of payloads.
+        message_jobs: of one message, as they are now.
+        full_jobs: the most of one message. No more of them are on the wire than a worker could
+            take of full ones: what lies there is not claimed yet, and small ones are many.
+        message_bytes: the most of one message, of payloads.
         objective_s: within which holes should be answered.
     """
     messages = 0
     for worker in workers:
         most = most_jobs(worker, objective_s=objective_s)
         by_jobs = (most - len(worker.held)) // message_jobs
-        by_bytes = most // message_jobs - worker.held_bytes // message_bytes
+        by_bytes = most // full_jobs - worker.held_bytes // message_bytes
         # an idle one takes any message
         messages += max(min(by_jobs, by_bytes), 0 if worker.held else 1)
     return messages

@@ -247,8 +247,11 @@ def test_workers_with_a_gpu_use_no_cores() -> None:
         (17, 0, None, 0),
         (0, 0, 0.0001, 8),  # two batches
         (100, 0, 0.0001, 1),
+        (120, 0, 0.0001, 0),
         (128, 0, 0.0001, 0),
-        (0, 0, 0.005, 6),  # what it computes in half a second
+        (0, 0, 0.0105, 6),  # what it computes in a second
+        (0, 0, 0.0125, 5),
+        (0, 0, 0.0124, 6),  # 81 holes: rounded up, or at 16 a batch it would never grow
         (0, 0, 10.0, 2),
         (1, 8_000_000, 0.0001, 4),  # large messages
         (1, 80_000_000, 0.0001, 0),
@@ -262,7 +265,9 @@ def test_how_many_messages_one_has_room_for(
     worker = Worker(1, "gpu0", "here", 7, True, 0.0, 0.0, device="cuda:0", batch_jobs=BATCH)
     worker.held = dict.fromkeys(range(held), 0)
     worker.held_bytes, worker.service_s = held_bytes, service_s
-    found = holding.room([worker], message_jobs=16, message_bytes=2_000_000, objective_s=1.0)
+    found = holding.room(
+        [worker], message_jobs=16, full_jobs=16, message_bytes=2_000_000, objective_s=1.0
+    )
     assert found == messages
     hand = Hand(BATCH)  # and the worker agrees
     if held:
@@ -271,6 +276,54 @@ def test_how_many_messages_one_has_room_for(
         ids = list(range(1000 + 16 * number, 1016 + 16 * number))
         assert hand.takes(ids)
         hand.take(ids)
+
+
+@pytest.mark.parametrize(
+    ("held", "message_jobs", "messages"),
+    [(0, 1, 8), (100, 1, 8), (125, 1, 3), (128, 1, 0), (0, 5, 8), (100, 5, 5), (127, 5, 0)],
+)
+def test_small_messages_fill_a_worker_as_well(held: int, message_jobs: int, messages: int) -> None:
+    """Messages of one hole, of which a GPU took no more than of full ones: batches of eight; or a
+    hundred of them on the wire, which all bounce from worker to worker.
+    """
+    worker = Worker(1, "gpu0", "here", 7, True, 0.0, 0.0, device="cuda:0", batch_jobs=BATCH)
+    worker.held, worker.service_s = dict.fromkeys(range(held), 0), 0.0001
+    found = holding.room(
+        [worker],
+        message_jobs=message_jobs,
+        full_jobs=16,
+        message_bytes=2_000_000,
+        objective_s=1.0,
+    )
+    assert found == messages
+
+
+@pytest.mark.parametrize(
+    ("plain", "hole_s", "call_s"),
+    [
+        (0, 0.02, 0.04),
+        (0, 0.02, 0.2),
+        (0, 0.02, 0.4),
+        (2, 0.2, 0.15),
+        (2, 0.02, 0.2),
+        (2, 1.0, 0.3),
+    ],
+)
+def test_a_slow_call_does_not_keep_the_batches_small(
+    plain: int, hole_s: float, call_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU of which two calls fit into the objective, and which computes eight holes at a time
+    however many wait: a fiftieth of what it could.
+    """
+    monkeypatch.setattr("test_holding.HOLE_S", hole_s)
+    monkeypatch.setattr("test_holding.CALL_S", call_s)
+    farm = Farm(plain, 1)
+    farm.arrive(4000)
+    farm.run()
+    batches = farm.workers[-1].batches
+    # from the first hole on it must find out; the last batches are what was left
+    middle = batches[len(batches) // 2 : -2]
+    assert sum(middle) > 0.7 * BATCH * len(middle)
 
 
 @pytest.mark.parametrize(
@@ -321,7 +374,7 @@ def died(farm: Farm, worker: Played) -> set[int]:
 def test_who_dies_with_many_jobs_is_blamed_on_those_that_it_computed() -> None:
     """Holes given up for the company they kept: those that only waited behind a batch."""
     farm = Farm(0, 1)
-    farm.arrive(400)
+    farm.arrive(1000)
     farm.deal()
     for _ in range(8):
         farm.step()

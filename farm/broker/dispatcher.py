@@ -15,7 +15,7 @@ from farm.broker import holding
 from farm.broker.batching import Batching
 from farm.broker.breaker import Breaker
 from farm.broker.concurrency import Concurrency, stalled_after_s
-from farm.broker.deadline import Deadline
+from farm.broker.faults import Faults
 from farm.broker.golden import Golden
 from farm.broker.ledger import Ledger
 from farm.broker.roster import Roster, Worker, WorkerState
@@ -80,7 +80,6 @@ class Dispatcher:
         done: Callable[[Entry, Finished, float], None],
         failed: Callable[[Entry, str, float], None],
     ) -> None:
-        self._workers_config = config.workers
         self._limited = log.Limited()
         self._journal = journal
         self._counts = counts
@@ -93,11 +92,6 @@ class Dispatcher:
             max_attempts=dispatch.max_attempts,
             objective_s=overload.objective_s,
             late_share=overload.late_share,
-        )
-        self.deadline = Deadline(
-            ceiling_s=dispatch.job_timeout_s,
-            floor_s=dispatch.job_timeout_floor_s,
-            factor=dispatch.job_timeout_factor,
         )
         self.breaker = Breaker(
             kills=dispatch.breaker_kills,
@@ -117,6 +111,7 @@ class Dispatcher:
         self.roster = Roster(
             heartbeat_timeout_s=config.workers.heartbeat_timeout_s, first_id=first_worker_id
         )
+        self.faults = Faults(config, self.roster, self.ledger)
         self.stages = {
             "queue": Histogram(),
             "transport": Histogram(),
@@ -275,8 +270,11 @@ class Dispatcher:
         for job_id in reversed(message.job_ids):
             self._counts["bounces"] += self.ledger.bounce(job_id, now_s)
 
-    def finished(self, message: wire.Result, now_s: float) -> None:
-        """A worker's result; the first of a job wins, whoever sends it."""
+    def finished(self, message: wire.Result, now_s: float, *, batch: int = 1) -> None:
+        """A worker's result; the first of a job wins, whoever sends it.
+
+        `batch`: how many have come together, as those of one batch do.
+        """
         failpoints.reach(failpoints.DONE)
         worker = self.roster.heard(message.worker_id, now_s)
         if worker is not None:
@@ -293,8 +291,7 @@ class Dispatcher:
             worker.jobs_done += 1
         self.breaker.came_home(entry.job_id, now_s)
         took_s = message.read_s + message.infer_s
-        self.deadline.measured(took_s)
-        self._measured(worker, took_s, message.demand)
+        self._measured(worker, took_s, message.demand, batch)
         self.stages["reading"].add(message.read_s)
         self.stages["inference"].add(message.infer_s)
         done = _finished(entry.key, message)
@@ -318,15 +315,17 @@ class Dispatcher:
                 cure="a slow link: dispatch.claim_timeout_s well over its round trip; or drain it",
             )
 
-    def _measured(self, worker: Worker | None, took_s: float, demand: float) -> None:
-        """Messages are made for workers without a GPU: what one with it takes says nothing of them,
-        but where there are no others.
+    def _measured(self, worker: Worker | None, took_s: float, demand: float, batch: int) -> None:
+        """Messages and the deadline are made for workers without a GPU: what one with it takes says
+        nothing of them. Its share for a job says little of the next call, which may be of one job.
         """
         if worker is not None and worker.batch_jobs:
+            self.faults.call_deadline.measured(took_s * batch)
             holding.measured(worker, took_s)
             if len(self.roster.gathering) == self.roster.ready:
                 self.batching.measured(took_s)
             return
+        self.faults.deadline.measured(took_s)
         self.batching.measured(took_s)
         if worker is not None and worker.local:
             self.concurrency.measured(demand)
@@ -368,30 +367,6 @@ class Dispatcher:
             self.ledger.end(entry.job_id)
             reason = f"{gave_up(entry)} (the last one: {cause})"
             self._failed(entry, reason, now_s)
-
-    def faulty(self, now_s: float) -> list[tuple[Worker, str]]:
-        """The workers to fence now, each once, with the cause in words."""
-        found: dict[int, tuple[Worker, str]] = {}
-        for worker in self.roster.silent(now_s):
-            cause = f"silent for {now_s - worker.heard_s:.1f} s"
-            found[worker.worker_id] = (worker, cause)
-        timeout_s = self.deadline.timeout_s
-        limit = f"over {timeout_s:.3g} s on"
-        for entry, worker_id in self.ledger.overdue(now_s, timeout_s):
-            if at_fault := self.roster.get(worker_id):
-                cause = f"{limit} {'/'.join(entry.key)}; see dispatch.job_timeout_s and _factor"
-                found.setdefault(worker_id, (at_fault, cause))
-        for worker in self.roster.stuck(now_s, timeout_s):
-            cause = f"{limit} a hole that another worker has answered"
-            found.setdefault(worker.worker_id, (worker, cause))
-        limit_bytes = self._workers_config.memory_limit_bytes
-        for worker in self.roster.over_memory(limit_bytes):
-            cause = (
-                f"{worker.rss_bytes / 1e6:.0f} MB of memory, over workers.memory_limit_bytes "
-                f"({limit_bytes / 1e6:.0f} MB)"
-            )
-            found.setdefault(worker.worker_id, (worker, cause))
-        return list(found.values())
 
     def ready(self, worker: Worker, message: wire.Ready) -> None:
         """A worker has loaded and warmed up its model."""

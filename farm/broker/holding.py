@@ -112,6 +112,26 @@ def room(
     return messages
 
 
+def call_limits_s(
+    workers: Iterable[Worker], *, call_timeout_s: float, job_timeout_s: float
+) -> dict[int, float]:
+    """How long those that gather may be at one batch, by worker id.
+
+    What they hold they compute in order. So this covers whatever waits behind the batch, too, be it
+    in one more or, of jobs that are never gathered, in a hundred.
+
+    Args:
+        workers: any.
+        call_timeout_s: as their calls before this one say.
+        job_timeout_s: that the configuration allows one job.
+    """
+    return {
+        worker.worker_id: min(call_timeout_s, worker.batch * job_timeout_s)
+        for worker in workers
+        if worker.batch_jobs
+    }
+
+
 def patience(jobs: int) -> int:
-    """For how many single jobs a worker that holds so many is waited for."""
+    """For how many single jobs a worker that holds so many is waited for at most."""
     return min(jobs, max(MAX_JOBS, jobs // PATIENT_JOBS))

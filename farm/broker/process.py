@@ -236,16 +236,16 @@ class BrokerProcess:
         for messages in self._board.results():
             self._gathering.came(1)
             for message in messages:
-                self._take_result(message, time.monotonic())
+                self._take_result(message, time.monotonic(), len(messages))
 
-    def _take_result(self, message: wire.Message, now_s: float) -> None:
+    def _take_result(self, message: wire.Message, now_s: float, batch: int) -> None:
         match message:
             case wire.Claim():
                 self._flow.dispatcher.claimed(message, now_s)
             case wire.Bounce():
                 self._flow.dispatcher.bounced(message, now_s)
             case wire.Result():
-                self._flow.dispatcher.finished(message, now_s)
+                self._flow.dispatcher.finished(message, now_s, batch=batch)
             case wire.Bye():
                 if worker := self._flow.roster.get(message.worker_id):
                     self._desk.let_go(worker, printable(message.reason), now_s)

@@ -55,7 +55,7 @@ class Upkeep:
         self._flow.dispatcher.reclaim(now_s)
         self._flow.relieve(now_s)
         self._flow.look(now_s)
-        for worker, cause in self._flow.dispatcher.faulty(now_s):
+        for worker, cause in self._flow.dispatcher.faults.faulty(now_s):
             self._desk.fence(worker, cause, now_s)
         if self._doors is not None:
             self._keep_out(self._doors, now_s)

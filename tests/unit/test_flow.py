@@ -545,10 +545,10 @@ def test_a_hole_that_ends_three_workers_is_answered_with_an_error(rig: Rig) -> N
 def test_a_silent_worker_is_fenced_once_with_the_cause(rig: Rig) -> None:
     rig.now_s = 100.0
     worker = rig.hire()
-    assert rig.flow.dispatcher.faulty(105.0) == []
-    assert rig.flow.dispatcher.faulty(105.5) == [(worker, "silent for 5.5 s")]
+    assert rig.flow.dispatcher.faults.faulty(105.0) == []
+    assert rig.flow.dispatcher.faults.faulty(105.5) == [(worker, "silent for 5.5 s")]
     rig.flow.dispatcher.worker_gone(worker, "silent", 105.5)
-    assert rig.flow.dispatcher.faulty(109.0) == []
+    assert rig.flow.dispatcher.faults.faulty(109.0) == []
 
 
 def test_a_worker_that_takes_too_long_is_named_with_its_hole_and_the_knob(rig: Rig) -> None:
@@ -557,7 +557,7 @@ def test_a_worker_that_takes_too_long_is_named_with_its_hole_and_the_knob(rig: R
     [job_id] = rig.dispatch()
     rig.claim(worker, job_id)
     rig.flow.roster.heard(worker.worker_id, 10.0)
-    assert rig.flow.dispatcher.faulty(10.0) == [
+    assert rig.flow.dispatcher.faults.faulty(10.0) == [
         (worker, "over 10 s on box/tool/7; see dispatch.job_timeout_s and _factor")
     ]
 
@@ -574,7 +574,7 @@ def test_a_worker_that_hangs_on_a_hole_answered_by_another_is_found_as_well(rig:
     rig.finish(heir, job_id)
     for worker in (hung, heir):
         rig.flow.roster.heard(worker.worker_id, 11.5)
-    [(found, cause)] = rig.flow.dispatcher.faulty(11.5)
+    [(found, cause)] = rig.flow.dispatcher.faults.faulty(11.5)
     assert found is hung
     assert "another worker has answered" in cause
 
@@ -751,7 +751,7 @@ class FlowMachine(RuleBasedStateMachine):
         self.rig.pass_time(seconds)
         for worker in self.workers:
             self.rig.flow.roster.heard(worker.worker_id, self.rig.now_s)
-        for worker, cause in self.rig.flow.dispatcher.faulty(self.rig.now_s):
+        for worker, cause in self.rig.flow.dispatcher.faults.faulty(self.rig.now_s):
             self.workers.remove(worker)
             self.gone.append(worker)
             self.rig.flow.dispatcher.worker_gone(worker, cause, self.rig.now_s)

@@ -148,7 +148,7 @@ class Farm:
                 *(worker.row.worker_id, job.job_id, "ok", 1, "", {}, "m1", "h1", 0.0, share_s),
                 1.0,
             )
-            self.flow.dispatcher.finished(result, self.now_s)
+            self.flow.dispatcher.finished(result, self.now_s, batch=len(done))
         worker.hand.done(len(done))
         self._begin(worker)
         if int(self.now_s / 0.02) != int(before_s / 0.02):
@@ -332,6 +332,54 @@ def test_a_slow_call_does_not_keep_the_batches_small(
 def test_how_long_a_batch_may_take(jobs: int, patience: int) -> None:
     """A GPU that hangs, and is let hang for 512 times what one hole may take."""
     assert holding.patience(jobs) == patience
+
+
+@pytest.mark.parametrize(
+    ("hole_s", "call_s", "call_limit_s"), [(4.0, 0.04, 2.0), (4.0, 0.2, 10.0), (9.0, 1.0, 50.0)]
+)
+def test_whoever_is_slow_beside_a_gpu_is_not_fenced_for_it(
+    hole_s: float, call_s: float, call_limit_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers without a GPU that are killed, with the hole that they compute, since a hole's share
+    of the GPU's time is so small; a GPU that is killed over a lone hole, which takes a whole call.
+    """
+    monkeypatch.setattr("test_holding.HOLE_S", hole_s)
+    monkeypatch.setattr("test_holding.CALL_S", call_s)
+    farm = Farm(2, 1)
+    dispatcher = farm.flow.dispatcher
+    while farm.now_s < 6 * hole_s:
+        farm.arrive(20)
+        farm.deal()
+        assert farm.step()
+        assert dispatcher.faults.faulty(farm.now_s) == []
+    assert dispatcher.faults.call_deadline.timeout_s == pytest.approx(call_limit_s, rel=0.1)
+    assert farm.workers[0].row.jobs_done > 3
+    # and yet a GPU that hangs is found out, long before sixteen times what one hole may take
+    gpu = farm.workers[-1].row
+    for row in farm.flow.roster.all():
+        row.heard_s = farm.now_s + 60.0
+    assert gpu.current is not None
+    since_s = gpu.current_since_s
+    for after_s, are_late in ((0.85 * call_limit_s, False), (1.15 * call_limit_s, True)):
+        found = [worker for worker, _ in dispatcher.faults.faulty(since_s + after_s)]
+        assert (gpu in found) is are_late
+
+
+def test_a_gpu_that_computes_blamed_holes_one_by_one_is_not_fenced_for_the_last_of_them() -> None:
+    """Two hundred holes that a death has marked, each a call of its own: the last one waits long,
+    and that is nobody's fault.
+    """
+    farm = Farm(0, 1, dispatch={"gpu_batch_jobs": BATCH})
+    farm.arrive(3000)
+    farm.run()
+    farm.arrive(200)
+    for entry in farm.flow.ledger.entries():
+        entry.deaths = 1
+    farm.deal()
+    while farm.step():
+        assert farm.flow.dispatcher.faults.faulty(farm.now_s) == []
+    assert len(farm.flow.ledger) == 0
+    assert farm.workers[0].batches[-200:] == [1] * 200
 
 
 def test_a_worker_that_goes_on_is_not_stuck_and_one_that_does_not_is() -> None:

@@ -244,6 +244,8 @@ class Dispatcher:
         """A worker computes."""
         worker = self.roster.heard(message.worker_id, now_s)
         batch = len(message.job_ids)
+        if worker is not None and worker.key:
+            worker.jobs_claimed += batch
         if worker is not None and worker.batch_jobs and batch:
             batch = self._gathered(worker, message.job_ids, now_s)
         for job_id in message.job_ids:
@@ -304,6 +306,8 @@ class Dispatcher:
         self._done(entry, done, now_s)
 
     def _too_late(self, worker: Worker) -> None:
+        if worker.jobs_done + worker.jobs_late >= worker.jobs_claimed:
+            return  # it sends again what had come: the connection was lost before it was told
         worker.jobs_late += 1
         if worker.jobs_late >= FEW_LATE and worker.jobs_late > worker.jobs_done:
             self._limited.warning(

@@ -49,6 +49,7 @@ class Worker:
     model_hash: str = ""
     load_s: float = 0.0
     jobs_done: int = 0
+    jobs_claimed: int = 0  # if it is elsewhere
     jobs_late: int = 0  # that somebody else had finished before
     rss_bytes: int = 0
     current: int | None = None  # the job it claimed

@@ -493,11 +493,35 @@ def test_a_far_worker_whose_work_is_for_nothing_is_told_of(
         for n in range(2 * FEW_LATE):
             rig.hole(str(n))
             [job_id] = rig.dispatch()
+            rig.claim(near, job_id)
+            rig.claim(far, job_id)
             rig.finish(near, job_id, "in time")
             rig.finish(far, job_id, "too late")
     [*late] = [line for line in told if line["event"] == "results_too_late"]
     assert [line["worker"] for line in late] == [far.name] * is_told
     assert all("claim_timeout_s" in line["cure"] for line in late)
+
+
+def test_results_that_are_sent_again_after_a_cut_are_none_that_came_too_late(rig: Rig) -> None:
+    """A warning that a worker is of no use, after each reconnect of one that does all the work."""
+    far = rig.hire()
+    far.key = "line-7"
+    with capture_logs() as told:
+        done = []
+        for n in range(3 * FEW_LATE):
+            rig.hole(str(n))
+            done += rig.dispatch()
+            rig.claim(far, done[-1])
+            rig.finish(far, done[-1])
+        for job_id in done:  # its heartbeat was not answered in time
+            rig.finish(far, job_id)
+        rig.flow.dispatcher.worker_gone(far, "silent for 5.2 s", rig.now_s)
+        back = rig.hire()
+        back.key = "line-7"
+        for job_id in done:
+            rig.finish(back, job_id)
+    assert rig.flow.counts["late_results"] == 2 * len(done)
+    assert [line for line in told if line["event"] == "results_too_late"] == []
 
 
 def test_the_result_of_a_fenced_worker_counts_when_it_is_the_first(rig: Rig) -> None:

@@ -266,11 +266,14 @@ class Dispatcher:
         self.roster.gathered(worker, dict(zip(job_ids, sizes, strict=True)), now_s)
         return holding.patience(len(worker.held))
 
-    def bounced(self, message: wire.Bounce, now_s: float) -> None:
-        """A busy worker sent jobs back."""
-        self.roster.heard(message.worker_id, now_s)
+    def bounced(self, message: wire.Bounce, now_s: float) -> str:
+        """A busy worker sent jobs back. Returns its key where it had to: we knew it to be busy."""
+        worker = self.roster.heard(message.worker_id, now_s)
+        bounces = 0
         for job_id in reversed(message.job_ids):
-            self._counts["bounces"] += self.ledger.bounce(job_id, now_s)
+            bounces += self.ledger.bounce(job_id, now_s)
+        self._counts["bounces"] += bounces
+        return worker.key if worker is not None and bounces and worker.current is not None else ""
 
     def finished(self, message: wire.Result, now_s: float, *, batch: int = 1) -> None:
         """A worker's result; the first of a job wins, whoever sends it.

@@ -27,6 +27,7 @@ from farm.broker.traffic import Traffic
 from farm.broker.upkeep import Upkeep
 from farm.config.reload import RAY, take_over
 from farm.config.show import worker_view
+from farm.doors.rates import RESULTS
 from farm.errors import WireError
 from farm.gathering import Gathering
 from farm.journal.journal import Journal
@@ -243,7 +244,8 @@ class BrokerProcess:
             case wire.Claim():
                 self._flow.dispatcher.claimed(message, now_s)
             case wire.Bounce():
-                self._flow.dispatcher.bounced(message, now_s)
+                if key := self._flow.dispatcher.bounced(message, now_s):
+                    self._parts.rates.give_back(key, RESULTS, 1)
             case wire.Result():
                 self._flow.dispatcher.finished(message, now_s, batch=batch)
             case wire.Bye():

@@ -502,6 +502,26 @@ def test_a_far_worker_whose_work_is_for_nothing_is_told_of(
     assert all("claim_timeout_s" in line["cure"] for line in late)
 
 
+def test_only_bounces_of_a_worker_that_is_busy_are_our_doing(rig: Rig) -> None:
+    """Bounces without any bound for whoever has a key: of jobs that it has bounced before, or since
+    it takes none at all.
+    """
+    far, dispatcher = rig.hire(), rig.flow.dispatcher
+    far.key = "line-7"
+    rig.hole("1")
+    [first] = rig.dispatch()
+    assert dispatcher.bounced(wire.Bounce(far.worker_id, [first]), rig.now_s) == ""
+    [first] = rig.dispatch()
+    rig.claim(far, first)
+    rig.hire()
+    rig.hole("2")
+    [second] = rig.dispatch()
+    bounce = wire.Bounce(far.worker_id, [second])
+    assert dispatcher.bounced(bounce, rig.now_s) == "line-7"
+    assert dispatcher.bounced(bounce, rig.now_s) == ""
+    assert dispatcher.bounced(wire.Bounce(4711, rig.dispatch()), rig.now_s) == ""
+
+
 def test_results_that_are_sent_again_after_a_cut_are_none_that_came_too_late(rig: Rig) -> None:
     """A warning that a worker is of no use, after each reconnect of one that does all the work."""
     far = rig.hire()

@@ -135,7 +135,7 @@ def test_a_gpu_that_breaks_costs_no_hole_its_answer(
     ends = farm.stats()["holes"]
     assert ends["published"] == ends["arrived"] == len(before) + len(holes), ends
     assert set(blamed(farm).values()) == {1}
-    assert "gpu_failed" in farm.log()
+    assert "gpu_failed" in farm.log
 
 
 def environment_of(pid: int) -> dict[str, str]:

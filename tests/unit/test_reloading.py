@@ -1,81 +1,48 @@
-"""A reload as the supervisor sees it, where the workers are on other machines alone."""
+"""What a reload says of settings that it can't put in force."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
 from structlog.testing import capture_logs
 
-from farm import wire
+from farm.config import Config
 from farm.supervisor.pool import Pool
 from farm.supervisor.reloading import Reloading
-from farm.supervisor.restart import RestartPolicy
-
-if TYPE_CHECKING:
-    from farm.supervisor.in_force import InForce
 
 
-class FakeInForce:
-    """What is in force, as a word."""
+class PlayedFile:
+    """Somebody has changed the device of the model."""
 
-    def __init__(self) -> None:
-        self.told: list[str] = []
+    def __init__(self, before: dict[str, Any], after: dict[str, Any]) -> None:
+        self.config = Config.model_validate({"model_settings": before})
+        self._after = Config.model_validate({"model_settings": after})
 
     def renew(self) -> tuple[list[str], list[str]]:
-        self.told.append("new")
-        return ["model"], []
-
-    def take_back(self) -> None:
-        self.told.append("former")
+        self.config = self._after
+        return ["model_settings"], []
 
 
-def policy() -> RestartPolicy:
-    return RestartPolicy(backoff_initial_s=1.0, backoff_max_s=1.0, budget=1, window_s=1.0)
-
-
-def through(reloading: Reloading) -> None:
-    """The broker and the pool, which is empty, do what is asked."""
-    assert isinstance(reloading.request, wire.Reload)
-    reloading.answered(wire.Done())
-    assert reloading.step(0.0) == []
-    assert not reloading.is_under_way
-
-
-def made() -> tuple[Reloading, FakeInForce]:
-    in_force = FakeInForce()
-    pool = Pool([], policy, ready_timeout_s=1.0, retire_timeout_s=1.0)
-    kept: InForce = in_force  # type: ignore[assignment]
-    return Reloading(kept, pool), in_force
-
-
-def test_what_no_worker_elsewhere_can_do_is_taken_back_once() -> None:
-    # prevents: far workers alone, and a bad model that stays in force though the help denies it
-    reloading, in_force = made()
-    assert reloading.begin()
-    through(reloading)
-    with capture_logs() as lines:
-        reloading.failed_elsewhere("no worker came up")
-        through(reloading)
-        reloading.failed_elsewhere("no worker came up")  # the way back fails as well
-    assert in_force.told == ["new", "former"]
-    assert [line["event"] for line in lines] == ["rollout_failed", "reload_taken_back"]
-    assert not reloading.is_under_way
-
-
-def test_a_second_reload_can_be_taken_back_as_well() -> None:
-    # prevents: an operator who mends a file twice, and the second mistake stays
-    reloading, in_force = made()
-    for _ in range(2):
-        assert reloading.begin()
-        through(reloading)
-        reloading.failed_elsewhere("no worker came up")
-        through(reloading)
-    assert in_force.told == ["new", "former"] * 2
-
-
-def test_nothing_is_taken_back_that_was_never_begun() -> None:
-    # prevents: a former configuration out of nowhere
-    reloading, in_force = made()
-    reloading.failed_elsewhere("no worker came up")
-    assert in_force.told == []
-    assert not reloading.is_under_way
+@pytest.mark.parametrize(
+    ("before", "after", "gpus", "is_told"),
+    [
+        ({"device": "cuda"}, {"device": "cpu"}, ["gpu0"], True),
+        ({}, {"device": "cpu"}, ["gpu0"], True),
+        ({}, {"device": "cuda"}, [], True),
+        ({}, {"device": "cpu"}, [], False),
+        ({"device": "cuda"}, {"device": "cuda", "runtime": "eager"}, ["gpu0"], False),
+    ],
+)
+def test_another_device_needs_a_restart_and_that_is_said(
+    before: dict[str, Any], after: dict[str, Any], gpus: list[str], *, is_told: bool
+) -> None:
+    """GPUs that go on for days after an operator has taken them from the farm, without a word."""
+    file: Any = PlayedFile(before, after)
+    policy: Any = SimpleNamespace
+    pool = Pool(["1"], policy, ready_timeout_s=60, fixed=gpus)
+    with capture_logs() as told:
+        assert Reloading(file, pool).begin()
+    keys = [line["keys"] for line in told if line["event"] == "needs_restart"]
+    assert keys == [["model_settings.device"]] * is_told

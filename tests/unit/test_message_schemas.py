@@ -95,6 +95,11 @@ def _with(payload, ending, value):
         ("trace", lambda p: _with(p, "TorqueTrace.StepTraceContent[0].Values", 7)),
         ("trace", lambda p: _with(p, "ThrustTrace.StepTraceContent[0].Values", [1.0, None])),
         ("trace", lambda p: _with(p, "StepNumberTrace.StepTraceContent[0].Values", [0, 40_000])),
+        ("trace", lambda p: _with(p, "StepNumberTrace.StepTraceContent[0].Values", [0, 1.5])),
+        ("trace", lambda p: _with(p, "TorqueTrace.StepTraceContent[0].Values", [1.0, 1e308])),
+        ("trace", lambda p: _with(p, "PositionTrace.StepTraceContent[0].Values", [1.0, -1e39])),
+        ("result", lambda p: _with(p, "ResultId", "4" * 129)),
+        ("result", lambda p: _with(p, "ResultId", 1e200)),
     ],
 )
 @pytest.mark.parametrize("style", STYLES)
@@ -106,6 +111,41 @@ def test_what_the_reader_refuses_does_not_fit(style, kind, spoil):
         validate(kind, spoilt)
     with pytest.raises(ReadError):
         _read(parts | {kind: spoilt})
+
+
+BY_STEP = ("StepNumber", "StopCode", "Duration", "IntensityTorqueEmpty", "IntensityThrustEmpty")
+
+
+def _at(payload, stamp):
+    message = orjson.loads(payload)
+    message["Messages"]["Timestamp"] = stamp
+    return orjson.dumps(message)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        *(
+            (kind, functools.partial(_at, stamp=s))
+            for kind in ("result", "trace")
+            for s in (None, 7)
+        ),
+        *(
+            ("result", functools.partial(_with, ending=name, value=value))
+            for name in BY_STEP
+            for value in ({"a": 1}, [{"a": 1}], None)
+        ),
+        ("result", functools.partial(_with, ending="ResultId", value=" " + "4" * 128 + " ")),
+        ("trace", functools.partial(_with, ending="StepResultId", value=440.0)),
+    ],
+)
+@pytest.mark.parametrize("style", STYLES)
+def test_what_the_reader_takes_fits(style, kind, change):
+    # prevents: a unit that is called wrong by the schema, and has always been understood
+    parts = parts_of(style)
+    changed = change(parts[kind])
+    validate(kind, changed)
+    assert len(_read(parts | {kind: changed})) > 0
 
 
 def _read(parts):

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 MAX_CONNECTIONS: Final = 8
 QUEUE: Final = 32  # of the kernel's; beyond it a client is not even connected
 DEADLINE_S: Final = 10.0  # of a connection in all; the loop may need three to answer
+RETRY_S: Final = 2.0  # to listen, where that failed
 LOOK_EVERY_S: Final = 0.5  # at deadlines
 LINGER_S: Final = 0.5  # for what a client still sends: else its own system may drop our reply
 LINGER_BYTES: Final = 65_536
@@ -52,9 +53,10 @@ class MetricsServer:
         pages: what makes the page of each path; called on threads of ours.
         requests: counts replies by HTTP status.
         deadline_s: of a connection.
+        is_patient: what keeps it from listening is told, and tried again until it listens.
 
     Raises:
-        StateError: the address is taken.
+        StateError: the address is taken. Not where it is patient; nor is the other one:
         ConfigError: it is no address of this machine, or the token or certificate can't be read.
     """
 
@@ -65,17 +67,21 @@ class MetricsServer:
         *,
         requests: Counter[int] | None = None,
         deadline_s: float = DEADLINE_S,
+        is_patient: bool = False,
     ) -> None:
         self._config = config
         self._pages = pages
         self._deadline_s = deadline_s
         self.requests: Counter[int] = Counter() if requests is None else requests
         self._limited = log.Limited()
-        read_token(config)
         self._certificate: Certificate | None = None
-        if config.cert_file is not None and config.key_file is not None:
-            self._certificate = Certificate(config.cert_file, config.key_file)
-        self._socket = listen(config)
+        self._socket: socket.socket | None = None
+        try:
+            self._begin_to_listen()
+        except FarmError as error:
+            if not is_patient:
+                raise
+            self._say_not_listening(error)
         self._waker = Waker()
         self._open: dict[socket.socket, float] = {}  # until when; guarded by the lock
         self._lock = threading.Lock()
@@ -92,34 +98,71 @@ class MetricsServer:
         self._waker.wake()
         if self._thread.is_alive():
             self._thread.join()
-        self._socket.close()
+        if self._socket is not None:
+            self._socket.close()
 
     @property
     def connections(self) -> int:
         """How many there are now."""
         return len(self._open)
 
+    def _begin_to_listen(self) -> None:
+        config = self._config
+        read_token(config)
+        if config.cert_file is not None and config.key_file is not None:
+            self._certificate = Certificate(config.cert_file, config.key_file)
+        self._socket = listen(config)
+
+    def _say_not_listening(self, error: FarmError) -> None:
+        self._limited.warning(
+            "metrics_not_listening",
+            reason=str(error),
+            effect="the farm runs, and nobody can see it by /metrics",
+            next="trying again",
+        )
+
     # ---- the accepting thread -----------------------------------------------------------------
 
     def _run(self) -> None:
+        listening = self._wait_to_listen()
+        if listening is None:
+            return
+        config = self._config
+        log.get().info("metrics_listening", address=config.listen, tls=bool(config.cert_file))
+        self._accept_from(listening)
+
+    def _wait_to_listen(self) -> socket.socket | None:
+        """What we listen with, when there is one; None: it is to stop."""
+        while self._socket is None:
+            if self._is_stopping:
+                return None
+            select.select([self._waker.fd], [], [], RETRY_S)
+            self._waker.clear()
+            try:
+                self._begin_to_listen()
+            except FarmError as error:
+                self._say_not_listening(error)
+        return self._socket
+
+    def _accept_from(self, listening: socket.socket) -> None:
         poller = select.poll()
         poller.register(self._waker.fd, select.POLLIN)
         while not self._is_stopping:
             if len(self._open) < MAX_CONNECTIONS:
-                poller.register(self._socket, select.POLLIN)
+                poller.register(listening, select.POLLIN)
             else:
                 with contextlib.suppress(KeyError):
-                    poller.unregister(self._socket)
+                    poller.unregister(listening)
             ready = {fd for fd, _ in poller.poll(LOOK_EVERY_S * 1000 if self._open else None)}
             self._waker.clear()
             self._cut_off(time.monotonic())
-            if self._socket.fileno() in ready:
-                self._accept()
+            if listening.fileno() in ready:
+                self._accept(listening)
         self._cut_off(float("inf"))
 
-    def _accept(self) -> None:
+    def _accept(self, listening: socket.socket) -> None:
         try:
-            connection, _ = self._socket.accept()
+            connection, _ = listening.accept()
         except OSError as error:  # it has gone again, or there are no descriptors
             self._limited.warning("metrics_not_accepted", reason=error.strerror)
             time.sleep(LINGER_S)

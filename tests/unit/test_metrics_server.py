@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from farm.config.metrics import MetricsConfig
 from farm.errors import ConfigError, StateError
+from farm.metrics import server as server_module
 from farm.metrics.request import MAX_HEAD_BYTES, RequestError, parse
 from farm.metrics.server import MAX_CONNECTIONS, MetricsServer, Page
 from farm.simulation.ports import free_port
@@ -323,3 +324,48 @@ def test_it_is_there_again_at_once_after_a_restart(start: Callable[..., MetricsS
     again.start()
     assert get(again)[0] == 200
     again.stop()
+
+
+def test_a_broker_that_came_back_waits_for_its_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents: a farm without a broker, since something else took the port of its metrics."""
+    monkeypatch.setattr(server_module, "RETRY_S", 0.02)
+    tries: list[MetricsConfig] = []
+    really_listen = server_module.listen
+
+    def listen(where: MetricsConfig) -> socket.socket:
+        tries.append(where)
+        return really_listen(where)
+
+    monkeypatch.setattr(server_module, "listen", listen)
+    config = MetricsConfig(listen=f"127.0.0.1:{free_port()}")
+    pages = {"/metrics": lambda: Page(HTTPStatus.OK, b"farm 1\n")}
+    with socket.create_server(("127.0.0.1", config.port)):
+        server = MetricsServer(config, pages, is_patient=True)
+        server.start()
+        eventually(lambda: len(tries) > 2, "it tries again, in vain")
+    eventually(lambda: is_answered(server), "it listens, now that it can")
+    server.stop()
+
+
+@pytest.mark.parametrize("missing", ["token", "certificate", "address"])
+def test_a_broker_that_came_back_ends_for_no_fault_of_its_monitoring(
+    tmp_path: Path, missing: str
+) -> None:
+    """Prevents: a production that stands still for a certificate that was renewed badly."""
+    settings: dict[str, Any] = {
+        "token": {"token_file": tmp_path / "gone"},
+        "certificate": {"cert_file": tmp_path / "gone", "key_file": tmp_path / "gone"},
+        "address": {"listen": "192.0.2.7:9477", "token": TOKEN},
+    }[missing]
+    config = MetricsConfig.model_validate({"listen": f"127.0.0.1:{free_port()}", **settings})
+    with pytest.raises(ConfigError):
+        MetricsServer(config, {})
+    server = MetricsServer(config, {}, is_patient=True)
+    server.start()
+    server.stop()  # at once, though it waits
+
+
+def is_answered(server: MetricsServer) -> bool:
+    with contextlib.suppress(OSError):
+        return get(server)[0] == 200
+    return False

@@ -107,6 +107,7 @@ CASES = (
         (
             {_ENDED % "dead": "0+1x20", _ENDED % "published": "0+99x20"},
             {_ENDED % "dead": "5x20", _ENDED % "published": "5x20"},  # nothing is drilled
+            {_ENDED % "dead": "0x13 1x7", _ENDED % "published": "0+1x20"},  # one, in a quiet hour
         ),
     ),
     Case(
@@ -130,6 +131,10 @@ CASES = (
                 'farm_holes_unpaired_total{reason="expired"}': "0+1x20",
                 "farm_holes_arrived_total": "0+100x20",
             },
+            {
+                'farm_holes_unpaired_total{reason="expired"}': "0x13 1x7",
+                "farm_holes_arrived_total": "0+1x20",
+            },  # one, in a quiet hour
         ),
     ),
     Case(
@@ -144,6 +149,10 @@ CASES = (
                 "farm_messages_refused_total": "0+1x20",
                 'farm_messages_received_total{kind="trace"}': "0+100x20",
             },
+            {
+                "farm_messages_refused_total": "0x13 1x7",
+                'farm_messages_received_total{kind="trace"}': "0+1x20",
+            },  # one, in a quiet hour
         ),
     ),
     Case(

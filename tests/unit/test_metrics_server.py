@@ -245,6 +245,28 @@ def test_slow_clients_can_not_hold_it_for_ever(start: Callable[..., MetricsServe
     assert server.requests[400] == 0
 
 
+def test_who_shows_no_token_keeps_nobody_out(start: Callable[..., MetricsServer]) -> None:
+    """Prevents: a Prometheus that sees nothing, for sixteen connections on which nobody speaks."""
+    server = start(token=TOKEN, deadline_s=10 * WAIT_S)
+    silent = [connect(server) for _ in range(2 * MAX_CONNECTIONS)]
+    eventually(lambda: server.connections == MAX_CONNECTIONS, "all places are taken")
+    assert get(server, Authorization=f"Bearer {TOKEN}")[0] == 200  # they would stay for longer
+    for each in silent:
+        each.close()
+
+
+def test_a_request_that_never_ends_has_two_seconds(
+    start: Callable[..., MetricsServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prevents: ten seconds of a place for whoever begins a request and never ends it."""
+    monkeypatch.setattr(server_module, "UNKNOWN_S", 0.3)
+    server = start(token=TOKEN, deadline_s=10 * WAIT_S)
+    with connect(server) as connection:
+        connection.sendall(b"GET /metrics HTTP/1.1\r\nAuthorization: Bearer guess")
+        assert everything(connection) == b""
+    eventually(lambda: server.connections == 0, "its place is free again")
+
+
 def test_a_client_that_drips_is_cut_off_all_the_same(start: Callable[..., MetricsServer]) -> None:
     """Prevents: a deadline that begins anew with each byte."""
     server = start(deadline_s=0.5)

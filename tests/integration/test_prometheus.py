@@ -253,7 +253,7 @@ def test_a_port_that_is_taken_keeps_the_broker_from_starting_and_says_why(tmp_pa
 def test_a_broker_that_comes_back_does_its_work_without_monitoring(
     mosquitto: Mosquitto, start_farm: Callable[..., Farm], tmp_path: Path
 ) -> None:
-    """Prevents: a token that was removed by mistake, and ends the whole farm at the next restart."""
+    """Prevents: a token that is gone by mistake, and ends the farm when its broker restarts."""
     port, token = free_port(), tmp_path / "token"
     token.write_text(TOKEN)
     farm = start_farm(

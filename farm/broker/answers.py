@@ -190,7 +190,8 @@ class Answers:
         self.open -= 1
         self._monitor.processed(now_s)
         self.publishing.add(now_s - letter.answered_s)
-        self.total.add(now_s - letter.last_s)
+        if terminal is not Terminal.DEAD:  # which may have waited for a message that never came
+            self.total.add(now_s - letter.last_s)
         self.observation.ended(letter.source, terminal, now_s - letter.last_s)
         if self.spans is not None:
             self.spans.ended(letter.letter_id, terminal, now_s)

@@ -361,6 +361,16 @@ def test_unpaired_parts_expire_exactly_once_as_a_published_error(rig: Rig) -> No
     assert rig.flow.counts["holes"] == 1
 
 
+def test_a_message_that_never_came_is_no_slow_answer(rig: Rig) -> None:
+    # prevents: "one answer in a hundred takes 30 s" where the farm is quick and a gateway drops
+    rig.part("result", "7")
+    rig.pass_time(30.0)
+    rig.publish()
+    assert rig.ends == {"dead": 1}
+    assert rig.flow.stages["total"].cumulative().total == 0
+    assert rig.flow.stages["publishing"].cumulative().total == 1  # its error went out as any other
+
+
 def test_an_expired_hole_that_can_not_be_described_is_answered_all_the_same(rig: Rig) -> None:
     rig.part("result", "7", "undescribed")
     rig.pass_time(30.0)

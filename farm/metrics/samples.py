@@ -225,6 +225,7 @@ def _mqtt(vitals: Vitals) -> Iterator[Sample]:
     mqtt, intake, counts = shot["mqtt"], shot["intake"], shot["counts"]
     yield "farm_mqtt_connected", (), mqtt["state"] == "connected"
     yield "farm_mqtt_reconnects_total", (), mqtt["reconnects"]
+    yield "farm_mqtt_retakes_total", (), mqtt["retakes"]
     for name in ("overruns", "oversize", "lost_qos0"):
         yield f"farm_mqtt_{name}_total", (), intake[name]
     yield "farm_intake_messages", (), intake["queued"]

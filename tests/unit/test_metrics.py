@@ -64,7 +64,7 @@ def hire(flow: Flow, name: str, **told: Any) -> Any:
 def vitals_of(flow: Flow, **changes: Any) -> Vitals:
     around = snapshot.Surroundings(
         instance="test",
-        mqtt={"state": "connected", "reconnects": 2, "address": "x"},
+        mqtt={"state": "connected", "reconnects": 2, "retakes": 0, "address": "x"},
         intake={
             **dict.fromkeys(("queued", "payload_bytes", "unacknowledged", "overruns"), 0),
             **dict.fromkeys(("oversize", "lost_qos0", "braked", "paused"), 0),

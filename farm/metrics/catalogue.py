@@ -178,7 +178,8 @@ MQTT: Final = (
     _counter("farm_mqtt_reconnects_total", "Connections to MQTT after one that was lost."),
     _counter(
         "farm_mqtt_retakes_total",
-        "Connections that the farm made anew, to be sent again what had not fitted into the intake.",
+        "Connections that the farm made anew, to be sent again what had not fitted into the"
+        " intake.",
     ),
     _counter("farm_mqtt_overruns_total", "Messages left unacknowledged since the intake was full."),
     _counter("farm_mqtt_oversize_total", "Messages beyond limits.message_bytes, kept in part."),

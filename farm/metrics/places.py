@@ -78,7 +78,13 @@ class Places(Generic[Who]):
         patient = [who for who, place in unknown.items() if now_s - place.since_s >= GRACE_S]
         return max(patient, key=lambda who: of_address[unknown[who].address], default=None)
 
-    def going(self, who: Who) -> None:
-        """He was cut off, and will leave in a moment."""
+    def going(self, who: Who) -> bool:
+        """He is cut off, and will leave in a moment; False: he is gone already."""
         if place := self._taken.get(who):
             place.is_going = True
+        return place is not None
+
+    def is_going(self, who: Who) -> bool:
+        """Whether he was cut off."""
+        place = self._taken.get(who)
+        return place is not None and place.is_going

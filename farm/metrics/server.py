@@ -194,15 +194,18 @@ class MetricsServer:
         """End the connections whose time is up: their threads' reads and writes then fail."""
         with self._lock:  # while it is in the table its descriptor is not closed
             for connection in self._places.overdue(now_s):
-                with contextlib.suppress(OSError):
-                    connection.shutdown(socket.SHUT_RDWR)
+                self._end(connection)
 
     def _make_room(self, connection: socket.socket) -> None:
         """End a connection for one who waits: when its thread has noticed, he has the place."""
         with self._lock:
-            self._places.going(connection)
-            with contextlib.suppress(OSError):  # it has just left
-                connection.shutdown(socket.SHUT_RDWR)
+            if self._places.going(connection):  # else it has left meanwhile, and is closed
+                self._end(connection)
+
+    def _end(self, connection: socket.socket) -> None:
+        self._places.going(connection)
+        with contextlib.suppress(OSError):  # the client has left
+            connection.shutdown(socket.SHUT_RDWR)
 
     # ---- the threads of the connections -------------------------------------------------------
 
@@ -214,10 +217,19 @@ class MetricsServer:
                 context = self._certificate.context()
                 with self._wrapped(context, connection) as secured:
                     self._converse(secured, connection)
-        except (OSError, ValueError):  # it was cut off, or has left, or speaks no TLS
-            self._count(HTTPStatus.REQUEST_TIMEOUT)
+        except (OSError, ValueError) as error:
+            self._count_unanswered(connection, error)
         finally:
             self._close(connection)
+
+    def _count_unanswered(self, connection: socket.socket, error: Exception) -> None:
+        """Who was cut off, or speaks no TLS. To connect and leave, as a probe does, is nothing."""
+        with self._lock:
+            was_cut_off = self._places.is_going(connection) or isinstance(error, TimeoutError)
+        if was_cut_off:
+            self._count(HTTPStatus.REQUEST_TIMEOUT)
+        elif isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
+            self._count(HTTPStatus.BAD_REQUEST)
 
     def _wrapped(self, context: ssl.SSLContext, connection: socket.socket) -> ssl.SSLSocket:
         # `wrap_socket` takes the descriptor over: this one is a second, so that ours stays valid

@@ -102,6 +102,10 @@ def test_what_is_asked_for_is_answered_and_nothing_else(
     server = start()
     assert get(server) == (200, b"farm 1\n")
     assert get(server, "/metrics?name[]=farm") == (200, b"farm 1\n")
+    for target in ("http://h/metrics", "HTTP://h:9477/metrics?a=b"):  # RFC 9112, section 3.2.2
+        assert get(server, target) == (200, b"farm 1\n"), target
+    for target in ("http://h", "http://h?a=/metrics", "http://h/no", "http://h//metrics"):
+        assert get(server, target)[0] == 404, target
     for path in ("/", "/metrics/", "/metrics/../slow", "//metrics", "/etc/passwd", "/debug"):
         assert get(server, path)[0] == 404, path
     for method in ("POST", "PUT", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PATCH"):
@@ -124,7 +128,8 @@ def test_a_head_has_the_length_and_no_body(start: Callable[..., MetricsServer]) 
         b"\r\n\r\n",
         b"GET /metrics\r\n\r\n",
         b"GET  /metrics HTTP/1.1\r\n\r\n",
-        b"GET http://x/metrics HTTP/1.1\r\n\r\n",
+        b"GET http:///metrics HTTP/1.1\r\n\r\n",
+        b"GET ftp://x/metrics HTTP/1.1\r\n\r\n",
         b"GET /metrics HTTP/2.0\r\n\r\n",
         b"GET /metrics HTTP/1.1\r\nno colon\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\r\n\r\n",
@@ -160,6 +165,7 @@ def test_a_client_that_leaves_harms_nobody(start: Callable[..., MetricsServer]) 
         connect(server).close()
     assert get(server)[0] == 200
     eventually(lambda: server.connections == 0, "all places are free again")
+    assert server.requests == {200: 1}, "who says nothing is no slow client"
 
 
 # ---- tokens --------------------------------------------------------------------------------------

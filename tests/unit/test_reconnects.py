@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fakes import make_flow
 
 from farm.broker.ending import Ending
-from farm.broker.intake import Intake
+from farm.broker.intake import Intake, IntakeClock
 from farm.broker.mqtt import Down, MqttLink, Up
 from farm.broker.traffic import Traffic
 from farm.config import Config
@@ -46,7 +46,9 @@ def test_the_link_says_which_connection_it_wanted() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(DEADLINE_S)
         broker = {
-            **{"host": "127.0.0.1", "port": server.getsockname()[1], "protocol": "5"},
+            "host": "127.0.0.1",
+            "port": server.getsockname()[1],
+            "protocol": "5",
             "reconnect_min_s": 0.1,
         }
         link = MqttLink(
@@ -98,7 +100,7 @@ def test_they_are_counted_apart() -> None:
         journal=None,
         link=link,
         intake=SimpleNamespace(take=lambda: None),
-        clock=SimpleNamespace(set_open=lambda now_s, *, is_open: None),
+        clock=IntakeClock(),
         wall=None,
         waker=SimpleNamespace(wake=lambda: None),
         group=None,

@@ -33,6 +33,7 @@ from rig import (
     run_farm,
     tools_of_all_styles,
 )
+from structlog.testing import capture_logs
 
 from farm import wire
 from farm.config.metrics import MetricsConfig
@@ -306,8 +307,11 @@ def test_it_speaks_tls_to_who_has_the_token_and_takes_a_renewed_certificate(
         assert ask("ca", **shown) == 200
         with pytest.raises(OSError, match=r"reset|closed|Remote end|disconnected"):
             fetch(port, "/metrics", **shown)  # plain HTTP
+        eventually(lambda: server.requests[400] == 1, IN_TIME_S, "it is told as no request")
         key.write_text("half written")
-        assert ask("ca", **shown) == 200
+        with capture_logs() as told:
+            assert ask("ca", **shown) == 200
+        assert [line["event"] for line in told] == ["metrics_certificate_unusable"]
         shutil.copy(certificates["other_ca"], cert)  # signed by itself
         shutil.copy(certificates["other_key"], key)
         assert ask("other_ca", **shown) == 200

@@ -16,7 +16,7 @@ import click
 
 from farm.cli.options import config_option, load, state_dir_option
 from farm.control import fetch_stats
-from farm.errors import ExitCode, NoFarmError
+from farm.errors import ExitCode, FarmError, NoFarmError
 from farm.printable import json_line, printable_data
 from farm.state_dir import endpoints, locate_state_dir, own_endpoints
 
@@ -125,17 +125,28 @@ def _together(folders: tuple[Path, ...]) -> Callable[[], Shot]:
 
     places = {str(folder): own_endpoints(folder.absolute()).control for folder in folders}
 
-    def ask(endpoint: str) -> Shot | None:
-        with contextlib.suppress(NoFarmError):
+    def ask(endpoint: str) -> Shot | FarmError:
+        try:
             return fetch_stats(endpoint)
-        return None
+        except FarmError as error:  # of another version, say: that must not hide the others
+            return error
 
     def fetch() -> Shot:
         with ThreadPoolExecutor(len(places)) as pool:  # one that is silent is waited for seconds
-            shots = dict(zip(places, pool.map(ask, places.values()), strict=True))
+            told = dict(zip(places, pool.map(ask, places.values()), strict=True))
+        shots = {
+            place: None if isinstance(each, FarmError) else each for place, each in told.items()
+        }
+        reasons = {
+            place: str(each)
+            for place, each in told.items()
+            if isinstance(each, FarmError) and not isinstance(each, NoFarmError)
+        }
         if not any(shots.values()):
-            raise NoFarmError(f"no farm answers in any of the {len(shots)} folders")
-        return together(shots)
+            why = "; ".join(f"{place}: {reason}" for place, reason in reasons.items())
+            nobody = f"no farm answers in any of the {len(shots)} folders"
+            raise NoFarmError(f"{nobody} ({why})" if why else nobody)
+        return together(shots, reasons)
 
     return fetch
 

@@ -31,9 +31,7 @@ Shot = dict[str, Any]
 
 
 @click.command()
-@click.argument(
-    "folders", metavar="[DIR]...", nargs=-1, type=click.Path(file_okay=False, path_type=Path)
-)
+@click.argument("folders", metavar="[DIR]...", nargs=-1, type=click.Path(path_type=Path))
 @config_option
 @state_dir_option
 @click.option("--connect", metavar="ENDPOINT", help="Control socket of the farm to ask.")
@@ -91,6 +89,7 @@ def command(
         raise click.UsageError("give either DIR or --state-dir or --connect")
     if once and (ndjson or period_s is not None):
         raise click.UsageError("--once is one picture: leave --ndjson and --interval out")
+    folders = _without_files(folders)
     fetch = _together(folders) if folders else _single(config_path, state_dir, connect)
     try:
         if ndjson:
@@ -109,6 +108,18 @@ def command(
 
 
 # ---- where snapshots come from -------------------------------------------------------------------
+
+
+def _without_files(places: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Those that are or may be folders: of `/var/lib/farm/*` some may be plain files.
+
+    Raises:
+        UsageError: all are files.
+    """
+    folders = tuple(place for place in places if place.is_dir() or not place.exists())
+    if places and not folders:
+        raise click.UsageError(f"no folder among these: {', '.join(map(str, places))}")
+    return folders
 
 
 def _single(

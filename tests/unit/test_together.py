@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -200,6 +201,21 @@ def test_a_farm_that_can_not_be_understood_hides_no_other(
     alone = CliRunner().invoke(root, ["stats", "--json", places[1]])
     assert isinstance(alone.exception, NoFarmError)
     assert "version 6" in str(alone.exception)
+
+
+def test_a_plain_file_beside_the_state_directories_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # prevents: `farm stats /var/lib/farm/*` that ends, since a backup lies there as well
+    monkeypatch.setattr(stats, "fetch_stats", lambda _endpoint: shot(0, count=1))
+    (tmp_path / "a").mkdir()
+    (tmp_path / "backup.tar").touch()
+    done = CliRunner().invoke(root, ["stats", "--json", *map(str, sorted(tmp_path.iterdir()))])
+    assert done.exit_code == ExitCode.OK
+    assert [Path(farm["state_dir"]).name for farm in json.loads(done.output)["farms"]] == ["a"]
+    done = CliRunner().invoke(root, ["stats", str(tmp_path / "backup.tar")])
+    assert done.exit_code == 2
+    assert "no folder among these" in done.output
 
 
 def test_what_is_no_sum_is_not_added() -> None:

@@ -54,7 +54,7 @@ def _sorted_page(
     fields: Sequence[rows.Field], found: Sequence[Shot], sort: int, width: int, glyphs: Glyphs,
     *, is_reversed: bool, title: str,
 ) -> list[Line]:  # fmt: skip
-    order = rows.sortable(fields)
+    order = rows.sortable(fields, found, width)
     by = order[sort % len(order)]
     found = rows.arranged(found, fields[by], is_reversed=is_reversed)
     made = [line(Span(f"{title}, by {fields[by].column.title}", "dim"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -19,9 +19,6 @@ from farm.telemetry.keyboard import Looking, Page
 from farm.telemetry.lines import text_of, width_of
 from farm.telemetry.together import together
 from farm.telemetry.view import screen, whole
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def shot(index: int, *, count: int = 3, state: str = "HEALTHY", **more: Any) -> dict[str, Any]:

@@ -124,6 +124,23 @@ def test_a_filter_and_an_order_choose_the_rows():
     assert first_tool(1, is_reversed=True) == "BOX-9/UNIT-0666"
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("page", [Page.WORKERS, Page.TOOLS])
+def test_a_table_is_sorted_by_what_is_seen_of_it(page, width):
+    # prevents: five presses of `s` that do nothing to be seen, and an order without a reason
+    made, seen = busy_shot(), []
+    for sort in range(20):  # more than there are columns
+        looking = Looking(page=page, worker_sort=sort, tool_sort=sort)
+        lines = [text_of(each) for each in screen(made, looking, width, 40).lines]
+        [title] = [each for each in lines if ", by " in each]
+        column = title.split(", by ")[1].split("  ")[0]
+        assert any(f"{column}{mark}" in each for each in lines for mark in "▲▼"), lines
+        seen.append(column)
+    around = len(set(seen))
+    assert around > 2
+    assert seen[around:] == seen[: 20 - around], "each once, and then from the first"
+
+
 def test_where_the_locale_has_no_unicode_nothing_else_is_drawn():
     # prevents: question marks, or a UnicodeEncodeError, on a serial console
     made = busy_shot(is_behind=True)

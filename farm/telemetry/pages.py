@@ -34,9 +34,12 @@ def tool_page(shot: Shot, looking: Looking, width: int, glyphs: Glyphs) -> list[
     title = _of_all("tool", found, every)
     hidden = told["known"] - len(every)
     if hidden > 0:
-        title += f", the loudest and the worst of {told['known']}"
+        # beyond what the broker keeps apart, one that came back is counted as often as it came
+        most = "at most " if told.get("folded") else ""
+        title += f", the loudest and the worst of {most}{told['known']}"
     if hidden > 0 and not looking.filter:
-        found = [*found, told["others"] | {"source": f"({hidden} others)"}]
+        others = "(all others)" if told.get("folded") else f"({hidden} others)"
+        found = [*found, told["others"] | {"source": others}]
     # begins with the worst
     return _sorted_page(
         rows.TOOL_FIELDS, found, looking.tool_sort + 1, width, glyphs,

@@ -36,7 +36,7 @@ _NOTHING: Shot = {
     "latency": {"total": {"p99_s": None}},
     **{section: dict.fromkeys(keys, 0) for section, keys in _SUMS.items()},
     "history": {},
-    "tools": {"known": 0, "shown": 0, "window_s": 0.0, "rows": [], "others": {}},
+    "tools": {"known": 0, "folded": 0, "shown": 0, "window_s": 0.0, "rows": [], "others": {}},
     "incidents": {"dead": [], "alerts": []},
     "workers": [],
     "workers_ended": [],
@@ -185,6 +185,7 @@ def _tools(shots: list[Shot]) -> Shot:
     told = [shot["tools"] for shot in shots]
     return {
         "known": sum(each["known"] for each in told),
+        "folded": sum(each["folded"] for each in told),
         "shown": sum(each["shown"] for each in told),
         "window_s": max((each["window_s"] for each in told), default=0.0),
         "rows": [row for each in told for row in each["rows"]],

@@ -1,8 +1,8 @@
 """The `Tools`: what came from each tool and how it ended, for `farm stats`.
 
 A decision without I/O, and bounded: beyond twice `KEPT` tools the quietest are folded into one row,
-"others". Rubbish and lone messages weigh no more than any message: made-up names that send these push
-out no tool that has sent more than each of them. A tool is a source of the adapter's.
+"others". Rubbish and lone messages weigh no more than any message: made-up names that send these
+push out no tool that has sent more than each of them. A tool is a source of the adapter's.
 """
 
 from __future__ import annotations

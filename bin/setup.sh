@@ -33,7 +33,7 @@ is_installed() {
         *) return 0 ;;
     esac
     [ -x "$bin/pytest" ] && [ -x "$bin/ruff" ] && [ -x "$bin/mypy" ] || return 1
-    [ "$(cd / && "$bin/python" -P -c 'import farm, jsonschema, opentelemetry.sdk, xdist; print(farm.__path__[0])' 2>/dev/null)" = \
+    [ "$(cd / && "$bin/python" -P -c 'import farm, jsonschema, opentelemetry.sdk, playwright, starlette, xdist; print(farm.__path__[0])' 2>/dev/null)" = \
         "$root/farm" ]
 }
 
@@ -142,6 +142,26 @@ use_mosquitto() {
     fi
     quietly "installing mosquitto and prometheus" "apt install $needed by hand and start again" install_mosquitto
 }
+
+# The tests of the page drive a real browser: what is missing, root installs. Without it they are
+# skipped.
+use_chromium() {
+    for name in chromium chromium-browser google-chrome; do
+        if command -v $name >/dev/null; then return; fi
+    done
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+        say "without a browser the tests of the page are skipped; on Debian: sudo apt install chromium"
+        return
+    fi
+    quietly "installing chromium" "apt install chromium by hand and start again" install_chromium
+}
+
+install_chromium() (
+    set -e
+    apt-get update
+    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+        chromium fonts-dejavu-core
+)
 
 # The packages start services on ports 1883 and 9090 at once and at boot; the tests want neither.
 install_mosquitto() (

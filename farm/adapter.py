@@ -103,7 +103,10 @@ class Answerer(Protocol):
 
 @runtime_checkable
 class Adapter(Protocol):
-    """One kind of traffic. Constructed with the whole `Config`, in the broker and each worker."""
+    """One kind of traffic. Constructed with the whole `Config`, in the broker and each worker.
+
+    It may have a method `viewer()` that gives a `farm.viewer.Viewer`, for the page.
+    """
 
     needs: Mapping[str, Need]
     """The kinds of part of one join, by name."""

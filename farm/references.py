@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from farm.config.tree import Config
 
+PAGE_NEEDS = ("starlette", "uvicorn")
 _DEPTHNET = ("", "depthnet")
 OTEL = "opentelemetry.exporter.otlp.proto.http"  # of the extra `otel`
 _BUILT_IN = (*_DEPTHNET, "rule")
@@ -37,7 +38,7 @@ def check_references(config: Config) -> None:
     if config.model not in _BUILT_IN:
         found.append(_class_problem("model", config.model))
     found += [_model_problem(config), _settings_problem(config)]
-    found += [_ray_problem(config), _otel_problem(config)]
+    found += [_ray_problem(config), _page_problem(config), _otel_problem(config)]
     found += [_file_problem(key, value) for key, value in _files(config)]
     if problems := [f"  {problem}" for problem in found if problem]:
         raise ConfigError("\n".join(["the configuration is not usable:", *problems]))
@@ -77,6 +78,8 @@ def _files(config: Config) -> Iterator[tuple[str, object]]:
         yield "mqtt.broker.tls.ca_file", broker.tls.ca_file
         yield "mqtt.broker.tls.cert_file", broker.tls.cert_file
         yield "mqtt.broker.tls.key_file", broker.tls.key_file
+    if config.page.listen:
+        yield "page.token_file", config.page.token_file
     weights = config.model_settings.get("weights") or None
     if config.model in _DEPTHNET and weights:  # a model of the user's own may mean anything by it
         key = "model_settings.weights"
@@ -101,6 +104,16 @@ def _ray_problem(config: Config) -> str:
     if config.workers.launch != RAY or importlib.util.find_spec(RAY):
         return ""
     return "workers.launch: ray is not installed here: pip install 'farm[ray]', on every node, too"
+
+
+def _page_problem(config: Config) -> str:
+    """Whether what serves the page is missing, where it is wanted; it is not imported here."""
+    if not config.page.listen:
+        return ""
+    missing = [name for name in PAGE_NEEDS if importlib.util.find_spec(name) is None]
+    if not missing:
+        return ""
+    return f"page.listen: {' and '.join(missing)} not installed here: pip install 'farm[page]'"
 
 
 def _otel_problem(config: Config) -> str:

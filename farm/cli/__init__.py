@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "start": "Run the farm: the broker process and its workers, in the foreground.",
     "stats": "Show what a running farm is doing.",
+    "dashboard": "Show what happens in a browser: holes, tools, dead letters, the farm.",
     "why": "Tell the story of a hole: waits, attempts, workers, what was published.",
     "dead": "List, show, retry and drop dead letters.",
     "rerun": "Compute a hole again from the very bytes, and compare.",

@@ -19,6 +19,7 @@ from farm.cli.rig_options import engine_option, workers_option
 from farm.errors import ExitCode
 from farm.simulation.drilled import mixed_templates
 from farm.simulation.listener import AnswerListener
+from farm.simulation.ports import LOOPBACK, free_port
 from farm.simulation.report import Outcome, outcome
 from farm.simulation.rig import Rig
 from farm.simulation.schedule import Plan
@@ -68,7 +69,10 @@ HEADS_WAIT_S = 2 * SKEW_S
 @click.option(
     "--seed", type=click.IntRange(0), default=1, show_default=True, help="Of the simulated holes."
 )
-def command(*, holes: int, rate: float, tools: int, workers: int, engine: str, seed: int) -> None:
+@click.option("--page", "has_page", is_flag=True, help="Serve the page meanwhile, and say where.")
+def command(
+    *, holes: int, rate: float, tools: int, workers: int, engine: str, seed: int, has_page: bool
+) -> None:
     """Run the whole main job on this machine with simulated drilling units.
 
     Starts an MQTT broker on a free port and a farm in a temporary state directory, lets simulated
@@ -79,13 +83,16 @@ def command(*, holes: int, rate: float, tools: int, workers: int, engine: str, s
     Examples:
       farm demo
       farm demo --holes 0 --rate 50                until Ctrl-C
+      farm demo --holes 0 --page                   with the page to look around in
       farm demo --engine amqtt                     without mosquitto
     """
     # An end by SIGTERM must clean up like Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console()
     plan = Plan(rate, holes, shuffle=True, skew_s=SKEW_S)
-    settings = {"correlation": {"optional_wait_s": HEADS_WAIT_S}}
+    settings: dict[str, Any] = {"correlation": {"optional_wait_s": HEADS_WAIT_S}}
+    if has_page:
+        settings["page"] = {"listen": f"{LOOPBACK}:{free_port()}"}
     is_drilling = False
     try:
         with Rig(workers=workers, engine=engine, settings=settings) as rig:
@@ -95,6 +102,8 @@ def command(*, holes: int, rate: float, tools: int, workers: int, engine: str, s
             fleet = simulated_fleet(mixed_templates(seed=seed), tools=tools)
             units = DrillingUnits(rig.broker.address, fleet.next_hole, plan, seed=seed)
             units.connect()
+            if has_page:
+                console.print(f"page         http://{settings['page']['listen']}/")
             console.print(_opening(plan, tools))
             demo = _Demo(rig, units, listener, console)
             is_drilling = True

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from farm.config import Loaded
 
+PAGE_LISTEN = "127.0.0.1:8780"  # where the page is, unless it is said otherwise
+
 # Not checked for existence here: `load_config` says more about a missing file, with exit code 3.
 config_option = click.option(
     "-c",

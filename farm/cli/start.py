@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from farm.cli.options import config_option, state_dir_option
+from farm.cli.options import PAGE_LISTEN, config_option, state_dir_option
 from farm.supervisor.spawning import spawn_nursery
 from farm.systemd import of_environment
 
@@ -37,9 +37,14 @@ EXEC = "exec"
     help="Fork workers from a process that has the model, start each by itself, or have them on "
     "the machines of a Ray cluster.  [default: nursery]",
 )
+@click.option(
+    "--page", "has_page", is_flag=True, help=f"Serve the page as well, at {PAGE_LISTEN} unless "
+    "page.listen says otherwise."
+)  # fmt: skip
 def command(
-    config_path: Path | None, state_dir: Path | None, workers: int | None, launch: str | None
-) -> None:
+    config_path: Path | None, state_dir: Path | None, workers: int | None, launch: str | None,
+    *, has_page: bool,
+) -> None:  # fmt: skip
     """Run the farm: the broker process and its workers, in the foreground.
 
     Logs go to standard output. SIGTERM or Ctrl-C drains (finishes what is open) and exits 0; a
@@ -51,6 +56,7 @@ def command(
     Examples:
       farm start --workers 10 --config etc/farm.yaml
       farm start --launch exec
+      farm start --page                   then open http://127.0.0.1:8780/
       farm start --launch ray --workers 40 --config etc/farm.yaml
       MQTT_BROKER_HOST=broker.plant farm start
     """
@@ -66,6 +72,9 @@ def command(
 
     overrides = {"mqtt.processing.workers": workers, "workers.launch": launch}
     loaded = read_checked(config_path, state_dir, overrides)
+    if has_page and not loaded.config.page.listen:
+        overrides["page.listen"] = PAGE_LISTEN
+        loaded = read_checked(config_path, state_dir, overrides)
     gpus = plan(loaded.config, os.environ)
     if gpus.is_only:
         overrides["mqtt.processing.workers"] = 0

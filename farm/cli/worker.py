@@ -163,11 +163,10 @@ def read_invite(join: str | None, key_file: Path | None, *, is_by_hand: bool) ->
 
 def is_here(endpoint: str) -> bool:
     """Whether an endpoint is on this machine, where no key is asked for."""
-    from farm.doors.invite import host_of  # noqa: PLC0415 - zmq, not for --help
+    from farm.config.listening import is_loopback  # noqa: PLC0415 - pydantic, not for --help
+    from farm.doors.invite import host_of  # noqa: PLC0415 - zmq
 
-    host = host_of(endpoint).strip("[]")
-    is_loopback = host in ("localhost", "::1") or host.startswith("127.")
-    return endpoint.startswith("ipc://") or is_loopback
+    return endpoint.startswith("ipc://") or is_loopback(host_of(endpoint))
 
 
 def options(

@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from ipaddress import ip_address
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_core import PydanticCustomError
 
-from farm.config.base import FilePath, Section, refuse
-
-MIN_TOKEN_CHARS = 16  # what is shorter can be tried out
-_ADDRESS = re.compile(r"(\*|\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z][0-9A-Za-z.-]*):([1-9][0-9]{0,4})")
-
-
-def _address(text: str) -> str:
-    """Accept nothing, or HOST:PORT."""
-    if not text:
-        return text
-    found = _ADDRESS.fullmatch(text)
-    if found is None or int(found[2]) > 65_535:
-        raise PydanticCustomError(
-            "address",
-            "must be HOST:PORT, where HOST is an address of this machine or * for all of them",
-        )
-    return text
+from farm.config.base import FilePath, refuse
+from farm.config.listening import MIN_TOKEN_CHARS, Listening, address
 
 
 def _token(secret: SecretStr) -> SecretStr:
@@ -37,10 +20,10 @@ def _token(secret: SecretStr) -> SecretStr:
     return secret
 
 
-class MetricsConfig(Section):
+class MetricsConfig(Listening):
     """Where Prometheus and health checks ask: /metrics, /healthz and /readyz (docs/metrics.md)."""
 
-    listen: Annotated[str, AfterValidator(_address)] = Field(
+    listen: Annotated[str, AfterValidator(address)] = Field(
         "",
         description="HOST:PORT where they ask, e.g. 127.0.0.1:9477; empty: nowhere. Beyond loopback"
         " a token is needed.",
@@ -75,24 +58,6 @@ class MetricsConfig(Section):
                 " only the monitoring knows",
             )
         return self
-
-    @property
-    def host(self) -> str:
-        """The address that is listened at, without brackets; * for all."""
-        return self.listen.rpartition(":")[0].strip("[]")
-
-    @property
-    def port(self) -> int:
-        """Where is listened; 0: nowhere."""
-        return int(self.listen.rpartition(":")[2] or 0)
-
-    @property
-    def is_local(self) -> bool:
-        """Whether only this machine reaches it. Other names than localhost are not asked for."""
-        try:
-            return self.host == "localhost" or ip_address(self.host).is_loopback
-        except ValueError:
-            return False
 
     @property
     def has_token(self) -> bool:

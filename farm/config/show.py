@@ -63,6 +63,7 @@ def worker_view(config: Config) -> dict[str, Any]:
         "state_dir": True,
         "metrics": True,
         "mqtt": {"broker": True, "publisher": True, "analyzer": True},
+        "page": True,
     }
     return config.model_dump(mode="json", exclude=left_out)
 

@@ -25,6 +25,7 @@ from farm.config.intake import (
 from farm.config.journal import JournalConfig
 from farm.config.metrics import MetricsConfig
 from farm.config.mqtt import MqttConfig
+from farm.config.page import PageConfig
 from farm.config.partition import PartitionConfig
 from farm.config.ray import RayConfig
 from farm.config.reporting import DeadLettersConfig, LogConfig, ThroughputConfig
@@ -93,6 +94,7 @@ class Config(Section):
     ray: RayConfig = Field(
         default_factory=RayConfig, description="Workers on a Ray cluster, with workers.launch: ray."
     )
+    page: PageConfig = Field(default_factory=PageConfig, description="The page for browsers.")
     supervisor: SupervisorConfig = Field(
         default_factory=SupervisorConfig, description="Restarting and ending."
     )

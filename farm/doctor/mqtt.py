@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 import time
 from typing import TYPE_CHECKING, Final
 
 from farm.adapter import load_adapter
+from farm.config.listening import is_loopback
 from farm.doctor import causes
 from farm.doctor.finding import Finding, fail, ok, warn
 from farm.doctor.mqtt_load import examine_load
@@ -107,7 +107,7 @@ def _way(settings: BrokerConfig) -> Iterator[Finding]:
         )
     elif settings.tls.enabled:
         yield ok(check, "the connection is encrypted, and the broker must show its certificate")
-    elif _is_loopback(settings.host):
+    elif is_loopback(settings.host):
         yield ok(check, "not encrypted, and it does not leave this machine")
     else:
         what = "holes and the password go" if _has_login(settings) else "holes go"
@@ -121,15 +121,6 @@ def _way(settings: BrokerConfig) -> Iterator[Finding]:
 
 def _has_login(settings: BrokerConfig) -> bool:
     return bool(settings.username or settings.username_file)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def judge_certificate(left_s: float) -> Finding:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from farm.config import Config, ListenerConfig
     from farm.drilling.hole import Hole
+    from farm.drilling.viewer import HoleViewer
 
 MAX_LEVEL_CHARS: Final = 200  # of a toolbox's and a tool's name, as in the configuration
 
@@ -76,6 +77,12 @@ class OpcUaAdapter:
     def answerer(self) -> DepthAnswerer:
         """A new answerer, for the broker."""
         return DepthAnswerer(self._config)
+
+    def viewer(self) -> HoleViewer:
+        """What the page shows of a hole."""
+        from farm.drilling.viewer import HoleViewer  # noqa: PLC0415 - NumPy, not in the broker
+
+        return HoleViewer(self._reader)
 
 
 def _kinds(listener: ListenerConfig) -> dict[str, str]:

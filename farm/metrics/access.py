@@ -7,7 +7,7 @@ import ssl
 from typing import TYPE_CHECKING, Final
 
 from farm import log
-from farm.config.metrics import MIN_TOKEN_CHARS
+from farm.config.listening import MIN_TOKEN_CHARS
 from farm.errors import ConfigError
 
 if TYPE_CHECKING:

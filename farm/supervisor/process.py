@@ -19,6 +19,7 @@ from farm import log
 from farm.config.reload import RAY
 from farm.control import ControlClient
 from farm.errors import ExitCode
+from farm.supervisor.aside import page_of
 from farm.supervisor.children import Children
 from farm.supervisor.dialogue import Dialogue
 from farm.supervisor.launcher import Launcher
@@ -128,6 +129,7 @@ class Supervisor:
             early=early,
             gpus=gpus,
         )
+        self._page = page_of(self._children, config.page.listen, child_args)
         self._waker = Waker()
         self._signals: list[int] = []
         self._phase = Phase.RUNNING
@@ -269,6 +271,7 @@ class Supervisor:
                 self._watch.broker_started(now_s)
             for slot in self._fleet.due(now_s):
                 self._started(self._fleet, slot, self._spawn_fleet)
+            self._page.keep(now_s)
         self._take_births(now_s)
         for slot in self._workers.due(now_s):
             if not self._launcher.is_asked(slot):
@@ -333,6 +336,8 @@ class Supervisor:
             # asked only where it matters: the count may be that of the whole system
             no_memory = returncode == -signal.SIGKILL and self._out_of_memory.has_risen()
             if self._launcher.ended(pid, returncode, now_s, is_out_of_memory=no_memory):
+                continue
+            if self._page.ended(pid, returncode, now_s):
                 continue
             if self._broker.of_pid(pid):
                 self._broker_ended(pid, returncode, now_s, no_memory=no_memory)
@@ -464,6 +469,7 @@ class Supervisor:
         self._phase = Phase.STOPPING
         self._deadline_s = now_s + (FLEET_STOP_S if self._fleet.running else WORKER_STOP_S)
         self._launcher.close()
+        self._page.stop()
         self._tell_to_leave([s.pid for s in (*self._workers.running, *self._fleet.running)])
 
     def _wait(self) -> None:

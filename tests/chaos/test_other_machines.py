@@ -306,6 +306,18 @@ def test_a_slow_and_lossy_link_gets_its_share_and_no_more(
     assert cable.lost > 0
 
 
+def test_a_far_link_that_is_waited_for_is_of_use(
+    plant: Plant, site: Site, far: tuple[Host, Cable]
+) -> None:
+    # prevents: advice in the log and the docs that does not help
+    patient = {"dispatch": {"claim_timeout_s": 1.0}}
+    _, cable = plant.with_second(far, workers=1, more=patient)
+    cable.worsen(delay_s=0.05, loss=0.0)
+    holes = drill(site, 4.0, lambda _at_s: None)
+    assert_all_answered(plant, site, holes)
+    assert plant.done_by("second") > len(holes) / 10
+
+
 def test_a_host_that_is_gone_for_ever_costs_no_hole(
     plant: Plant, site: Site, far: tuple[Host, Cable]
 ) -> None:

@@ -7,7 +7,7 @@ quotes, what is seen there.
 from __future__ import annotations
 
 import re
-import urllib.parse
+import urllib.request
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -42,6 +42,7 @@ IN_TIME_S = 30
 WINDOW = "6s"  # over which alerts look back, instead of minutes
 TOOLS = 4
 QUIET_HZ, BUSY_HZ = 8.0, 36.0  # with two workers that need 100 ms for a hole
+PAGES = {"Dead letters": "/api/dead", "Live": "/events"}
 ODD = "odd_models:SlowAndHangsOnMarked"
 
 
@@ -85,6 +86,7 @@ class Night:
             mosquitto.port,
             workers=2,
             metrics={"listen": target},
+            page={"listen": f"127.0.0.1:{self.page_port}"},
             model=ODD,
             dispatch={"job_timeout_floor_s": 1.0, "job_timeout_s": 2.0, "max_attempts": 2},
             throughput={"window_s": 4},
@@ -124,15 +126,25 @@ class Night:
         if where == "/readyz":
             return fetch(self.metrics_port, where)[1]
         source, result_id = (self.hole.source, self.hole.result_id) if self.hole else ("", "")
-        if where.startswith("the page"):
-            path = where.partition(", ")[2].replace("TOOL", urllib.parse.quote(source, safe=""))
-            return fetch(self.page_port, path)[1]
+        if where.startswith("the page, "):
+            return self._page(where.removeprefix("the page, "))
         told = {"TOOL": source, "RESULT_ID": result_id}
         words = [told.get(word, word) for word in where.removeprefix("farm ").split()]
         done = run_farm(
             *words, "--state-dir", self.farm.state_dir, "--config", self.farm.config_file
         )
         return done.stdout + done.stderr
+
+    def _page(self, name: str) -> str:
+        """What the browser is given for it: the tests of the page see to it that it is drawn."""
+        url = f"http://127.0.0.1:{self.page_port}{PAGES[name]}"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            if name != "Live":
+                return answer.read().decode()
+            while answer.readline() != b"event: now\n":  # an endless stream
+                pass
+            told = answer.readline().decode()
+            return told + told.replace("_", " ").lower()  # as the line on top has the state
 
     def order(self, *words: object) -> None:
         done = run_farm(*words, "--state-dir", self.farm.state_dir)

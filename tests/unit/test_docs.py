@@ -17,6 +17,7 @@ from farm.config import Config
 from farm.drilling.hole import Hole
 from farm.models.model import Insufficient
 from farm.models.registry import load_model
+from farm.viewer import viewer_of
 from farm.worker.compute import Computer
 
 PAGE = Path(__file__).parents[2] / "docs" / "your-own.md"
@@ -83,3 +84,14 @@ def test_the_traffic_of_the_page_goes_from_topic_to_verdict(page):
         flow.outbox.sent(len(sent))
     assert sent["plant/p7/verdict"] == {"cycle": "3", "verdict": "bad", "reason": ""}
     assert "can't be read" in sent["plant/p7/errors"]["error"]
+
+
+def test_the_viewer_of_the_page_draws_and_measures(page):
+    viewer = viewer_of(load_adapter(page[1]))
+    parts = {"force": b'{"cycle": 3, "force_n": [100, 950]}', "part": b'{"cycle": 3, "type": "A"}'}
+    picture = viewer.picture(parts, "bad")
+    assert [list(view.at) for view in picture.views] == [[0, 1]]
+    assert [(series.name, series.values) for series in picture.series] == [("force", [100, 950])]
+    assert viewer.measure(parts, "bad") == {"peak_n": 950.0}
+    assert [column.name for column in viewer.levels] == ["peak force"]
+    assert viewer.figures("bad") == {}

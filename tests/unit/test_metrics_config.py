@@ -59,6 +59,7 @@ def test_beyond_loopback_a_token_is_demanded(listen: str, host: str, is_local: b
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("listen: 300.1.1.1:80", ":2: metrics.listen: 300.1.1.1:80 is not allowed: must be HOST"),
         ("listen: 9477", ":2: metrics.listen: 9477 is not allowed: must be HOST:PORT"),
         ("listen: '127.0.0.1:0'", "must be HOST:PORT"),
         ("listen: '127.0.0.1:65536'", "must be HOST:PORT"),

@@ -1,0 +1,90 @@
+"""The `JournalTail`: the newest holes of a journal in short, for the page's list.
+
+Reads a few columns of a few rows at a time, each in a transaction of its own that ends with the
+call: a long one would keep the journal's log from ending.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from farm.journal.reader import JournalReader
+from farm.journal.records import HoleState
+from farm.journal.rows import unpack
+from farm.journal.schema import DEAD_LETTER
+from farm.journal.store import DATABASE_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from farm.journal.reader import KeptHole
+
+PIECE: Final = 500  # holes in one look
+_BRIEF: Final = (
+    "SELECT id, source, part_id, parts, first, last, answered, ended, deaths, state, terminal,"
+    " reason, value FROM hole"
+)
+
+
+class BriefHole(NamedTuple):
+    """What a list shows of a hole. Times are seconds since 1970 (UTC); None: not yet."""
+
+    hole_id: int
+    source: str
+    part_id: str
+    kinds: tuple[str, ...]  # of the parts that came
+    first_s: float
+    last_s: float
+    answered_s: float | None
+    ended_s: float | None
+    deaths: int
+    state: HoleState
+    terminal: str  # "" while it is open
+    reason: str
+    value: Any
+
+
+class JournalTail(JournalReader):
+    """See the module; a context manager, to be closed after a few looks."""
+
+    def begin_of_last(self, count: int) -> int:
+        """The id before the last `count` holes; -1 where there are fewer."""
+        rows = list(self._fetch("SELECT id FROM hole ORDER BY id DESC LIMIT 1 OFFSET ?", count))
+        return int(rows[0][0]) if rows else -1
+
+    def oldest_id(self) -> int:
+        """Of all holes; 0 where there are none."""
+        [(oldest,)] = self._fetch("SELECT min(id) FROM hole")
+        return int(oldest or 0)
+
+    def after(self, hole_id: int, limit: int = PIECE) -> list[BriefHole]:
+        """The next holes after this one, oldest first."""
+        return self._briefs("WHERE id > ? ORDER BY id LIMIT ?", hole_id, limit)
+
+    def of(self, hole_ids: Sequence[int]) -> list[BriefHole]:
+        """These holes, as far as something has happened to them, at most `PIECE` ids a call."""
+        marks = ", ".join("?" * len(hole_ids))
+        return self._briefs(f"WHERE id IN ({marks}) AND state > 0", *hole_ids)
+
+    def dead_before(self, hole_id: int | None, limit: int) -> list[KeptHole]:
+        """Dead letters, newest first, older than this one."""
+        below = hole_id if hole_id is not None else 2**63 - 1
+        where = f"WHERE {DEAD_LETTER} AND id < ? ORDER BY id DESC LIMIT ?"
+        return list(self._holes(where, below, limit))
+
+    def identity(self) -> tuple[int, int]:
+        """Another one where the journal was moved away and a new one begun."""
+        found = (self.directory / DATABASE_NAME).stat()
+        return found.st_dev, found.st_ino
+
+    def _briefs(self, where: str, *values: Any) -> list[BriefHole]:
+        return [_brief(row) for row in self._fetch(f"{_BRIEF} {where}", *values)]
+
+
+def _brief(row: Iterable[Any]) -> BriefHole:
+    hole_id, source, part_id, parts, first, last, answered, ended, deaths, state, *rest = row
+    terminal, reason, value = rest
+    return BriefHole(
+        *(hole_id, source, part_id, tuple(unpack(parts)), first, last, answered, ended, deaths),
+        *(HoleState(state), terminal or "", reason or "", unpack(value)),
+    )

@@ -1,0 +1,103 @@
+// The tools: all of them in a table, and one with the course of its last holes.
+import { about, get } from "./api.js";
+import { TrendChart, ready } from "./charts.js";
+import { el, fill, section } from "./dom.js";
+import { clock, duration, holeLink, moment, number, outcome, plural, time, tool, toolLink } from "./format.js";
+
+const AGAIN_MS = 2000;
+
+const share = (part, whole) => (whole ? `${number((100 * part) / whole, part && part < whole ? 1 : 0)} %` : "–");
+
+export const all = {
+  async show(root, context) {
+    document.title = "Tools · farm";
+    const body = el("tbody");
+    const count = el("p.count-line");
+    const filter = el("input", { type: "search", placeholder: "Tool", "aria-label": "Tool", oninput: () => draw() });
+    const names = ["Tool", "Last hole", "Holes", "Published", "Dead", "Quality", "Unpaired", "Skew"];
+    const minor = [1, 4, 7];
+    const headings = el("tr", {}, names.map((name, i) =>
+      el(`th${i > 1 ? ".num" : ""}${minor.includes(i) ? ".minor" : ""}`, { scope: "col" }, name)));
+    let data = await get("/api/tools", {}, context.signal);
+    const draw = () => {
+      const wanted = filter.value.trim().toLowerCase();
+      const rows = data.tools.filter((each) => each.source.toLowerCase().includes(wanted));
+      fill(body, rows.map((each) => el("tr", { onclick: () => context.go(toolLink(each.source)) },
+        el("td", {}, el("a", { href: toolLink(each.source) }, tool(each.source))), el("td.time.minor", {}, time(each.last_s)),
+        el("td.num", {}, number(each.holes)), el("td.num", {}, share(each.outcomes.published || 0, each.holes)),
+        el("td.num.minor", {}, number(each.outcomes.dead || 0)), el("td.num", {}, number(each.quality, 3)),
+        el("td.num", {}, share(each.unpaired_parts, each.parts)), el("td.num.minor", {}, duration(each.skew_s)))));
+      fill(count, `${plural(data.total, "tool")}, the one heard of last first`);
+    };
+    fill(root, el("h1.unseen", {}, "Tools"), el("form.filters", { role: "search", onsubmit: (e) => e.preventDefault() }, filter), count,
+      el("table.holes.tools", {}, el("thead", {}, headings), body));
+    draw();
+    let next = Date.now() + AGAIN_MS;
+    let edition = -1;
+    return {
+      keys: (event) => { if (event.key !== "/") return false; filter.focus(); return true; },
+      onNow: ({ now }) => {
+        if (Date.now() < next || now.journal.edition === edition) return;
+        next = Date.now() + AGAIN_MS;
+        edition = now.journal.edition;
+        get("/api/tools", {}, context.signal).then((after) => { data = after; draw(); }).catch(() => {});
+      },
+    };
+  },
+};
+
+export const one = {
+  async show(root, context) {
+    const source = new URLSearchParams(location.search).get("source") || "";
+    document.title = `${source} · farm`;
+    const levelling = get("/api/levels", { source }, context.signal).catch(() => ({}));
+    const [data] = await Promise.all([get("/api/tool", { source }, context.signal), ready]);
+    const charts = [];
+    const { trend } = data;
+    const labels = trend.map((hole) => ({ axis: clock(hole.first_s).slice(0, 5), name: `${hole.id}, ${clock(hole.first_s)}` }));
+    const grid = el("div.trends");
+    const open = (at) => context.go(holeLink(trend[at].hole));
+    const add = (title, options) => {
+      const place = el("div.chart");
+      grid.append(section(title, place));
+      charts.push(new TrendChart(place, { labels, onClick: open, ...options }));
+    };
+    fill(root, el("div.head", {}, el("h1", {}, tool(data.source)),
+      el("p.sub", {}, "last heard of ", moment(data.last_s), " · ", el("a", { href: `/?tool=${encodeURIComponent(data.source)}` }, "all its holes"))),
+    facts(data), el("p.sub", {}, `Its last ${plural(trend.length, "hole")}, oldest first; a click opens one.`), grid);
+    for (const column of about.columns) {
+      const values = trend.map((hole) => hole.figures[column.key] ?? null);
+      if (values.some((value) => value !== null)) {
+        add(column.unit ? `${column.name} in ${column.unit}` : column.name, { series: [{ name: column.name, values }],
+          unit: column.unit, decimals: column.decimals, top: column.key === "quality" ? 1.02 : null });
+      }
+    }
+    const skews = trend.map((hole) => (hole.is_paired ? 1000 * hole.skew_s : null));
+    add("Skew between the parts in ms", { series: [{ name: "skew", values: skews }], unit: "ms", decimals: 1 });
+    const place = el("div.chart", {}, el("p.empty", {}, about.levels.length ? "The traces are read …" : "–"));
+    if (about.levels.length) grid.prepend(section(`Torque level in ${about.levels[0].unit}`, place));
+    levelling.then((levels) => {
+      const series = about.levels.map((level) => ({ name: level.name, values: trend.map((hole) => levels[hole.hole]?.[level.key] ?? null) }))
+        .filter(({ values }) => values.some((value) => value !== null));
+      if (context.signal.aborted || !about.levels.length) return;
+      if (!series.length) fill(place, el("p.empty", {}, "None of these holes has keypoints, or their traces are no longer kept."));
+      else charts.push(new TrendChart(place, { labels, onClick: open, series, unit: about.levels[0].unit, decimals: about.levels[0].decimals }));
+    });
+    return {
+      leave: () => charts.forEach((chart) => chart.end()),
+      onTheme: () => charts.forEach((chart) => chart.draw()),
+      keys: (event) => { if (event.key !== "Escape") return false; context.go("/tools"); return true; },
+    };
+  },
+};
+
+function facts(data) {
+  const outcomes = Object.entries(data.outcomes).filter(([, count]) => count);
+  const fact = (name, value, title) => el("div.fact", { title }, el("span", {}, name), el("b", {}, value));
+  return el("div.facts", {},
+    fact("holes", el("span.outcomes", {}, outcomes.map(([name, count]) => el("span", {}, outcome(name), ` ${number(count)}`)))),
+    fact("unpaired parts", `${share(data.unpaired_parts, data.parts)}`, `${data.unpaired_parts} of ${data.parts} parts: their hole's others never came`),
+    fact("skew of the parts", `${duration(data.skew_s)}`, "median of the time between the first and the last part of a hole"),
+    fact("largest skew", duration(data.skew_max_s)),
+    fact("quality", number(data.quality, 3), "median"));
+}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from farm.telemetry.lines import Column, Glyphs, Line, Span, fitting, table
+from farm.telemetry.lines import Column, Glyphs, Line, Span, fitting, line, table
 from farm.telemetry.units import age, number, rate, size
 
 if TYPE_CHECKING:
@@ -137,6 +137,11 @@ def matching(rows: Sequence[Row], text: str) -> list[Row]:
     """The rows in which a text stands somewhere, in capitals or not."""
     wanted = text.casefold()
     return [row for row in rows if not wanted or wanted in _all_text(row).casefold()]
+
+
+def nothing_matches(text: str) -> Line:
+    """In place of rows that a filter leaves none of."""
+    return line(Span(f"nothing matches '{text}' (Esc shows all)", "yellow"))
 
 
 def _all_text(row: Row) -> str:

@@ -166,8 +166,8 @@ WORKERS: Final = (
 QUALITY: Final = (
     _counter(
         "farm_quality_events_total",
-        "What was found in answers: negative_depths, negative_runs, invalid_confidence, alerts, and"
-        " what an adapter of yours counts.",
+        "What was found in answers: negative_depths, negative_runs, invalid_confidence,"
+        " invalid_values, alerts, and what an adapter of yours counts.",
         "event",
     ),
     _counter("farm_code_failures_total", "Exceptions of the adapter or answerer.", "where"),

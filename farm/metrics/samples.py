@@ -39,7 +39,13 @@ OUTCOMES: Final = ("published", "insufficient", "skipped", "shed", "dead")
 UNPAIRED: Final = ("expired", "superseded", "evicted", "flushed")
 IGNORED: Final = {"foreign_topic": "foreign_topics", "another_partition": "of_another_partition"}
 WORKER_STATES: Final = ("loading", "idle", "busy", "draining")
-QUALITY_EVENTS: Final = ("negative_depths", "negative_runs", "invalid_confidence", "alerts")
+QUALITY_EVENTS: Final = (
+    "negative_depths",
+    "negative_runs",
+    "invalid_confidence",
+    "invalid_values",
+    "alerts",
+)
 FAILURES: Final = {"adapter": "adapter_failures", "answerer": "answerer_failures"}
 REFUSED_PEERS: Final = (
     "turned_away",
@@ -182,7 +188,8 @@ def _workers(vitals: Vitals, words: Vocabulary) -> Iterator[Sample]:
             vitals.exits.get(ending.value, 0),
         )
     yield "farm_supervisor_slots_failed", (), len(shot["slots_failed"])
-    yield "farm_nursery_starts_total", (), shot["nursery"].get("made", 0)
+    if "made" in shot["nursery"]:  # the supervisor's count: 0 until it tells it would be a rise
+        yield "farm_nursery_starts_total", (), shot["nursery"]["made"]
     for state in FLEET_STATES if shot["fleet"] else ():
         yield "farm_fleet_workers", (state,), shot["fleet"][state]
 

@@ -74,13 +74,12 @@ def _sorted_page(
 def dead_page(shot: Shot, looking: Looking, width: int, glyphs: Glyphs) -> list[Line]:
     """What went wrong of late, filtered."""
     told = shot.get("incidents", {"dead": [], "alerts": []})
-    found = {
-        "incidents": {name: rows.matching(told[name], looking.filter) for name in told},
-        "workers_ended": rows.matching(shot.get("workers_ended", ()), looking.filter),
-    }
+    events = {name: rows.matching(told[name], looking.filter) for name in told}
+    ended = rows.matching(shot.get("workers_ended", ()), looking.filter)
+    found = {"incidents": events, "workers_ended": ended}
     waiting = shot["dead_letters"]
     first = "farm dead list shows all of them, farm why TOOL ID the story of one"
-    if looking.filter and not any((*found["incidents"].values(), found["workers_ended"])):
+    if looking.filter and not any((*events.values(), ended)):
         lines = [rows.nothing_matches(looking.filter)]
     else:
         lines = panels.incidents(found, width, glyphs) or [line("nothing went wrong of late")]

@@ -27,6 +27,7 @@ COUNT_WORDS = {
     "negative_depths": "negative depths",
     "negative_runs": "runs of negative depths",
     "invalid_confidence": "malformed confidences left out",
+    "invalid_values": "answers of the model that are no depths",
     "alerts": "alerts",
     "bounces": "bounces",
     "reclaimed": "sent again unclaimed",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import math
 import re
 from collections import Counter
@@ -17,6 +18,7 @@ from farm.adapter import Answer, Terminal
 from farm.broker import snapshot
 from farm.broker.reception import rules_of
 from farm.config import Config
+from farm.drilling import answerer
 from farm.metrics.catalogue import CATALOGUE, FAMILIES, Type
 from farm.metrics.disk import DiskUse, look
 from farm.metrics.endings import Ending, ending_of
@@ -122,7 +124,7 @@ def test_all_that_is_in_the_catalogue_is_exported_and_nothing_else(flow: Flow) -
     """Prevents: a metric that is documented, charted and alerted on, and does not exist."""
     hire(flow, "1")
     fleet = dict.fromkeys(("wanted", "alive", "pending", "restarting", "leaving"), 1)
-    text = expose(vitals_of(flow, fleet=fleet))
+    text = expose(vitals_of(flow, fleet=fleet, nursery={"made": 1}))
     exported = {
         (f"{each.name}_total" if each.type == "counter" else each.name): each
         for each in text_string_to_metric_families(text)
@@ -162,6 +164,35 @@ def test_every_count_of_the_broker_has_its_place() -> None:
     """Prevents: a new counter that is taken for one of the answerer's own, or told nowhere."""
     broker = set(COUNT_WORDS) - set(QUALITY_EVENTS)
     assert broker <= ELSEWHERE, broker - ELSEWHERE
+
+
+def test_every_count_of_the_shipped_answerer_is_told_from_the_first_scrape_on() -> None:
+    """Prevents: a counter that appears with its first event, in which Prometheus sees no rise."""
+    tree = ast.parse(Path(answerer.__file__).read_text(encoding="utf-8"))
+    constants = [
+        leaf.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Tuple)
+        for leaf in node.elts
+        if isinstance(leaf, ast.Constant) and isinstance(leaf.value, str)
+    ]
+    counted = {text for text in constants if re.fullmatch("[a-z]+(_[a-z]+)+", text)}
+    assert counted >= {"invalid_values", "negative_runs"}, "they are written otherwise now"
+    assert counted <= set(QUALITY_EVENTS), counted - set(QUALITY_EVENTS)
+    assert counted <= set(COUNT_WORDS), counted - set(COUNT_WORDS)
+
+
+def test_what_the_supervisor_counts_is_not_told_as_none_before_it_has_told() -> None:
+    """Prevents: three nurseries that seem to start whenever the broker process restarts."""
+
+    def told(nursery: dict[str, Any]) -> list[float]:
+        vitals = vitals_of(make_flow(Config()), nursery=nursery)
+        found = samples(vitals, disk=None, keep_bytes=1, words=Vocabulary.new())
+        return [value for name, _, value in found if name == "farm_nursery_starts_total"]
+
+    assert told({}) == []
+    assert told({"state": "ready", "made": 3}) == [3]
+    assert told({"state": "off", "made": 0}) == [0]
 
 
 # ---- what is told --------------------------------------------------------------------------------

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
+from farm.metrics.careers import Careers, name_of
 from farm.metrics.endings import Ending
 from farm.metrics.words import OTHER, Words
 
@@ -71,18 +72,28 @@ ELSEWHERE: Final = frozenset(
 )
 
 
-class Vocabulary(NamedTuple):
-    """What strangers' words may become values of labels, in one life of the broker."""
+class Vocabulary:
+    """What is known from one scrape to the next, in one life of the broker.
 
-    kinds: Words
-    workers: Words
-    models: Words
-    events: Words
+    Args:
+        kinds: of message, and so on: which strangers' words may become values of labels.
+        workers: their names and hosts.
+        models: versions and hashes.
+        events: what an adapter counts.
+    """
+
+    def __init__(self, kinds: Words, workers: Words, models: Words, events: Words) -> None:
+        self.kinds, self.workers, self.models, self.events = kinds, workers, models, events
+        self.careers = Careers(self.worker)
 
     @classmethod
     def new(cls) -> Vocabulary:
         """For a broker that begins; 300 workers are told apart."""
         return cls(Words(20), Words(300), Words(20), Words(20))
+
+    def worker(self, row: Mapping[str, Any]) -> tuple[str, ...]:
+        """The labels of a worker."""
+        return self.workers.of(name_of(row), row["host"])
 
 
 def samples(
@@ -180,7 +191,7 @@ def _workers(vitals: Vitals, words: Vocabulary) -> Iterator[Sample]:
     )
     for model, count in models.items():
         yield "farm_workers_by_model", model, count
-    yield from _each_worker(rows, vitals.starts, words.workers)
+    yield from _each_worker(rows, words)
     for ending in Ending:
         yield (
             "farm_supervisor_worker_exits_total",
@@ -194,23 +205,17 @@ def _workers(vitals: Vitals, words: Vocabulary) -> Iterator[Sample]:
         yield "farm_fleet_workers", (state,), shot["fleet"][state]
 
 
-def _each_worker(
-    rows: Iterable[Mapping[str, Any]], starts: Mapping[tuple[str, str], int], words: Words
-) -> Iterator[Sample]:
-    """Workers of one name are told as one: there are two while one takes the other's place."""
-    jobs: Counter[tuple[str, ...]] = Counter()
+def _each_worker(rows: Iterable[Mapping[str, Any]], words: Vocabulary) -> Iterator[Sample]:
+    """Workers of one label are told as one: there are two while one takes the other's place."""
     memory: Counter[tuple[str, ...]] = Counter()
     age_s: dict[tuple[str, ...], float] = {}
     for row in rows:
-        label = words.of(row["name"], row["host"])
-        jobs[label] += row["jobs_done"]
+        label = words.worker(row)
         memory[label] += row["rss_bytes"]
         age_s[label] = max(age_s.get(label, 0.0), row["job_age_s"] or 0.0)
+    jobs, starts = words.careers.look(rows)
     yield from (("farm_worker_jobs_total", label, count) for label, count in jobs.items())
-    joined: Counter[tuple[str, ...]] = Counter()
-    for who in dict.fromkeys((row["name"], row["host"]) for row in rows):
-        joined[words.of(*who)] += starts.get(who, 0)
-    yield from (("farm_worker_starts_total", label, count) for label, count in joined.items())
+    yield from (("farm_worker_starts_total", label, count) for label, count in starts.items())
     yield from (("farm_worker_memory_bytes", label, size) for label, size in memory.items())
     yield from (("farm_worker_job_age_seconds", label, age) for label, age in age_s.items())
 

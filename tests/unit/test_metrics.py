@@ -85,7 +85,6 @@ def vitals_of(flow: Flow, **changes: Any) -> Vitals:
         stages={stage: histogram.cumulative() for stage, histogram in flow.stages.items()},
         commits=Histogram().cumulative(),
         ready=1,
-        starts={("1", "here"): 3},
         exits={},
         credit=1,
         is_dispatch_paused=False,
@@ -276,13 +275,14 @@ def test_a_backlog_that_does_not_shrink_takes_for_ever(flow: Flow) -> None:
 
 def test_workers_are_told_by_state_and_by_name(flow: Flow) -> None:
     """Prevents: two series of one name, which Prometheus refuses with all others."""
-    first, second, _ = hire(flow, "1"), hire(flow, "1"), hire(flow, "2", version="m2", hash="h2")
+    first, second = hire(flow, "1"), hire(flow, "1", pid=2)
+    hire(flow, "2", version="m2", hash="h2")
     first.jobs_done, second.jobs_done = 5, 2
     first.rss_bytes = second.rss_bytes = 100
     flow.roster.take_up(second, 7, 0.25)
     told = told_of(vitals_of(flow))
     assert told["farm_worker_jobs_total"] == {("1", "here"): 7, ("2", "here"): 0}
-    assert told["farm_worker_starts_total"] == {("1", "here"): 3, ("2", "here"): 0}
+    assert told["farm_worker_starts_total"] == {("1", "here"): 2, ("2", "here"): 1}
     assert told["farm_worker_memory_bytes"][("1", "here")] == 200
     assert told["farm_worker_job_age_seconds"][("1", "here")] == 0.75
     assert told["farm_workers"] == {("loading",): 0, ("idle",): 2, ("busy",): 1, ("draining",): 0}
@@ -350,7 +350,7 @@ def test_no_name_of_a_stranger_becomes_a_line_of_its_own(flow: Flow) -> None:
         for sample in family.samples
         for label in sample.labels.values()
     }
-    assert all(len(label) <= MAX_CHARS + 40 for label in found)
+    assert all(len(label) <= MAX_CHARS for label in found)
 
 
 def test_names_are_told_apart_up_to_a_number() -> None:
@@ -369,6 +369,51 @@ def test_workers_beyond_that_number_are_told_as_one(flow: Flow) -> None:
     words = Vocabulary(Words(9), Words(2), Words(9), Words(9))
     jobs = told_of(vitals_of(flow), words)["farm_worker_jobs_total"]
     assert jobs == {("w0", "here"): 10, ("w1", "here"): 10, (OTHER, OTHER): 30}
+
+
+def test_what_workers_have_done_never_goes_back(flow: Flow) -> None:
+    """Prevents: a rise by all that the others have done, whenever one of them leaves."""
+    words = Vocabulary(Words(9), Words(2), Words(9), Words(9))
+    workers = [hire(flow, f"w{n}", pid=n) for n in range(5)]
+    for worker in workers:
+        worker.jobs_done = 10
+    told_of(vitals_of(flow), words)
+    flow.dispatcher.worker_gone(workers[0], "killed", 1.0)
+    flow.dispatcher.worker_gone(workers[4], "killed", 1.0)
+    hire(flow, "w0", pid=100).jobs_done = 1
+    told = told_of(vitals_of(flow), words)
+    assert told["farm_worker_jobs_total"][OTHER, OTHER] == 30
+    assert told["farm_worker_jobs_total"]["w0", "here"] == 11
+    assert told["farm_worker_starts_total"]["w0", "here"] == 2
+
+
+def test_a_worker_without_a_name_of_its_own_has_one_series_for_all_its_lives(flow: Flow) -> None:
+    """Prevents: three hundred restarts of one machine's workers, and no name for any other."""
+    words = Vocabulary.new()
+    for pid in range(400):
+        for name, key in ((f"hall-2-{pid}", "hall-2"), (f"pid-{pid}", "")):
+            worker = flow.roster.hello(
+                name=name, host="far", pid=pid, local=False, key=key, now_s=0.0
+            )
+            ready = wire.Ready(worker.worker_id, "m1", "h1", 0.1, {})
+            flow.dispatcher.ready(worker, ready)
+            worker.jobs_done = 1
+        told = told_of(vitals_of(flow), words)
+        if pid < 399:
+            for worker in tuple(flow.roster.all()):
+                flow.dispatcher.worker_gone(worker, "left", 1.0)
+    both = {("hall-2", "far"): 400, ("pid", "far"): 400}
+    assert told["farm_worker_jobs_total"] == both
+    assert told["farm_worker_starts_total"] == both
+
+
+def test_an_adapters_label_is_short_whatever_it_is_made_of() -> None:
+    """Prevents: 663 characters of escapes for 64 that can't be printed."""
+    for text in ("\U000e0001" * 64, "x" * 65, "x" * 64, "\x1b" * 30):
+        [label] = Words(9).of(text)
+        assert len(label) <= MAX_CHARS
+        assert label.isprintable()
+        assert (text == "x" * 64) is (label == text)
 
 
 def test_what_an_answerer_counts_is_told_up_to_a_number() -> None:

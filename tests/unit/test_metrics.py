@@ -29,7 +29,7 @@ from farm.metrics.vitals import Vitals
 from farm.metrics.words import MAX_CHARS, OTHER, Words
 from farm.supervisor.pool import describe_end
 from farm.telemetry.histogram import LIMITS_S, Histogram
-from farm.telemetry.words import COUNT_WORDS
+from farm.telemetry.words import COUNT_WORDS, OF_ANSWERERS, OF_THE_BROKER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -163,6 +163,8 @@ def test_every_count_of_the_broker_has_its_place() -> None:
     """Prevents: a new counter that is taken for one of the answerer's own, or told nowhere."""
     broker = set(COUNT_WORDS) - set(QUALITY_EVENTS)
     assert broker <= ELSEWHERE, broker - ELSEWHERE
+    assert OF_THE_BROKER == ELSEWHERE, "what an answerer may not raise"
+    assert set(QUALITY_EVENTS) == OF_ANSWERERS
 
 
 def test_every_count_of_the_shipped_answerer_is_told_from_the_first_scrape_on() -> None:

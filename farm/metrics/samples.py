@@ -122,17 +122,21 @@ def _health(shot: Mapping[str, Any]) -> Iterator[Sample]:
 def _messages(vitals: Vitals, words: Vocabulary) -> Iterator[Sample]:
     shot, counts = vitals.snapshot, vitals.snapshot["counts"]
     known = set(vitals.kinds)
-    found: Counter[tuple[str, str]] = Counter()
+    labels = dict.fromkeys(words.kinds.of(kind) for kind in vitals.kinds)  # some may be the same
+    found: Counter[tuple[tuple[str, ...], str]] = Counter()
     for (kind, what), count in vitals.messages.items():
         # an adapter of yours may make up a kind for each topic
-        found[kind if kind in known else OTHER, what] += count
-    for kind in (*vitals.kinds, *({kind for kind, _ in found} - known)):
-        label = words.kinds.of(kind)
-        yield "farm_messages_received_total", label, found[kind, "received"]
+        label = words.kinds.of(kind) if kind in known else (OTHER,)
+        labels[label] = None
+        found[label, what] += count
+    for label in labels:
+        yield "farm_messages_received_total", label, found[label, "received"]
         for result in RESULTS:
-            yield "farm_messages_ended_total", (*label, result), found[kind, result]
+            yield "farm_messages_ended_total", (*label, result), found[label, result]
+    waiting: Counter[tuple[str, ...]] = Counter()
     for kind, count in shot["buffers"]["parts_by_kind"].items():
-        yield "farm_messages_waiting", words.kinds.of(kind), count
+        waiting[words.kinds.of(kind)] += count
+    yield from (("farm_messages_waiting", label, count) for label, count in waiting.items())
     yield "farm_messages_waiting_bytes", (), shot["buffers"]["payload_bytes"]
     yield from _each("farm_messages_ignored_total", counts, IGNORED)
     yield "farm_messages_refused_total", (), counts.get("rejected", 0)

@@ -438,6 +438,27 @@ def test_what_an_answerer_counts_is_told_up_to_a_number() -> None:
     assert len(events) == len(QUALITY_EVENTS) + 20 + 1
 
 
+def test_kinds_of_one_label_are_one_series() -> None:
+    """Prevents: a series that is told twice, for which Prometheus refuses all of a scrape."""
+    flow = make_flow(Config())
+    alike = tuple("x" * MAX_CHARS + end for end in ("a", "b"))
+    many = tuple(f"kind-{n}" for n in range(30))
+    vitals = vitals_of(flow)
+    values = {name: getattr(vitals, name) for name in vitals.__slots__}
+    messages = dict.fromkeys(((kind, "received") for kind in (*alike, *many)), 1)
+    shot = dict(vitals.snapshot)
+    shot["buffers"] = shot["buffers"] | {"parts_by_kind": dict.fromkeys((*alike, *many), 1)}
+    made = Vitals(**values | {"kinds": (*alike, *many), "messages": messages, "snapshot": shot})
+    found = [
+        (name, labels)
+        for name, labels, _ in samples(made, disk=None, keep_bytes=1, words=Vocabulary.new())
+    ]
+    assert len(found) == len(set(found))
+    received = told_of(made)["farm_messages_received_total"]
+    assert sum(received.values()) == 32
+    assert received[OTHER,] == 12
+
+
 def test_a_kind_that_the_adapter_did_not_declare_is_another(flow: Flow) -> None:
     """Prevents: a series for each topic, where an adapter makes kinds of them."""
     flow.correlator.tally["made/up/1", "received"] = 2

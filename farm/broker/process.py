@@ -27,6 +27,7 @@ from farm.broker.traffic import Traffic
 from farm.broker.upkeep import Upkeep
 from farm.config.reload import RAY, take_over
 from farm.config.show import worker_view
+from farm.doors.rates import RESULTS
 from farm.errors import WireError
 from farm.gathering import Gathering
 from farm.journal.journal import Journal
@@ -237,16 +238,17 @@ class BrokerProcess:
         for messages in self._board.results():
             self._gathering.came(1)
             for message in messages:
-                self._take_result(message, time.monotonic())
+                self._take_result(message, time.monotonic(), len(messages))
 
-    def _take_result(self, message: wire.Message, now_s: float) -> None:
+    def _take_result(self, message: wire.Message, now_s: float, batch: int) -> None:
         match message:
             case wire.Claim():
                 self._flow.dispatcher.claimed(message, now_s)
             case wire.Bounce():
-                self._flow.dispatcher.bounced(message, now_s)
+                if key := self._flow.dispatcher.bounced(message, now_s):
+                    self._parts.rates.give_back(key, RESULTS, 1)
             case wire.Result():
-                self._flow.dispatcher.finished(message, now_s)
+                self._flow.dispatcher.finished(message, now_s, batch=batch)
             case wire.Bye():
                 if worker := self._flow.roster.get(message.worker_id):
                     self._desk.let_go(worker, printable(message.reason), now_s)

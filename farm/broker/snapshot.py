@@ -198,7 +198,7 @@ def build(flow: Flow, around: Surroundings, *, now_s: float, started_s: float) -
             "overtaken": flow.overtaken,
             "payload_bytes": flow.ledger.open_bytes,
             "memory_bytes": flow.ledger.memory_bytes,
-            "timeout_s": flow.dispatcher.deadline.timeout_s,
+            "timeout_s": flow.dispatcher.faults.timeout_s,
             "unconfirmed_publications": len(flow.outbox),
         },
         "holes": {

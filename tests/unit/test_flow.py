@@ -529,11 +529,55 @@ def test_a_far_worker_whose_work_is_for_nothing_is_told_of(
         for n in range(2 * FEW_LATE):
             rig.hole(str(n))
             [job_id] = rig.dispatch()
+            rig.claim(near, job_id)
+            rig.claim(far, job_id)
             rig.finish(near, job_id, "in time")
             rig.finish(far, job_id, "too late")
     [*late] = [line for line in told if line["event"] == "results_too_late"]
     assert [line["worker"] for line in late] == [far.name] * is_told
     assert all("claim_timeout_s" in line["cure"] for line in late)
+
+
+def test_only_bounces_of_a_worker_that_is_busy_are_our_doing(rig: Rig) -> None:
+    """Bounces without any bound for whoever has a key: of jobs that it has bounced before, or since
+    it takes none at all.
+    """
+    far, dispatcher = rig.hire(), rig.flow.dispatcher
+    far.key = "line-7"
+    rig.hole("1")
+    [first] = rig.dispatch()
+    assert dispatcher.bounced(wire.Bounce(far.worker_id, [first]), rig.now_s) == ""
+    [first] = rig.dispatch()
+    rig.claim(far, first)
+    rig.hire()
+    rig.hole("2")
+    [second] = rig.dispatch()
+    bounce = wire.Bounce(far.worker_id, [second])
+    assert dispatcher.bounced(bounce, rig.now_s) == "line-7"
+    assert dispatcher.bounced(bounce, rig.now_s) == ""
+    assert dispatcher.bounced(wire.Bounce(4711, rig.dispatch()), rig.now_s) == ""
+
+
+def test_results_that_are_sent_again_after_a_cut_are_none_that_came_too_late(rig: Rig) -> None:
+    """A warning that a worker is of no use, after each reconnect of one that does all the work."""
+    far = rig.hire()
+    far.key = "line-7"
+    with capture_logs() as told:
+        done = []
+        for n in range(3 * FEW_LATE):
+            rig.hole(str(n))
+            done += rig.dispatch()
+            rig.claim(far, done[-1])
+            rig.finish(far, done[-1])
+        for job_id in done:  # its heartbeat was not answered in time
+            rig.finish(far, job_id)
+        rig.flow.dispatcher.worker_gone(far, "silent for 5.2 s", rig.now_s)
+        back = rig.hire()
+        back.key = "line-7"
+        for job_id in done:
+            rig.finish(back, job_id)
+    assert rig.flow.counts["late_results"] == 2 * len(done)
+    assert [line for line in told if line["event"] == "results_too_late"] == []
 
 
 def test_the_result_of_a_fenced_worker_counts_when_it_is_the_first(rig: Rig) -> None:
@@ -581,10 +625,10 @@ def test_a_hole_that_ends_three_workers_is_answered_with_an_error(rig: Rig) -> N
 def test_a_silent_worker_is_fenced_once_with_the_cause(rig: Rig) -> None:
     rig.now_s = 100.0
     worker = rig.hire()
-    assert rig.flow.dispatcher.faulty(105.0) == []
-    assert rig.flow.dispatcher.faulty(105.5) == [(worker, "silent for 5.5 s")]
+    assert rig.flow.dispatcher.faults.faulty(105.0) == []
+    assert rig.flow.dispatcher.faults.faulty(105.5) == [(worker, "silent for 5.5 s")]
     rig.flow.dispatcher.worker_gone(worker, "silent", 105.5)
-    assert rig.flow.dispatcher.faulty(109.0) == []
+    assert rig.flow.dispatcher.faults.faulty(109.0) == []
 
 
 def test_a_worker_that_takes_too_long_is_named_with_its_hole_and_the_knob(rig: Rig) -> None:
@@ -593,7 +637,7 @@ def test_a_worker_that_takes_too_long_is_named_with_its_hole_and_the_knob(rig: R
     [job_id] = rig.dispatch()
     rig.claim(worker, job_id)
     rig.flow.roster.heard(worker.worker_id, 10.0)
-    assert rig.flow.dispatcher.faulty(10.0) == [
+    assert rig.flow.dispatcher.faults.faulty(10.0) == [
         (worker, "over 10 s on box/tool/7; see dispatch.job_timeout_s and _factor")
     ]
 
@@ -610,7 +654,7 @@ def test_a_worker_that_hangs_on_a_hole_answered_by_another_is_found_as_well(rig:
     rig.finish(heir, job_id)
     for worker in (hung, heir):
         rig.flow.roster.heard(worker.worker_id, 11.5)
-    [(found, cause)] = rig.flow.dispatcher.faulty(11.5)
+    [(found, cause)] = rig.flow.dispatcher.faults.faulty(11.5)
     assert found is hung
     assert "another worker has answered" in cause
 
@@ -787,7 +831,7 @@ class FlowMachine(RuleBasedStateMachine):
         self.rig.pass_time(seconds)
         for worker in self.workers:
             self.rig.flow.roster.heard(worker.worker_id, self.rig.now_s)
-        for worker, cause in self.rig.flow.dispatcher.faulty(self.rig.now_s):
+        for worker, cause in self.rig.flow.dispatcher.faults.faulty(self.rig.now_s):
             self.workers.remove(worker)
             self.gone.append(worker)
             self.rig.flow.dispatcher.worker_gone(worker, cause, self.rig.now_s)

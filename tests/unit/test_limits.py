@@ -436,6 +436,21 @@ def test_who_goes_on_beyond_the_rate_is_named_once() -> None:
     assert made.take_offenders() == {}
 
 
+def test_what_a_key_says_since_we_made_it_costs_it_nothing() -> None:
+    """A machine of busy workers that is kept out for the bounces that a GPU beside them causes; or
+    a bucket that fills beyond its edge.
+    """
+    made, counts = rates()
+    for _ in range(20 * int(RATES.results_hz * BURST_S)):
+        assert made.fault("a", RESULTS, 1, 0.0) == ""
+        made.give_back("a", RESULTS, 1)
+    assert not counts
+    made.give_back("a", RESULTS, 1000)
+    made.give_back("nobody", RESULTS, 1)
+    burst = int(RATES.results_hz * BURST_S)
+    assert [made.fault("a", RESULTS, 1, 0.0) != "" for _ in range(burst + 1)].count(True) == 1
+
+
 def test_what_a_key_has_sent_before_it_was_kept_out_is_not_heard() -> None:
     # prevents: a Hello that waited in the socket, taken for a worker behind a shut door
     made, _counts = rates()

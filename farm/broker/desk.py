@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 # A kill order is repeated until the supervisor reports the end. A worker that was started by hand
 # has nobody to do that: its order lapses.
 ORDER_LIFE_S = 30.0
-MAX_NAMES = 1000  # of workers whose starts are counted; names may be made up
 
 UP = (WorkerState.IDLE, WorkerState.BUSY, WorkerState.DRAINING)
 
@@ -127,7 +126,6 @@ class Desk:
         self._has_fleet = has_fleet  # the workers whose number counts are on Ray
         self._fleet_names: frozenset[str] = frozenset()
         self.fleet: dict[str, Any] = {}  # as the fleet tells it; empty without one
-        self.starts: Counter[tuple[str, str]] = Counter()  # of workers, by name and host
         self.exits: Counter[str] = Counter()  # of workers here, by `farm.metrics.endings.Ending`
         self._far_rollout = FarRollout()
         self._is_supervised = False  # the supervisor has told what an operator said before us
@@ -368,9 +366,6 @@ class Desk:
             batch_jobs=batch_jobs(hello, most=self._most_gathered),
         )
         worker.config_hash = told.far_config_hash if peer else told.config_hash
-        who = (worker.name, worker.host)
-        if who in self.starts or len(self.starts) < MAX_NAMES:
-            self.starts[who] += 1
         return wire.Welcome(
             worker.worker_id,
             told.far_jobs_endpoint if peer else told.jobs_endpoint,

@@ -66,6 +66,7 @@ class BrokerProcess:
         client_id: str,
         instance: str,
         reload: Callable[[], Config],
+        is_restart: bool = False,
     ) -> None:
         self._config = config
         self._reload = reload
@@ -95,7 +96,7 @@ class BrokerProcess:
         self._traffic = Traffic(parts, ending=self._ending, gathering=self._gathering)
         self._report = Report(parts, traffic=self._traffic, desk=self._desk, ending=self._ending)
         self._upkeep = Upkeep(parts, desk=self._desk, report=self._report)
-        self._monitoring = self._make_monitoring()
+        self._monitoring = self._make_monitoring(is_patient=is_restart)
 
     # ---- the loop -----------------------------------------------------------------------------
 
@@ -217,13 +218,13 @@ class BrokerProcess:
 
     # ---- monitoring ----------------------------------------------------------------------------
 
-    def _make_monitoring(self) -> Monitoring | None:
+    def _make_monitoring(self, *, is_patient: bool) -> Monitoring | None:
         """What tells Prometheus; None: it is not asked for, and what it needs is not imported."""
         if not self._config.metrics.listen:
             return None
         from farm.broker.monitoring import monitor  # noqa: PLC0415
 
-        return monitor(self._parts, self._traffic, self._ending)
+        return monitor(self._parts, self._traffic, self._ending, is_patient=is_patient)
 
     def _vitals(self, now_s: float) -> Vitals:
         return vitals.take(self._parts, self._desk, self._report.snapshot(now_s), now_s)

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import hmac
 import ssl
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from farm.config.listening import MIN_TOKEN_CHARS
+from farm import log
 from farm.errors import ConfigError
+from farm.token_file import read_token
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from farm.config.metrics import MetricsConfig
 
-_MAX_TOKEN_BYTES: Final = 4096
 
-
-def read_token(config: MetricsConfig) -> bytes:
+def token_of(config: MetricsConfig) -> bytes:
     """What must be shown; b"" where nothing must. Read anew each time: the file may change.
 
     Raises:
@@ -25,18 +24,7 @@ def read_token(config: MetricsConfig) -> bytes:
     """
     if config.token_file is None:
         return config.token.get_secret_value().encode("ascii")
-    key, path = "metrics.token_file", config.token_file
-    try:
-        with path.open("rb") as file:
-            token = file.read(_MAX_TOKEN_BYTES).partition(b"\n")[0].strip()
-    except OSError as error:
-        raise ConfigError(f"{key}: {path} can't be read: {error.strerror}") from error
-    if len(token) < MIN_TOKEN_CHARS or not (token.isascii() and token.decode().isprintable()):
-        raise ConfigError(
-            f"{key}: the first line of {path} must be {MIN_TOKEN_CHARS} or more printable ASCII"
-            " characters"
-        )
-    return token
+    return read_token("metrics.token_file", config.token_file).encode("ascii")
 
 
 def is_right(shown: bytes, token: bytes) -> bool:
@@ -53,17 +41,23 @@ class Certificate:
 
     def __init__(self, cert_file: Path, key_file: Path) -> None:
         self._files = (cert_file, key_file)
+        self._limited = log.Limited()
         self._stamp = self._look()
         self._context = self._load()
 
     def context(self) -> ssl.SSLContext:
-        """What to wrap a connection with. Files that have become unusable change nothing."""
+        """What to wrap a connection with. Files that have become unusable are told, and wait."""
         try:
             stamp = self._look()
             if stamp != self._stamp:
                 self._context, self._stamp = self._load(), stamp
-        except ConfigError:  # half renewed: the next connection looks again
-            pass
+        except ConfigError as error:  # half renewed, maybe: the next connection looks again
+            self._limited.warning(
+                "metrics_certificate_unusable",
+                reason=str(error),
+                effect="the one before is shown until it expires",
+                next="looking again with each connection",
+            )
         return self._context
 
     def _look(self) -> tuple[tuple[int, int], ...]:

@@ -13,9 +13,12 @@ from fakes import FakeAdapter, FakeAnswerer, FakeJournal, make_flow, payload
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from shots import around
 from structlog.testing import capture_logs
 
 from farm import wire
+from farm.broker import snapshot
+from farm.broker.answers import MAX_NAMES
 from farm.broker.dispatcher import FEW_LATE, pack
 from farm.broker.ledger import ORPHAN_GRACE_S
 from farm.broker.roster import Worker, WorkerState
@@ -24,7 +27,7 @@ from farm.drilling.adapter import OpcUaAdapter
 from farm.telemetry.spans import HoleSpans
 
 if TYPE_CHECKING:
-    from farm.adapter import Adapter
+    from farm.adapter import Adapter, Answer
     from farm.telemetry.spans import EndedHole
 
 TOOL = "box/tool"
@@ -197,7 +200,7 @@ def test_a_hole_kept_back_by_policy_ends_at_once_and_is_counted(rig: Rig) -> Non
     rig.compute(rig.hire(), "skip")
     assert rig.ends == {"skipped": 1}
     assert rig.publish() == []
-    assert rig.flow.counts["skipped_holes"] == 1
+    assert rig.flow.said["skipped_holes"] == 1
 
 
 def test_answers_of_one_tool_keep_their_order_although_worker_2_is_faster(rig: Rig) -> None:
@@ -283,6 +286,29 @@ def test_answers_that_mqtt_does_not_confirm_are_backlog(rig: Rig) -> None:
     assert rig.flow.backlog(rig.now_s + 5.0) == 0
 
 
+def test_an_answerer_raises_no_count_of_the_broker_and_few_of_its_own() -> None:
+    # prevents: arrived holes of which half never were, and a dict that grows with every answer
+    class Counting(FakeAnswerer):
+        def answer(self, finished: Any, now_s: float) -> Answer:
+            made = super().answer(finished, now_s)
+            return made._replace(counts=("holes", "rejected", f"of {finished.part_id}"))
+
+    rig = Rig(FakeAdapter(made=Counting()))
+    worker = rig.hire()
+    for number in range(200):
+        rig.hole(str(number))
+        rig.compute(worker)
+        rig.publish()
+    assert (rig.flow.counts["holes"], rig.flow.counts["rejected"]) == (200, 0)
+    assert len(rig.flow.said) <= MAX_NAMES + 1
+    shot = snapshot.build(rig.flow, around(), now_s=rig.now_s, started_s=0.0)
+    assert shot["holes"]["arrived"] == 200
+    counts = shot["counts"]
+    assert (counts["answerer_holes"], counts["answerer_rejected"]) == (200, 200)
+    assert counts.get("rejected", 0) == 0
+    assert sum(rig.flow.said.values()) == 3 * 200  # those beyond are counted as one
+
+
 def test_an_alert_is_counted() -> None:
     rig = Rig(FakeAdapter(made=FakeAnswerer(alert="five negative depths in a row")))
     rig.hole("7")
@@ -361,6 +387,16 @@ def test_unpaired_parts_expire_exactly_once_as_a_published_error(rig: Rig) -> No
     assert rig.publish() == ["7 failed Not paired: no trace arrived within 30 s (present: result)"]
     assert rig.ends == {"dead": 1}
     assert rig.flow.counts["holes"] == 1
+
+
+def test_a_message_that_never_came_is_no_slow_answer(rig: Rig) -> None:
+    # prevents: "one answer in a hundred takes 30 s" where the farm is quick and a gateway drops
+    rig.part("result", "7")
+    rig.pass_time(30.0)
+    rig.publish()
+    assert rig.ends == {"dead": 1}
+    assert rig.flow.stages["total"].cumulative().total == 0
+    assert rig.flow.stages["publishing"].cumulative().total == 1  # its error went out as any other
 
 
 def test_an_expired_hole_that_can_not_be_described_is_answered_all_the_same(rig: Rig) -> None:

@@ -23,6 +23,7 @@ from farm.adapter import Need, load_adapter
 from farm.config.listening import ALL
 from farm.errors import ExitCode, FarmError
 from farm.journal.ids import told
+from farm.journal.tail import PIECE
 from farm.page.app import Site, about
 from farm.page.asking import Asker
 from farm.page.feed import Feed
@@ -152,16 +153,16 @@ class PageProcess:
     async def _follow(self) -> None:
         index = self._index
         look = functools.partial(
-            self._follower.look, after=index.newest_id, asked=index.unfinished(MAX_ASKED)
-        )
+            self._follower.look, after=index.newest_id, asked=index.unfinished(MAX_ASKED),
+            known=index.in_turn(PIECE),
+        )  # fmt: skip
         self._seen = seen = await asyncio.get_running_loop().run_in_executor(self._readers, look)
         if seen.is_other:
             index.clear()
         for piece in seen.pieces:
             index.put(piece)
             await asyncio.sleep(0)  # requests in between
-        if seen.oldest_id is not None:
-            index.forget_before(seen.oldest_id)
+        index.forget(seen.gone)
 
     def _ask(self) -> dict[str, Any] | None:
         if self._asker is None:

@@ -109,9 +109,11 @@ class Site:
         return self._file(request, "login.html", "no-store")
 
     async def _static(self, request: Request) -> Response:
-        return self._file(
-            request, request.path_params["name"], "public, max-age=31536000, immutable"
-        )
+        version, name = request.path_params["version"], request.path_params["name"]
+        # what is kept for good must be what was asked for; and no shell: it tells of the traffic
+        if version != self._statics.version or name.endswith(".html"):
+            return _told("there is no such file in this version of the page", 404)
+        return self._file(request, name, "public, max-age=31536000, immutable")
 
     def _file(self, request: Request, name: str, caching: str) -> Response:
         found = self._statics.get(name)

@@ -15,6 +15,7 @@ from farm.page.feed import RETRY_MS
 from farm.page.statics import FOLDER, Statics
 
 TOKEN = "0123456789abcdef0123"
+PREFIX = Statics().prefix
 HOSTILE = '<img src=x onerror="alert(1)">'
 PATHS = ("/", "/live", "/tools", "/tool?source=x", "/dead", "/hole/1-1", "/login",
          "/api/holes", "/api/tools", "/api/dead", "/api/holes/0-19")  # fmt: skip
@@ -192,7 +193,7 @@ def test_no_answer_lets_a_browser_take_text_for_markup(page):
 
 def test_every_answer_has_a_strict_policy(page):
     # prevents: one path, or one error, on which injected markup would run
-    for path in (*PATHS, "/static/x/app.js", "/nowhere", "/api/holes?limit=x"):
+    for path in (*PATHS, f"{PREFIX}/app.js", "/static/x/app.js", "/nowhere", "/api/holes?limit=x"):
         policy = page.client.get(path).headers["content-security-policy"]
         rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
         assert rules["default-src"] == "'none'"
@@ -296,8 +297,25 @@ def test_the_files_are_kept_for_good_under_a_name_of_their_own(page):
     later = {name for text in scripts.values() for name in re.findall(r'import\("./(.+?)"\)', text)}
     # what is needed at first is fetched at once, not one module after the other
     assert set(scripts) - later - {"charts.js"} <= loaded
-    for name in ("/static/x/../app.py", "/static/x/%2e%2e/app.py", "/static/x//etc/passwd"):
-        assert page.client.get(name).status_code == 404
+    for name in ("../app.py", "%2e%2e/app.py", "/etc/passwd"):
+        assert page.client.get(f"{PREFIX}/{name}").status_code == 404
+
+
+def test_a_file_of_another_version_is_none(page):
+    # prevents: a browser that is given the new script under the old name, and keeps it for a year
+    assert page.client.get(f"{PREFIX}/app.js").status_code == 200
+    for path in ("/static/x/app.js", "/static/0123456789abcdef/uplot/uPlot.min.js"):
+        response = page.client.get(path)
+        assert response.status_code == 404
+        assert response.headers["cache-control"] == "no-store"
+
+
+def test_the_shell_is_no_file_that_needs_no_token(tmp_path):
+    # prevents: the names of an adapter's columns for whoever asks without a token
+    page = Page(tmp_path, token=TOKEN)
+    assert page.client.get(f"{PREFIX}/index.html").status_code == 404
+    assert page.client.get(f"{PREFIX}/login.html").status_code == 404
+    assert page.client.get(f"{PREFIX}/style.css").status_code == 200
 
 
 def test_what_comes_with_the_page_can_not_become_a_script(tmp_path):

@@ -2,6 +2,7 @@
 import { el, fill } from "./dom.js";
 import * as feed from "./feed.js";
 import * as holes from "./holes.js";
+import { isStale } from "./stale.js";
 import * as strip from "./strip.js";
 
 // The list is what most come for first: all else is fetched when it is asked for, or when there is time.
@@ -51,6 +52,11 @@ async function show({ isBack = false } = {}) {
     }
   } catch (error) {
     if (mine !== turn || error.name === "AbortError") return;
+    if (error.status === undefined && await isStale()) {
+      location.reload();
+      return;
+    }
+    if (mine !== turn) return;
     document.title = "farm";
     fill(root, el("p.empty", {}, `${error.message}.`), el("p.empty", {},
       el("button", { type: "button", onclick: () => show() }, "Try again")));
@@ -84,7 +90,7 @@ function nav() {
 document.addEventListener("click", (event) => {
   const link = event.target instanceof Element && event.target.closest("a[href]");
   const isPlain = event.button === 0 && !(event.metaKey || event.ctrlKey || event.shiftKey || event.altKey);
-  if (!link || !isPlain || link.origin !== location.origin || link.hasAttribute("download")) return;
+  if (event.defaultPrevented || !link || !isPlain || link.origin !== location.origin || link.hasAttribute("download")) return;
   if (!VIEWS.some(([path]) => path.test(link.pathname)) || link.hash) return;
   event.preventDefault();
   go(link.pathname + link.search);

@@ -273,7 +273,10 @@ class List {
 
   clicked(event) {
     const row = event.target.closest("tr[data-hole]");
-    if (!row || event.target.closest("a") || getSelection().toString()) return;
+    const isPlain = event.button === 0 && !(event.metaKey || event.ctrlKey || event.shiftKey || event.altKey);
+    const isLink = event.target.closest("a") !== null; // the row's own: a new tab is the browser's matter
+    if (!row || (isLink ? !isPlain : getSelection().toString())) return;
+    event.preventDefault();
     this.open(row.dataset.hole);
   }
 

@@ -46,7 +46,7 @@ async function show({ isBack = false } = {}) {
     if (mine !== turn) { made?.leave?.(); return; }
     Object.assign(shown, made);
     if (made?.onNow) {
-      const quit = feed.listen(made.onNow);
+      const quit = feed.listen((state) => { if (state.now) made.onNow(state); });
       const { leave } = shown;
       shown.leave = () => { quit(); leave?.(); };
     }

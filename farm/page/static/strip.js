@@ -5,14 +5,15 @@ import { clock, day, number, plural } from "./format.js";
 const READY = ["idle", "busy"];
 
 export function draw(strip, banner, state) {
-  const { now } = state;
-  if (!now) return;
-  const { farm } = now;
-  fill(strip, ...(farm ? items(now, farm) : [el("span.item", {}, "no farm has answered yet")]));
-  strip.classList.toggle("stale", now.is_silent || state.lostSince !== null);
+  const { now, lostSince } = state;
   const words = trouble(state);
   banner.hidden = !words;
   if (banner.textContent !== words) banner.textContent = words;
+  document.documentElement.classList.toggle("lost", lostSince !== null); // nothing is "live" then
+  if (!now) return;
+  const { farm } = now;
+  fill(strip, ...(farm ? items(now, farm) : [el("span.item", {}, "no farm has answered yet")]));
+  strip.classList.toggle("stale", now.is_silent || lostSince !== null);
   document.getElementById("instance").textContent = farm ? ` ${farm.instance}` : "";
   const count = document.getElementById("dead-count");
   count.hidden = !farm || !farm.dead_letters;
@@ -37,11 +38,15 @@ function items(now, farm) {
 const item = (value, name, isBad = false) =>
   el(isBad ? "span.item.bad" : "span.item", {}, el("span.name", {}, name), " ", el("b", {}, value));
 
-function trouble({ now, lostSince }) {
+function trouble({ now, lostSince, problem }) {
+  if (lostSince !== null && problem) {
+    return `No live figures since ${clock(lostSince)}: ${problem}. What is shown is from then; it is tried again.`;
+  }
   if (lostSince !== null) {
     return `The page's own process does not answer since ${clock(lostSince)}; what is shown is from `
       + "then. It is tried again.";
   }
+  if (!now) return "";
   if (now.is_silent) {
     if (now.answered_s === null) {
       return now.journal.problem

@@ -7,10 +7,10 @@ and the headers; what is told is the index's, the looks' and the feed's.
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qs
 
 import orjson
 from starlette.applications import Starlette
@@ -20,12 +20,13 @@ from starlette.routing import Route
 from farm import __version__
 from farm.errors import FarmError
 from farm.journal.ids import asked, told
-from farm.page.gate import COOKIE, COOKIE_LIFE_S
+from farm.page.forms import HOLE, NEXT, SHELLS, token_of, way_on
+from farm.page.gate import COOKIE_LIFE_S
 from farm.page.guarding import Guarded
 from farm.page.index import OUTCOMES, Filter
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from concurrent.futures import Executor
 
     from starlette.requests import Request
@@ -45,8 +46,10 @@ MAX_OFFSET: Final = 10_000_000
 MAX_TEXT_CHARS: Final = 200  # of a filter
 TREND_HOLES: Final = 120
 _NUMPY: Final = orjson.OPT_SERIALIZE_NUMPY
-STREAM_LIFE_S: Final = 1800.0  # then a browser connects again: one that has gone is noticed so
-MAX_FORM_BYTES: Final = 4096
+STREAM_LIFE_S: Final = 1800.0  # then a browser is told to connect again
+STREAM_JITTER_S: Final = 300.0  # and not all of them at once
+STREAM_CUT_S: Final = 60.0  # later, one that reads nothing is cut off: so its going is noticed
+AGAIN: Final = b"event: again\ndata: 0\n\n"
 FORM_DELAY_S: Final = 1.0  # after a wrong token
 MAX_FORMS: Final = 4  # that wait for it at once
 
@@ -77,9 +80,7 @@ class Site:
 
     def app(self) -> Guarded:
         """The application."""
-        shell = [Route(path, self._shell) for path in (
-            "/", "/live", "/tools", "/tool", "/dead", "/hole/{hole}"
-        )]  # fmt: skip
+        shell = [Route(path, self._shell) for path in (*SHELLS, HOLE + "{hole}")]
         data: list[tuple[str, Callable[[Request], Awaitable[Response]]]] = [
             ("/api/holes", self._holes),
             ("/api/holes/{hole}", self._hole),
@@ -213,16 +214,18 @@ class Site:
             return _told("too many try at once", 429)
         self._forms += 1
         try:
-            token = await _token_of(request)
+            token = await token_of(request)
             if token is None or not self._gate.is_token(token):
                 await asyncio.sleep(FORM_DELAY_S)
-                return RedirectResponse("/login#wrong", 303)
+                query = request.url.query
+                return RedirectResponse(f"/login{'?' if query else ''}{query}#wrong", 303)
         finally:
             self._forms -= 1
-        response = RedirectResponse("/", 303)
+        response = RedirectResponse(way_on(request.query_params.get(NEXT, "")), 303)
+        # lax: else a link in a mail or a chat leads to the form; all that it opens only reads
         response.set_cookie(
-            COOKIE, self._gate.cookie(time.time()), max_age=COOKIE_LIFE_S, httponly=True,
-            samesite="strict", secure=request.url.scheme == "https",
+            self._gate.cookie_name, self._gate.cookie(time.time()), max_age=COOKIE_LIFE_S,
+            httponly=True, samesite="lax", secure=request.url.scheme == "https",
         )  # fmt: skip
         return response
 
@@ -241,8 +244,9 @@ class EventStream(StreamingResponse):
     """The feed to one browser, counted as long as it lasts."""
 
     def __init__(self, feed: Feed) -> None:
+        self._life_s = STREAM_LIFE_S + random.uniform(0, STREAM_JITTER_S)
         super().__init__(
-            feed.stream(),
+            _for_a_while(feed.stream(), self._life_s),
             media_type="text/event-stream",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},  # nginx: pass it on
         )
@@ -252,12 +256,22 @@ class EventStream(StreamingResponse):
         """Send it."""
         self._feed.joined()
         try:
-            async with asyncio.timeout(STREAM_LIFE_S):
+            async with asyncio.timeout(self._life_s + STREAM_CUT_S):
                 await super().__call__(scope, receive, send)
         except TimeoutError:
             pass
         finally:
             self._feed.left()
+
+
+async def _for_a_while(pieces: AsyncIterator[bytes], life_s: float) -> AsyncIterator[bytes]:
+    """As many as come in a time, and then the word to ask again: no browser calls that a failure."""
+    until_s = time.monotonic() + life_s
+    async for piece in pieces:
+        yield piece
+        if time.monotonic() >= until_s:
+            yield AGAIN
+            return
 
 
 def _answered(
@@ -310,19 +324,6 @@ def _hole_id(given: str) -> int:
         return asked(given)
     except ValueError:
         raise BadRequest("a hole's id looks like 8123-42") from None
-
-
-async def _token_of(request: Request) -> str | None:
-    """The token of the form; None where there is none, or it is no form of ours."""
-    body = b""
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MAX_FORM_BYTES:
-            return None
-    try:
-        return parse_qs(body.decode(), max_num_fields=4).get("token", [""])[0]
-    except (UnicodeDecodeError, ValueError):
-        return None
 
 
 def _json(data: Any) -> Response:

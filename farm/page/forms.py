@@ -50,7 +50,7 @@ async def token_of(request: Request) -> str | None:
 
 
 def _is_ours(address: str) -> bool:
-    """Whether it is a page of this site: no other site, as "//host" and "/\\host" are in browsers."""
+    r"""Whether it is a page of ours; "//host" and "/\\host" are other sites to a browser."""
     is_plain = address.isascii() and address.isprintable() and len(address) <= MAX_NEXT_CHARS
     if not is_plain or "\\" in address or " " in address:
         return False

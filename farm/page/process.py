@@ -147,7 +147,8 @@ class PageProcess:
         # both at a time: the one may wait for a broker that is gone
         asking = loop.run_in_executor(self._asker_thread, self._ask)
         await self._follow()
-        self._feed.take(await asking, time.time())
+        snapshot, problem = await asking
+        self._feed.take(snapshot, time.time(), problem)
         await self._feed.publish(time.time())
 
     async def _follow(self) -> None:
@@ -164,10 +165,10 @@ class PageProcess:
             await asyncio.sleep(0)  # requests in between
         index.forget(seen.gone)
 
-    def _ask(self) -> dict[str, Any] | None:
+    def _ask(self) -> tuple[dict[str, Any] | None, str]:
         if self._asker is None:
             self._asker = Asker(self._endpoint)
-        return self._asker.snapshot()
+        return self._asker.snapshot(), self._asker.problem
 
     def _story(self, source: str, part_id: str, hole: str) -> list[Any] | None:
         def ask() -> list[Any] | None:

@@ -47,6 +47,7 @@ function trouble({ now, lostSince, problem }) {
       + "then. It is tried again.";
   }
   if (!now) return "";
+  if (now.is_silent && now.problem) return `The farm's figures can't be shown: ${now.problem}.`;
   if (now.is_silent) {
     if (now.answered_s === null) {
       return now.journal.problem

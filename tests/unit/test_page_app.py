@@ -175,6 +175,28 @@ def test_a_tool_has_the_course_of_its_holes(page):
     assert page.client.get("/api/tool?source=none").status_code == 404
 
 
+def test_the_tools_are_summed_up_once_for_all_browsers(page, store, monkeypatch):
+    # prevents: a sum over all rows for each browser, while everybody else waits
+    summed = []
+    tools = page.index.tools
+    monkeypatch.setattr(type(page.index), "tools", lambda _: summed.append(1) or tools())
+    monkeypatch.setattr("farm.page.app.TOOLS_EVERY_S", 1000)
+    first = [page.get("/api/tools") for _ in range(3)]
+    assert (len(summed), first[0]["total"]) == (1, 2)
+    assert first[1] == first[2] == first[0]
+    written(store, drilled_hole(40, source="B/NEW"))
+    page.look()
+    assert page.get("/api/tools") == first[0]
+
+
+def test_the_tools_are_summed_up_anew_when_something_has_changed(page, store, monkeypatch):
+    monkeypatch.setattr("farm.page.app.TOOLS_EVERY_S", 0)
+    assert page.get("/api/tools")["total"] == 2
+    written(store, drilled_hole(40, source="B/NEW"))
+    page.look()
+    assert page.get("/api/tools")["total"] == 3
+
+
 def test_dead_letters_come_newest_first_in_pieces(page):
     first = page.get("/api/dead", limit=1)
     assert (first["total"], [one["hole"] for one in first["letters"]]) == (2, ["0-39"])

@@ -150,6 +150,20 @@ def test_all_are_asked_for_in_turn_whatever_leaves_meanwhile():
     assert index.in_turn(3) == []
 
 
+def test_outcomes_are_counted_as_they_change():
+    # prevents: all rows read for a count, for each browser and second; and a count that drifts
+    index = make(3, [brief(i, terminal="", state=HoleState.OPEN) for i in range(1, 4)])
+    assert index.outcomes() == {"open": 3}
+    index.put([brief(2), brief(3, terminal="dead")])
+    assert index.outcomes() == {"open": 1, "published": 1, "dead": 1}
+    index.put([brief(2), brief(4)])  # the first has left
+    assert index.outcomes() == {"published": 2, "dead": 1}
+    index.forget({3})
+    assert index.outcomes() == {"published": 2}
+    index.clear()
+    assert index.outcomes() == {}
+
+
 def test_a_tool_is_summed_up():
     # prevents: a share of unpaired parts that counts holes, and a skew with holes that lack a part
     index = make(holes=[

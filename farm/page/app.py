@@ -7,6 +7,7 @@ and the headers; what is told is the index's, the looks' and the feed's.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import random
 import time
 from collections.abc import Sequence
@@ -242,8 +243,7 @@ class Site:
 def about(index: HoleIndex, viewer: GuardedViewer) -> bytes:
     """What the page is told of this farm's traffic, as JSON; the same for all browsers."""
     columns, levels = (
-        [{"key": c.key, "name": c.name, "unit": c.unit, "decimals": c.decimals} for c in some]
-        for some in (viewer.columns, viewer.levels)
+        [dataclasses.asdict(column) for column in some] for some in (viewer.columns, viewer.levels)
     )
     told_of = {"version": __version__, "outcomes": OUTCOMES, "needs": sorted(index.needs)}
     return orjson.dumps({**told_of, "columns": columns, "levels": levels})

@@ -408,6 +408,13 @@ def test_what_comes_with_the_page_can_not_become_a_script(tmp_path):
     assert json.loads(block[1]) == {"name": hostile}
 
 
+def test_no_words_of_one_traffic_stand_in_the_scripts():
+    # prevents: another plant's welds with a depth in mm, CFRP and a torque
+    words = re.compile(r"CFRP|0\.5 mm|Torque level|figures\.depth|composite|\"metal\"")
+    for path in FOLDER.glob("*.js"):
+        assert not words.search(path.read_text()), path
+
+
 def test_more_browsers_than_may_be_are_told_so(page):
     page.feed.viewers = 2
     response = page.client.get("/events")

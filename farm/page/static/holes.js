@@ -1,6 +1,7 @@
 // The list of holes: filters in the address, pages of a hundred, new ones as they come.
 import { about, get } from "./api.js";
 import { el, fill } from "./dom.js";
+import { state as fed } from "./feed.js";
 import { NONE, holeLink, number, outcome, plural, time, tool } from "./format.js";
 
 const ROWS = 100;
@@ -22,6 +23,8 @@ export async function show(root, context) {
   list.enter();
   return list;
 }
+
+const hasJournal = () => fed.now?.farm?.journal.durability !== "off";
 
 class List {
   constructor(root, context) {
@@ -52,7 +55,7 @@ class List {
     this.head = el("tr", {}, el("th", { scope: "col" }, "Time"), el("th", { scope: "col" }, "Tool"),
       el("th.id", { scope: "col" }, "Id"),
       columns.map((column, i) => el(i && column.key !== "quality" ? "th.num.minor" : "th.num",
-        { scope: "col" }, column.name, column.unit && el("span.unit", {}, ` ${column.unit}`))),
+        { scope: "col", title: column.note || null }, column.name, column.unit && el("span.unit", {}, ` ${column.unit}`))),
       el("th.outcome-cell", { scope: "col" }, "Outcome"));
     this.body = el("tbody", { onclick: (event) => this.clicked(event),
       onpointermove: (event) => {
@@ -173,6 +176,11 @@ class List {
     if (FIELDS.some((name) => this.filter[name])) {
       return ["No hole fits. ", el("a", { href: "/" }, "Show all")];
     }
+    this.hasJournal = hasJournal();
+    if (!this.hasJournal) {
+      return ["This farm keeps no journal (", el("code", {}, "journal.durability: off"), "), so there are no holes to list. ",
+        el("a", { href: "/live" }, "Live"), " shows its figures."];
+    }
     return "No holes yet: they appear as they arrive.";
   }
 
@@ -288,6 +296,7 @@ class List {
   }
 
   onNow = ({ now }) => {
+    if (!this.note.hidden && this.hasJournal !== hasJournal()) fill(this.note, this.emptiness());
     if (now.journal.edition === this.edition || this.isLoading || Date.now() < this.heldUntil) return;
     if (this.isFollowing) {
       this.load().catch(() => {});

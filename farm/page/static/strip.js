@@ -32,6 +32,7 @@ function items(now, farm) {
     item(number(farm.throughput.backlog), "backlog", isBehind),
     item(`${ready}/${farm.workers_expected}`, "workers", ready < farm.workers_expected),
     item(farm.mqtt.state, "MQTT", farm.mqtt.state !== "connected"),
+    farm.journal.durability === "off" && el("span.item", { title: "journal.durability: off" }, el("span.name", {}, "no journal is kept")),
   ];
 }
 
@@ -59,7 +60,8 @@ function trouble({ now, lostSince, problem }) {
     return `The farm does not answer since ${since}. Its journal is shown; this ends by itself `
       + "when it is back.";
   }
-  if (now.journal.problem) return `The journal can't be read: ${now.journal.problem}`;
+  // without a journal by intention there is nothing to read, and nothing wrong
+  if (now.journal.problem && now.farm.journal.durability !== "off") return `The journal can't be read: ${now.journal.problem}`;
   return now.farm.problems.length
     ? now.farm.problems.slice(0, 3).join(" · ")
       + (now.farm.problems.length > 3 ? ` · ${plural(now.farm.problems.length - 3, "more")}` : "")

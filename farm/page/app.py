@@ -98,9 +98,10 @@ class Site:
         ]
         routes = [*shell, *(Route(path, _answered(look)) for path, look in data)]
         routes.append(Route("/static/{version}/{name:path}", self._static))
-        routes.append(Route("/login", self._login_form))
         if self._gate.asks_for_token:
+            routes.append(Route("/login", self._login_form))
             routes.append(Route("/login", self._login, methods=["POST"]))
+        routes.append(Route("/{path:path}", self._nowhere))
         app = Starlette(routes=routes)
         app.router.redirect_slashes = False
         return Guarded(app, self._gate)
@@ -109,6 +110,13 @@ class Site:
 
     async def _shell(self, request: Request) -> Response:
         return self._file(request, "index.html", "no-cache")
+
+    async def _nowhere(self, request: Request) -> Response:
+        if request.url.path.startswith(("/api/", "/static/")):
+            return _told("there is nothing at this address", 404)
+        response = self._file(request, "index.html", "no-store")
+        response.status_code = 404
+        return response
 
     async def _login_form(self, request: Request) -> Response:
         return self._file(request, "login.html", "no-store")

@@ -174,6 +174,8 @@ class PageProcess:
         def ask() -> list[Any] | None:
             return None if self._asker is None else self._asker.story(source, part_id, hole)
 
+        if self._feed.is_silent:  # nobody to ask: who opens the hole need not wait for that
+            return None
         return self._asker_thread.submit(ask).result()
 
     def _leave(self) -> None:

@@ -12,6 +12,7 @@ import pages
 import pytest
 from pages import BASE, Page, drilled_hole, written
 
+from farm.errors import JournalBusyError
 from farm.page import forms
 from farm.page.app import MAX_ROWS
 from farm.page.feed import RETRY_MS
@@ -396,6 +397,33 @@ def test_the_shell_is_no_file_that_needs_no_token(tmp_path):
     assert page.client.get(f"{PREFIX}/index.html").status_code == 404
     assert page.client.get(f"{PREFIX}/login.html").status_code == 404
     assert page.client.get(f"{PREFIX}/style.css").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/nowhere", "/hole/", "/hole/%E0%A4/x", "/login", "/favicon.ico"])
+def test_an_address_that_is_none_is_a_page_that_says_so(page, path):
+    # prevents: bare text for a mistyped address, and a form for a token that there is not
+    response = page.client.get(path)
+    assert response.status_code == 404
+    assert '<main id="view"' in response.text
+    assert page.client.get("/api/nothing").json()["problem"]
+
+
+def test_an_answer_that_mqtt_refused_is_not_called_confirmed(tmp_path, store):
+    store.write(drilled_hole(10)[:-1])
+    store.write([journals.ended(19, at_s=9000.0, refusals="too large")])
+    [*_, last] = Page(tmp_path).get("/api/holes/0-19")["timeline"]
+    assert (last["what"], last["detail"]) == ("refused", "too large")
+
+
+def test_a_trace_that_can_not_be_read_now_is_tried_again(page, monkeypatch):
+    # prevents: a gap in a tool's trend for good, because the disk was busy for a moment
+    def parts(*_):
+        raise JournalBusyError("too many files are open")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("farm.journal.tail.JournalTail.parts", parts)
+        assert page.get("/api/levels", source=journals.SOURCE) == {}
+    assert set(page.get("/api/levels", source=journals.SOURCE)) == {"0-19"}
 
 
 def test_what_comes_with_the_page_can_not_become_a_script(tmp_path):

@@ -91,6 +91,11 @@ document.addEventListener("click", (event) => {
   const link = event.target instanceof Element && event.target.closest("a[href]");
   const isPlain = event.button === 0 && !(event.metaKey || event.ctrlKey || event.shiftKey || event.altKey);
   if (event.defaultPrevented || !link || !isPlain || link.origin !== location.origin || link.hasAttribute("download")) return;
+  if (link.hash && link.pathname === location.pathname && link.search === location.search) {
+    event.preventDefault(); // to a place of this page: it is not shown anew for that
+    document.getElementById(link.hash.slice(1))?.focus();
+    return;
+  }
   if (!VIEWS.some(([path]) => path.test(link.pathname)) || link.hash) return;
   event.preventDefault();
   go(link.pathname + link.search);
@@ -137,6 +142,8 @@ window.addEventListener("popstate", () => show({ isBack: true }));
 const place = [document.getElementById("strip"), document.getElementById("banner")];
 feed.listen((state) => strip.draw(...place, state));
 showTheme();
+// after a wrong token the browser keeps this for where the form leads to
+if (location.hash === "#wrong") history.replaceState(null, "", location.pathname + location.search);
 feed.start();
 show().then(() => {
   const whenIdle = window.requestIdleCallback || setTimeout;

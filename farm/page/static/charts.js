@@ -307,7 +307,7 @@ export class TrendChart {
     const middle = (low + high) / 2;
     const half = Math.max((high - low) / 2, least) * 1.15;
     const top = this.top === null ? Infinity : this.top;
-    return [Math.max(middle - half, Math.min(0, low)), Math.min(middle + half, top)];
+    return [Math.max(middle - half, low < 0 ? -Infinity : 0), Math.min(middle + half, top)];
   }
 }
 

@@ -4,6 +4,7 @@ import { Walk, el, fill } from "./dom.js";
 import { holeLink, number, outcome, plural, time, tool } from "./format.js";
 
 const ROWS = 100;
+const AGAIN_MS = 5000;
 
 export async function show(root, context) {
   document.title = "Dead letters · farm";
@@ -36,11 +37,20 @@ export async function show(root, context) {
   const older = () => load(letters[letters.length - 1].hole);
   await load("");
   let known = null;
+  let edition = "";
+  let next = 0;
   const walk = new Walk(body, (row) => context.go(holeLink(row.dataset.hole)));
   return {
     onNow: ({ now }) => {
       const here = now.farm ? now.farm.dead_letters : null;
-      if (known !== null && here !== known && letters.length <= ROWS) load("").catch(() => {});
+      const isOther = known !== null && here !== known;
+      // one may come as another goes: their count alone does not tell
+      const isDue = now.journal.edition !== edition && Date.now() >= next;
+      if ((isOther || (isDue && edition)) && letters.length <= ROWS) load("").catch(() => {});
+      if (isOther || isDue) {
+        edition = now.journal.edition;
+        next = Date.now() + AGAIN_MS;
+      }
       known = here;
     },
     keys: (event) => walk.keys(event),

@@ -7,7 +7,7 @@ import { bytes, duration, holeLink, moment, number, outcome, time, tool, toolLin
 
 export async function show(root, context) {
   const [name] = context.parameters;
-  const path = `/api/holes/${encodeURIComponent(decodeURIComponent(name))}`;
+  const path = `/api/holes/${encodeURIComponent(decoded(name))}`;
   // both at once; that of the picture is looked at below, and its failure costs the picture alone
   const drawing = get(`${path}/picture`, {}, context.signal).catch((error) => ({ problem: error.message }));
   const hole = await get(path, {}, context.signal);
@@ -49,6 +49,10 @@ export async function show(root, context) {
       }).catch(() => {});
     },
   };
+}
+
+function decoded(name) {
+  try { return decodeURIComponent(name); } catch { return name; } // no UTF-8: told as none
 }
 
 function heading(hole) {

@@ -138,6 +138,13 @@ class List {
         upto: this.page || !this.isFollowing ? this.upto : "" }, this.context.signal);
       // meanwhile something else is wanted, or a row was chosen: nothing moves under it
       if (this.data && asked !== JSON.stringify([this.filter, this.page, this.isFollowing])) return;
+      const pages = Math.max(1, Math.ceil(data.total / ROWS));
+      if (this.page >= pages) { // an old address: the last page there is
+        this.page = pages - 1;
+        this.context.go(this.address(), { isSame: true });
+        await this.load();
+        return;
+      }
       this.data = data;
       this.upto = data.upto;
       this.edition = data.edition;
@@ -186,7 +193,7 @@ class List {
 
   row(hole) {
     const link = el("a", { href: holeLink(hole.hole), tabindex: "-1" }, hole.id);
-    const below = hole.reason ? `${hole.id} · ${hole.reason}` : hole.id;
+    const below = [el("bdi", {}, hole.id), hole.reason && [" · ", el("bdi", {}, hole.reason)]];
     return el("tr", { "data-hole": hole.hole, tabindex: "-1", title: hole.reason || null },
       el("td.time", {}, time(hole.first_s)),
       el("td.tool", {}, el("span.tool-line", {}, tool(hole.source)), el("span.id-below", {}, below)),

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from browser import PATIENCE_MS, Watched, chromium
 from dashboards import dashboard, history
 from playwright.sync_api import expect
+from rig import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Route
 
 TOKEN, OTHER_TOKEN = "0123456789abcdef-token", "fedcba9876543210-token"
 
@@ -143,3 +145,49 @@ def zooms_in_height(page: Page) -> None:
     assert found["whole"] == pytest.approx([120, 10.8, 0])
     assert found["part"] == pytest.approx([1.2, 6, 0])
     assert found["again"] == found["whole"]
+
+
+def event(name: str, data: Any) -> str:
+    """As the server sends it."""
+    return f"event: {name}\ndata: {json.dumps(data)}\n\n"
+
+
+def test_a_farm_without_a_journal_and_a_stream_whose_time_is_over(
+    short_path: Path, watch: Callable[..., Watched]
+) -> None:
+    """Prevents: an alarm for what was chosen, and one for each stream that ends as it should."""
+    farm = {
+        "state": "HEALTHY", "problems": [], "instance": "line-7", "workers": [],
+        "workers_expected": 0, "throughput": {"backlog": 0, "pace": "HEALTHY"},
+        "mqtt": {"state": "connected"}, "dead_letters": 0, "journal": {"durability": "off"},
+    }  # fmt: skip
+    journal = {"edition": "1", "newest": "", "kept": 0, "problem": "there is no journal"}
+    now = {"now_s": 1.7e9, "is_silent": False, "answered_s": 1.7e9, "problem": "", "farm": farm,
+           "sample": None, "journal": journal}  # fmt: skip
+    asked: list[str] = []
+    with dashboard(short_path) as base:
+        watched = watch(base)
+        page = watched.page
+
+        def stream(route: Route) -> None:
+            asked.append(route.request.url)
+            if len(asked) == 1:
+                body = event("now", now) + event("again", 0)
+                route.fulfill(body=body, content_type="text/event-stream")
+            # the second one is open, and nothing comes
+
+        page.route("**/events", stream)
+        watched.open()
+        expect(page.locator("#strip")).to_contain_text("no journal is kept")
+        expect(page.locator("#banner")).to_be_hidden()
+        expect(page.locator(".empty")).to_contain_text("This farm keeps no journal")
+        eventually(lambda: len(asked) == 2, 20, "the browser connects again")
+        assert page.evaluate(
+            """async () => {
+              const script = document.querySelector("script[type=module]").src;
+              return (await import(new URL("feed.js", script))).state.lostSince;
+            }"""
+        ) is None  # fmt: skip
+        watched.shoot("no-journal")
+        assert watched.errors == []
+        page.unroute_all(behavior="ignoreErrors")

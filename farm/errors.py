@@ -68,6 +68,10 @@ class ModelError(FarmError):
     exit_code = ExitCode.MODEL
 
 
+class DeviceError(FarmError):
+    """A worker's GPU computes nothing any more in this process; another process may."""
+
+
 class StateError(FarmError):
     """The state directory can't be used: locked by another farm, not writable, path too long."""
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
 ORDER: Final = "CUDA_DEVICE_ORDER"
+MIG: Final = "MIG-"  # how the UUID of a part of a GPU begins
 BY_BUS: Final = "PCI_BUS_ID"  # the order of nvidia-smi, and of the driver's folder
 DRIVER: Final = Path("/proc/driver/nvidia")
 DEVICES: Final = Path("/dev")
@@ -113,7 +114,7 @@ def visible(all_of_them: tuple[Gpu, ...], environ: Mapping[str, str]) -> tuple[G
 
 
 def _named(item: str, all_of_them: tuple[Gpu, ...], place: int) -> Gpu | None:
-    if item.startswith("MIG-"):
+    if item.startswith(MIG):
         return Gpu(place, item)
     for gpu in all_of_them:
         is_it = gpu.index == int(item) if item.isdecimal() else gpu.uuid.startswith(item)
@@ -165,7 +166,8 @@ def plan(
         here: the GPUs; None: those that are found.
 
     Raises:
-        StateError: one is asked for that is not here, or bounds for workers that there are none of.
+        StateError: one is asked for that is not here, or that can't be told from another, or bounds
+            for workers that there are none of.
     """
     wanted = config.workers.gpus
     if wanted == NONE:
@@ -173,6 +175,11 @@ def plan(
     all_of_them = found() if here is None else here
     is_only = config.model_settings.get("device") == "cuda"
     if config.workers.launch == "ray":  # they are elsewhere, and Ray gives them theirs
+        if wanted != AUTO:
+            raise StateError(
+                "workers.gpus is about GPUs of this machine, and workers.launch: ray gives them out"
+                " itself: leave it out, and say ray.num_gpus"
+            )
         return Plan({})
     seen = visible(all_of_them, environ)
     if wanted == AUTO:
@@ -183,6 +190,14 @@ def plan(
         raise StateError(
             "workers.min and workers.max are for workers without a GPU, and model_settings.device:"
             " cuda has none: leave them out"
+        )
+    chosen = tuple(dict.fromkeys(chosen))  # whoever names one twice gets it once
+    is_mixed = len({gpu.uuid.startswith(MIG) for gpu in chosen}) > 1
+    if is_mixed or len({gpu.index for gpu in chosen}) < len(chosen):
+        raise StateError(
+            f"workers.gpus: {wanted} names GPUs in two ways (parts, MIG, beside whole ones; or"
+            " UUIDs beside indices where the driver can't be asked), and which is which nobody here"
+            " can tell: name all of them in one way"
         )
     names = {
         f"gpu{gpu.index}" + (f"-{number}" if number > 1 else ""): gpu
@@ -301,8 +316,8 @@ def assigned(name: str, environ: Mapping[str, str]) -> Gpu:
     Raises:
         StateError: there is none.
     """
-    here = found()
-    seen = visible(here, environ)
+    seen = visible(found(), environ)
+    is_hidden = not seen and VISIBLE in environ
     if name == AUTO:
         if not seen:
             raise StateError(
@@ -310,11 +325,11 @@ def assigned(name: str, environ: Mapping[str, str]) -> Gpu:
                 f" {VISIBLE} hides all"
             )
         return seen[0]
-    if name.isdecimal() or name.startswith(("GPU-", "MIG-")):
-        gpu = _named(name, seen or here, 0)
+    if not is_hidden and (name.isdecimal() or name.startswith(("GPU-", MIG))):
+        gpu = _named(name, seen, 0)  # where nothing can be counted (WSL) it is believed
         if gpu is not None:
             return gpu
     raise StateError(
         f"--gpu {name}: give an index or a UUID (`nvidia-smi -L`), or auto; here are"
-        f" {_told(seen) if seen else 'none'}"
+        f" {_told(seen) if seen else 'none'}" + (f": {VISIBLE} hides all" if is_hidden else "")
     )

@@ -7,10 +7,22 @@ move its cursor, set its title, turn the direction of the text beside it or begi
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+import re
+import unicodedata
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MAX_CHARS: Final = 4000  # of one text in a log line or a table; the longest honest one is a reason
 MAX_DEPTH: Final = 32  # of data that is made printable; ours has six
+MAX_MARKS: Final = 2  # upon one character; living languages need no more
+FIRST_MARK: Final = "\u0300"
+# Printable for Python, and not seen: joiners, fillers of Hangul, inherent vowels of Khmer,
+# variation selectors. With them two names look alike that are not.
+_UNSEEN: Final = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
 _FILE_CHARS: Final = 100
 _FILE_SIGNS: Final = frozenset("-_.")
 
@@ -18,15 +30,15 @@ _FILE_SIGNS: Final = frozenset("-_.")
 def printable(text: str, most_chars: int = MAX_CHARS) -> str:
     r"""A text in one line, without anything that a terminal would obey.
 
-    Control characters, ANSI and OSC sequences, line ends, bidirectional overrides, characters of no
-    width and lone surrogates become escapes such as \x1b and \u202e. What is too long is cut, and
-    says so.
+    Control characters, ANSI and OSC sequences, line ends, bidirectional overrides, characters that
+    can't be seen and lone surrogates become escapes such as \x1b and \u202e; so does what would be
+    heaped upon one character beyond two accents. What is too long is cut, and says so.
     """
     if len(text) > most_chars:
         text = f"{text[:most_chars]}… ({len(text) - most_chars} characters more)"
-    if text.isprintable():  # nearly always
+    if text.isprintable() and (text.isascii() or max(text) < FIRST_MARK):  # nearly always
         return text
-    return "".join(each if each.isprintable() else _escape(each) for each in text)
+    return "".join(_shown(text))
 
 
 def printable_lines(text: str, most_chars: int = 20 * MAX_CHARS, *, indent: str = "") -> str:
@@ -65,6 +77,14 @@ def file_name(text: str) -> str:
     """A text as the name of a file in a folder that was chosen: no path, nothing hidden."""
     kept = "".join(c if (c.isascii() and c.isalnum()) or c in _FILE_SIGNS else "_" for c in text)
     return kept[:_FILE_CHARS].lstrip(".") or "_"
+
+
+def _shown(text: str) -> Iterator[str]:
+    marks = 0  # in a row
+    for each in text:
+        marks = marks + 1 if unicodedata.category(each) in ("Mn", "Me") else 0
+        is_seen = each.isprintable() and not _UNSEEN.match(each) and marks <= MAX_MARKS
+        yield each if is_seen else _escape(each)
 
 
 def _escape(character: str) -> str:

@@ -221,8 +221,11 @@ class LikeAGpu(GradientRule):
     """In a worker that was told a GPU each call takes its time, whatever the batch; else each hole.
 
     It stands for a GPU where there is none. While there is the file that STALLS_WHILE names, its
-    calls don't come back.
+    calls don't come back. Where there is the one that BREAKS_IF names, it takes that away, and no
+    call of its process ends well any more.
     """
+
+    is_broken = False
 
     CALL_S = 0.04
     HOLE_S = 0.02
@@ -233,6 +236,12 @@ class LikeAGpu(GradientRule):
         while inputs and has_gpu and stalls_while and Path(stalls_while).exists():
             time.sleep(0.01)
         time.sleep(self.CALL_S if has_gpu else self.HOLE_S * len(inputs))
+        breaks_if = os.environ.get("BREAKS_IF")
+        if inputs and has_gpu and breaks_if and Path(breaks_if).exists():
+            Path(breaks_if).unlink()
+            self.is_broken = True
+        if self.is_broken:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
         return super().infer(inputs)
 
 

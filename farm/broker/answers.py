@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from farm.telemetry.spans import HoleSpans
 
 
+MAX_NAMES = 100  # of what an answerer counts
+OTHER = "other_counts"  # what comes after them
+
+
 class Outcome(NamedTuple):
     """A finished join on its way out."""
 
@@ -82,6 +86,7 @@ class Answers:
         self._clock = clock
         self.notices = notices
         self._unrecorded: deque[_Unrecorded] = deque()
+        self.said: Counter[str] = Counter()  # what the answerer counts, by its names
         self.open = 0  # holes that are expected and have not reached their end
         self.terminals: Counter[Terminal] = Counter()
         self.publishing = Histogram()
@@ -190,7 +195,8 @@ class Answers:
         self.open -= 1
         self._monitor.processed(now_s)
         self.publishing.add(now_s - letter.answered_s)
-        self.total.add(now_s - letter.last_s)
+        if terminal is not Terminal.DEAD:  # which may have waited for a message that never came
+            self.total.add(now_s - letter.last_s)
         self.observation.ended(letter.source, terminal, now_s - letter.last_s)
         if self.spans is not None:
             self.spans.ended(letter.letter_id, terminal, now_s)
@@ -203,6 +209,12 @@ class Answers:
                 total_ms=round(1000 * (now_s - letter.last_s), 2),
             )
 
+    def _count(self, name: str) -> None:
+        """What the answerer counts: apart from our own counts, and under so many names only."""
+        if name not in self.said and len(self.said) >= MAX_NAMES:
+            name = OTHER
+        self.said[name] += 1
+
     def _answer(self, outcome: Outcome, now_s: float) -> None:
         finished = outcome.finished
         if finished.status is Status.FAILED:
@@ -211,7 +223,7 @@ class Answers:
             )
         answer = self._answerer.answer(finished, now_s)
         for name in answer.counts:
-            self._counts[name] += 1
+            self._count(name)
         if answer.alert:
             self._counts["alerts"] += 1
             self._log.warning("alert", source=finished.source, reason=answer.alert)

@@ -45,6 +45,9 @@ class Batching:
         """
         if self.service_s is None:  # the first ones tell what a job takes
             return 1
-        share = math.ceil(waiting / max(workers, 1))
         in_time = min(self._most_s / max(self.service_s, 1e-9), self._most_jobs)
-        return max(1, min(share, int(in_time)))
+        return max(1, min(math.ceil(waiting / max(workers, 1)), int(in_time)))
+
+    def share(self, *, waiting: int, workers: int) -> int:
+        """As `size`, for workers that gather messages: however long one takes."""
+        return max(1, min(math.ceil(waiting / max(workers, 1)), self._most_jobs))

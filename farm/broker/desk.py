@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 # A kill order is repeated until the supervisor reports the end. A worker that was started by hand
 # has nobody to do that: its order lapses.
 ORDER_LIFE_S = 30.0
-MAX_NAMES = 1000  # of workers whose starts are counted; names may be made up
 
 UP = (WorkerState.IDLE, WorkerState.BUSY, WorkerState.DRAINING)
 
@@ -126,7 +125,6 @@ class Desk:
         self._has_fleet = has_fleet  # the workers whose number counts are on Ray
         self._fleet_names: frozenset[str] = frozenset()
         self.fleet: dict[str, Any] = {}  # as the fleet tells it; empty without one
-        self.starts: Counter[tuple[str, str]] = Counter()  # of workers, by name and host
         self.exits: Counter[str] = Counter()  # of workers here, by `farm.metrics.endings.Ending`
         self._is_supervised = False  # the supervisor has told what an operator said before us
         self._resolved: set[int] = set()  # dead letters, in this life
@@ -295,20 +293,28 @@ class Desk:
                 done.append(hole_id)
         return wire.Handled(done, refused)
 
-    def fence(self, worker: Worker, cause: str, now_s: float) -> None:
-        """Take a faulty worker's jobs back, forget it, and have it killed where possible."""
+    def fence(self, worker: Worker, cause: str, now_s: float, *, is_by_jobs: bool = True) -> None:
+        """Take a worker's jobs back, forget it, and have it killed where possible.
+
+        `is_by_jobs` as in `let_go`.
+        """
         self._log.warning("worker_fenced", worker=worker.name, pid=worker.pid, cause=cause)
         self._flow.counts["workers_fenced"] += 1
         if worker.local:
             self._kill[worker.pid] = _KillOrder(cause, now_s + ORDER_LIFE_S)
-        self.let_go(worker, cause, now_s)
+        self.let_go(worker, cause, now_s, is_by_jobs=is_by_jobs)
 
-    def let_go(self, worker: Worker, cause: str, now_s: float) -> None:
-        """Forget a worker that left or ended; what it held goes to others."""
+    def let_go(self, worker: Worker, cause: str, now_s: float, *, is_by_jobs: bool = True) -> None:
+        """Forget a worker that left or ended; what it held goes to others.
+
+        `is_by_jobs`: whether it may be the fault of what it computed, or it was we who cut it off.
+        """
         # One Hello costs a stranger with a key nothing: of his the golden hole is not lost, unless
         # there are no others to tell by.
-        is_witness = worker.state is WorkerState.LOADING and not (
-            worker.key and self.expected_workers
+        is_witness = (
+            is_by_jobs
+            and worker.state is WorkerState.LOADING
+            and not (worker.key and self.expected_workers)
         )
         if is_witness and self._flow.dispatcher.golden.lost():
             self._log.warning(
@@ -316,7 +322,7 @@ class Desk:
                 cause="new workers ended, one after the other, before they were READY",
                 effect="new workers are not checked until the next hole was answered",
             )
-        self._flow.dispatcher.worker_gone(worker, cause, now_s)
+        self._flow.dispatcher.worker_gone(worker, cause, now_s, is_by_jobs=is_by_jobs)
         self._slots.remove(worker)
 
     def _welcome(self, hello: wire.Hello, now_s: float, peer: str) -> wire.Message:
@@ -341,9 +347,6 @@ class Desk:
             device=printable(hello.device),
             batch_jobs=batch_jobs(hello, most=self._most_gathered),
         )
-        who = (worker.name, worker.host)
-        if who in self.starts or len(self.starts) < MAX_NAMES:
-            self.starts[who] += 1
         return wire.Welcome(
             worker.worker_id,
             told.far_jobs_endpoint if peer else told.jobs_endpoint,

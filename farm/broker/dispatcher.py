@@ -7,7 +7,6 @@ model is to blame) and the golden hole. How a hole ends it tells through two cal
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from farm import failpoints, log, wire
@@ -16,7 +15,7 @@ from farm.broker import holding
 from farm.broker.batching import Batching
 from farm.broker.breaker import Breaker
 from farm.broker.concurrency import Concurrency, stalled_after_s
-from farm.broker.deadline import Deadline
+from farm.broker.faults import Faults
 from farm.broker.golden import Golden
 from farm.broker.ledger import Ledger
 from farm.broker.roster import Roster, Worker, WorkerState
@@ -81,7 +80,6 @@ class Dispatcher:
         done: Callable[[Entry, Finished, float], None],
         failed: Callable[[Entry, str, float], None],
     ) -> None:
-        self._workers_config = config.workers
         self._limited = log.Limited()
         self._journal = journal
         self._counts = counts
@@ -94,11 +92,6 @@ class Dispatcher:
             max_attempts=dispatch.max_attempts,
             objective_s=overload.objective_s,
             late_share=overload.late_share,
-        )
-        self.deadline = Deadline(
-            ceiling_s=dispatch.job_timeout_s,
-            floor_s=dispatch.job_timeout_floor_s,
-            factor=dispatch.job_timeout_factor,
         )
         self.breaker = Breaker(
             kills=dispatch.breaker_kills,
@@ -118,6 +111,7 @@ class Dispatcher:
         self.roster = Roster(
             heartbeat_timeout_s=config.workers.heartbeat_timeout_s, first_id=first_worker_id
         )
+        self.faults = Faults(config, self.roster, self.ledger)
         self.stages = {
             "queue": Histogram(),
             "transport": Histogram(),
@@ -167,7 +161,8 @@ class Dispatcher:
             elsewhere -= sum(not worker.local for worker in gathering)
             room = holding.room(
                 gathering,
-                message_jobs=self._message_jobs,
+                message_jobs=self._jobs_of_a_message(),
+                full_jobs=self._message_jobs,
                 message_bytes=self.batching.most_bytes,
                 objective_s=self._objective_s,
             )
@@ -175,15 +170,27 @@ class Dispatcher:
             idle=idle, busy=ready - idle, elsewhere=elsewhere, stalled=self._stalled
         )
 
+    def _jobs_of_a_message(self) -> int:
+        """How many the messages have, those on the wire and the next one."""
+        ledger = self.ledger
+        on_wire = -(-ledger.on_wire // ledger.parcels) if ledger.parcels else 1
+        return max(on_wire, self._size())
+
     def _most_jobs(self, first: Entry) -> int:
         if first.is_alone or not self.breaker.is_blaming:
             return 1
+        return self._size()
+
+    def _size(self) -> int:
         roster, most = self.roster, self.concurrency.most
         at_once = roster.ready
         if most is not None:
             free = roster.elsewhere + sum(worker.local for worker in roster.gathering)
             at_once = min(at_once, most + free)
-        return self.batching.size(waiting=self.ledger.waiting, workers=at_once)
+        waiting = self.ledger.waiting
+        if roster.gathering and len(roster.gathering) == roster.ready:  # what they hold is bounded
+            return self.batching.share(waiting=waiting, workers=at_once)
+        return self.batching.size(waiting=waiting, workers=at_once)
 
     def _fetch(self, entry: Entry, now_s: float) -> bool:
         """Bring a job's payloads back from disk; False: they are lost, and so is the hole.
@@ -237,6 +244,8 @@ class Dispatcher:
         """A worker computes."""
         worker = self.roster.heard(message.worker_id, now_s)
         batch = len(message.job_ids)
+        if worker is not None and worker.key:
+            worker.jobs_claimed += batch
         if worker is not None and worker.batch_jobs and batch:
             batch = self._gathered(worker, message.job_ids, now_s)
         for job_id in message.job_ids:
@@ -257,14 +266,20 @@ class Dispatcher:
         self.roster.gathered(worker, dict(zip(job_ids, sizes, strict=True)), now_s)
         return holding.patience(len(worker.held))
 
-    def bounced(self, message: wire.Bounce, now_s: float) -> None:
-        """A busy worker sent jobs back."""
-        self.roster.heard(message.worker_id, now_s)
+    def bounced(self, message: wire.Bounce, now_s: float) -> str:
+        """A busy worker sent jobs back. Returns its key where it had to: we knew it to be busy."""
+        worker = self.roster.heard(message.worker_id, now_s)
+        bounces = 0
         for job_id in reversed(message.job_ids):
-            self._counts["bounces"] += self.ledger.bounce(job_id, now_s)
+            bounces += self.ledger.bounce(job_id, now_s)
+        self._counts["bounces"] += bounces
+        return worker.key if worker is not None and bounces and worker.current is not None else ""
 
-    def finished(self, message: wire.Result, now_s: float) -> None:
-        """A worker's result; the first of a job wins, whoever sends it."""
+    def finished(self, message: wire.Result, now_s: float, *, batch: int = 1) -> None:
+        """A worker's result; the first of a job wins, whoever sends it.
+
+        `batch`: how many have come together, as those of one batch do.
+        """
         failpoints.reach(failpoints.DONE)
         worker = self.roster.heard(message.worker_id, now_s)
         if worker is not None:
@@ -281,8 +296,7 @@ class Dispatcher:
             worker.jobs_done += 1
         self.breaker.came_home(entry.job_id, now_s)
         took_s = message.read_s + message.infer_s
-        self.deadline.measured(took_s)
-        self._measured(worker, took_s, message.demand)
+        self._measured(worker, took_s, message.demand, batch)
         self.stages["reading"].add(message.read_s)
         self.stages["inference"].add(message.infer_s)
         done = _finished(entry.key, message)
@@ -295,6 +309,8 @@ class Dispatcher:
         self._done(entry, done, now_s)
 
     def _too_late(self, worker: Worker) -> None:
+        if worker.jobs_done + worker.jobs_late >= worker.jobs_claimed:
+            return  # it sends again what had come: the connection was lost before it was told
         worker.jobs_late += 1
         if worker.jobs_late >= FEW_LATE and worker.jobs_late > worker.jobs_done:
             self._limited.warning(
@@ -306,15 +322,17 @@ class Dispatcher:
                 cure="a slow link: dispatch.claim_timeout_s well over its round trip; or drain it",
             )
 
-    def _measured(self, worker: Worker | None, took_s: float, demand: float) -> None:
-        """Messages are made for workers without a GPU: what one with it takes says nothing of them,
-        but where there are no others.
+    def _measured(self, worker: Worker | None, took_s: float, demand: float, batch: int) -> None:
+        """Messages and the deadline are made for workers without a GPU: what one with it takes says
+        nothing of them. Its share for a job says little of the next call, which may be of one job.
         """
         if worker is not None and worker.batch_jobs:
+            self.faults.call_deadline.measured(took_s * batch)
             holding.measured(worker, took_s)
             if len(self.roster.gathering) == self.roster.ready:
                 self.batching.measured(took_s)
             return
+        self.faults.deadline.measured(took_s)
         self.batching.measured(took_s)
         if worker is not None and worker.local:
             self.concurrency.measured(demand)
@@ -322,18 +340,27 @@ class Dispatcher:
     def _computing(self, worker: Worker) -> frozenset[int] | None:
         """The jobs that a worker that ended was computing; None where nobody can know."""
         found = self._read_slot(worker)
-        if found is None and worker.batch_jobs:  # its batches are in the order of its claims
-            return frozenset(islice(worker.held, worker.batch_jobs))
+        if found is None and worker.batch_jobs:
+            return holding.first_batch(worker, is_alone=self._is_alone)
         return found
 
-    def worker_gone(self, worker: Worker, cause: str, now_s: float) -> None:
-        """A worker died, left or is fenced: what it held goes back, or is given up."""
+    def _is_alone(self, job_id: int) -> bool:
+        entry = self.ledger.get(job_id)
+        return entry is not None and entry.is_alone
+
+    def worker_gone(
+        self, worker: Worker, cause: str, now_s: float, *, is_by_jobs: bool = True
+    ) -> None:
+        """A worker died, left or is fenced: what it held goes back, or is given up.
+
+        `is_by_jobs`: whether it may be the fault of what it computed, or it was we who cut it off.
+        """
         self.roster.remove(worker.worker_id)
         self.roster.turnover.went(worker, cause, now_s)
         loss = self.ledger.worker_gone(
             worker.worker_id,
             now_s,
-            computing=self._computing(worker),
+            computing=self._computing(worker) if is_by_jobs else frozenset(),
             is_blaming=self.breaker.is_blaming,
             who=worker.name,
             cause=cause,
@@ -347,30 +374,6 @@ class Dispatcher:
             self.ledger.end(entry.job_id)
             reason = f"{gave_up(entry)} (the last one: {cause})"
             self._failed(entry, reason, now_s)
-
-    def faulty(self, now_s: float) -> list[tuple[Worker, str]]:
-        """The workers to fence now, each once, with the cause in words."""
-        found: dict[int, tuple[Worker, str]] = {}
-        for worker in self.roster.silent(now_s):
-            cause = f"silent for {now_s - worker.heard_s:.1f} s"
-            found[worker.worker_id] = (worker, cause)
-        timeout_s = self.deadline.timeout_s
-        limit = f"over {timeout_s:.3g} s on"
-        for entry, worker_id in self.ledger.overdue(now_s, timeout_s):
-            if at_fault := self.roster.get(worker_id):
-                cause = f"{limit} {'/'.join(entry.key)}; see dispatch.job_timeout_s and _factor"
-                found.setdefault(worker_id, (at_fault, cause))
-        for worker in self.roster.stuck(now_s, timeout_s):
-            cause = f"{limit} a hole that another worker has answered"
-            found.setdefault(worker.worker_id, (worker, cause))
-        limit_bytes = self._workers_config.memory_limit_bytes
-        for worker in self.roster.over_memory(limit_bytes):
-            cause = (
-                f"{worker.rss_bytes / 1e6:.0f} MB of memory, over workers.memory_limit_bytes "
-                f"({limit_bytes / 1e6:.0f} MB)"
-            )
-            found.setdefault(worker.worker_id, (worker, cause))
-        return list(found.values())
 
     def ready(self, worker: Worker, message: wire.Ready) -> None:
         """A worker has loaded and warmed up its model."""

@@ -121,6 +121,7 @@ class Flow:
         answerer = adapter.answerer()
         self.judges_s = float(getattr(answerer, "memory_s", 0.0))  # how far back answers matter
         self._answers = self._make_answers(answerer, instance)
+        self.said = self._answers.said
         self._relief = Relief(
             config.overload,
             journal=journal,

@@ -7,26 +7,24 @@ worker without a GPU is one; what lands on a busy one of these bounces, and is d
 
 from __future__ import annotations
 
+import math
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from farm.held import BATCHES_HELD, most_held
 from farm.slot import MAX_JOBS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from farm.broker.roster import Worker
     from farm.wire import Hello
 
 WEIGHT: Final = 0.04  # of a new measurement: about the last fifty jobs count
 
-OBJECTIVE_SHARE: Final = 0.5
-"""A worker holds no more than it computes in this share of the objective: what it holds can't go to
-another one, and the first of the next batch has waited for all of the batch before."""
-
 LEAST_HELD: Final = BATCHES_HELD * MAX_JOBS
-"""It holds so many whatever they take: by how long full messages take, large batches are found out
-to be cheap."""
+"""It holds so many whatever they take: by how long small batches take, larger ones are found out to
+be cheap."""
 
 PATIENT_JOBS: Final = 16
 """Of a large batch only every sixteenth job counts for the deadline (and at least a message of
@@ -45,6 +43,21 @@ def batch_jobs(hello: Hello, *, most: int) -> int:
     return min(hello.batch_jobs, most) if hello.batch_jobs > 0 else most
 
 
+def first_batch(worker: Worker, *, is_alone: Callable[[int], bool]) -> frozenset[int]:
+    """The jobs that a worker computes, so far as can be told from its claims: it keeps their order.
+
+    Args:
+        worker: one that gathers.
+        is_alone: whether a job is never gathered with others.
+    """
+    found: list[int] = []
+    for job_id in islice(worker.held, worker.batch_jobs):
+        if is_alone(job_id):  # the batch before it ends here; or it is the batch
+            return frozenset(found or (job_id,))
+        found.append(job_id)
+    return frozenset(found)
+
+
 def measured(worker: Worker, seconds: float) -> None:
     """A worker took so long over one job, read and computed, as its share of a batch."""
     before_s = worker.service_s
@@ -52,7 +65,11 @@ def measured(worker: Worker, seconds: float) -> None:
 
 
 def most_jobs(worker: Worker, *, objective_s: float) -> int:
-    """How many jobs a worker that gathers should hold at most.
+    """How many jobs a worker that gathers should hold at most: what it computes in the objective.
+
+    That is two calls, this and the next. What it holds can't go to another one, and the first of
+    the next batch waits for all of the batch before. A job's share of a call is the less the more
+    there are, so from call to call it holds more, until two take the objective.
 
     Args:
         worker: one that gathers.
@@ -61,31 +78,60 @@ def most_jobs(worker: Worker, *, objective_s: float) -> int:
     most = most_held(worker.batch_jobs)
     if worker.service_s is None:  # nothing is known of it yet
         return min(most, LEAST_HELD)
-    in_time = int(OBJECTIVE_SHARE * objective_s / max(worker.service_s, 1e-9))
+    in_time = objective_s / max(worker.service_s, 1e-9)
+    # in full messages: rounded down two of them would remain two, whatever is found out
+    in_time = MAX_JOBS * math.ceil(min(in_time, most) / MAX_JOBS)
     return min(most, max(in_time, LEAST_HELD))
 
 
 def room(
-    workers: Iterable[Worker], *, message_jobs: int, message_bytes: int, objective_s: float
+    workers: Iterable[Worker],
+    *,
+    message_jobs: int,
+    full_jobs: int,
+    message_bytes: int,
+    objective_s: float,
 ) -> int:
     """How many messages the workers that gather can take now, all together.
 
     Args:
         workers: those that gather.
-        message_jobs: the most of one message.
-        message_bytes: likewise, of payloads.
+        message_jobs: of one message, as they are now.
+        full_jobs: the most of one message. No more of them are on the wire than a worker could
+            take of full ones: what lies there is not claimed yet, and small ones are many.
+        message_bytes: the most of one message, of payloads.
         objective_s: within which holes should be answered.
     """
     messages = 0
     for worker in workers:
         most = most_jobs(worker, objective_s=objective_s)
         by_jobs = (most - len(worker.held)) // message_jobs
-        by_bytes = most // message_jobs - worker.held_bytes // message_bytes
+        by_bytes = most // full_jobs - worker.held_bytes // message_bytes
         # an idle one takes any message
         messages += max(min(by_jobs, by_bytes), 0 if worker.held else 1)
     return messages
 
 
+def call_limits_s(
+    workers: Iterable[Worker], *, call_timeout_s: float, job_timeout_s: float
+) -> dict[int, float]:
+    """How long those that gather may be at one batch, by worker id.
+
+    What they hold they compute in order. So this covers whatever waits behind the batch, too, be it
+    in one more or, of jobs that are never gathered, in a hundred.
+
+    Args:
+        workers: any.
+        call_timeout_s: as their calls before this one say.
+        job_timeout_s: that the configuration allows one job.
+    """
+    return {
+        worker.worker_id: min(call_timeout_s, worker.batch * job_timeout_s)
+        for worker in workers
+        if worker.batch_jobs
+    }
+
+
 def patience(jobs: int) -> int:
-    """For how many single jobs a worker that holds so many is waited for."""
+    """For how many single jobs a worker that holds so many is waited for at most."""
     return min(jobs, max(MAX_JOBS, jobs // PATIENT_JOBS))

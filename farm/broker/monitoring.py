@@ -49,9 +49,10 @@ class Monitoring:
         journal: the folder of its journal; None: it has none.
         wake: ends the loop's waiting.
         readiness: called on other threads.
+        is_patient: what keeps it from listening is waited for: a farm that ran must run again.
 
     Raises:
-        FarmError: it can't listen as configured.
+        FarmError: it can't listen as configured, and is not patient.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Monitoring:
         journal: Path | None,
         wake: Callable[[], None],
         readiness: Callable[[], Readiness],
+        is_patient: bool = False,
     ) -> None:
         self._config = config.metrics
         self._readiness = readiness
@@ -79,7 +81,9 @@ class Monitoring:
             requests=requests,
         )
         pages = {"/metrics": self._metrics, "/healthz": self._health, "/readyz": self._ready}
-        self._server = MetricsServer(config.metrics, pages, requests=requests)
+        self._server = MetricsServer(
+            config.metrics, pages, requests=requests, is_patient=is_patient
+        )
 
     def start(self) -> None:
         """Begin to answer."""
@@ -87,7 +91,6 @@ class Monitoring:
         self._server.start()
         if self._disk is not None:
             self._disk.start()
-        log.get().info("metrics_listening", address=config.listen, tls=bool(config.cert_file))
         if not config.is_local and config.cert_file is None:
             log.get().warning(
                 "metrics_unencrypted",
@@ -139,11 +142,17 @@ class Monitoring:
         return ""
 
 
-def monitor(parts: Parts, traffic: Traffic, ending: Ending) -> Monitoring:
+def monitor(parts: Parts, traffic: Traffic, ending: Ending, *, is_patient: bool) -> Monitoring:
     """The monitoring of a broker process.
 
+    Args:
+        parts: of the broker.
+        traffic: of it.
+        ending: of it.
+        is_patient: see `Monitoring`.
+
     Raises:
-        FarmError: it can't listen as configured.
+        FarmError: it can't listen as configured, and is not patient.
     """
 
     def readiness() -> Readiness:
@@ -156,6 +165,7 @@ def monitor(parts: Parts, traffic: Traffic, ending: Ending) -> Monitoring:
         journal=journal.directory if isinstance(journal, Journal) else None,
         wake=parts.waker.wake,
         readiness=readiness,
+        is_patient=is_patient,
     )
 
 

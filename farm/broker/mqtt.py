@@ -61,6 +61,7 @@ class Up:
     session_present: bool
     max_packet_bytes: int | None
     most_inflight: int | None  # publications of ours that the MQTT broker takes at once
+    is_wanted: bool = False  # we had ended the connection before, to be sent again what did not fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,7 +308,7 @@ class MqttLink:
         if flags.session_present and self._reconnects_itself:
             # not after a loss: a broker that crashed may have lost what is still here
             self._intake.drop_what_comes_again()
-        self._reconnects_itself = False
+        is_wanted, self._reconnects_itself = self._reconnects_itself, False
         self._tenancy.connected()
         # the mark goes last: its refusal costs nothing but the detection of a rival
         aside = [(f"{self._private.prefix}#", 0)] if self._private else []
@@ -330,6 +331,7 @@ class MqttLink:
                 flags.session_present,
                 getattr(properties, "MaximumPacketSize", None),
                 most_inflight,
+                is_wanted,
             )
         )
 

@@ -27,6 +27,7 @@ from farm.broker.traffic import Traffic
 from farm.broker.upkeep import Upkeep
 from farm.config.reload import RAY, take_over
 from farm.config.show import worker_view
+from farm.doors.rates import RESULTS
 from farm.errors import WireError
 from farm.gathering import Gathering
 from farm.journal.journal import Journal
@@ -65,6 +66,7 @@ class BrokerProcess:
         client_id: str,
         instance: str,
         reload: Callable[[], Config],
+        is_restart: bool = False,
     ) -> None:
         self._config = config
         self._reload = reload
@@ -94,7 +96,7 @@ class BrokerProcess:
         self._traffic = Traffic(parts, ending=self._ending, gathering=self._gathering)
         self._report = Report(parts, traffic=self._traffic, desk=self._desk, ending=self._ending)
         self._upkeep = Upkeep(parts, desk=self._desk, report=self._report)
-        self._monitoring = self._make_monitoring()
+        self._monitoring = self._make_monitoring(is_patient=is_restart)
 
     # ---- the loop -----------------------------------------------------------------------------
 
@@ -216,13 +218,13 @@ class BrokerProcess:
 
     # ---- monitoring ----------------------------------------------------------------------------
 
-    def _make_monitoring(self) -> Monitoring | None:
+    def _make_monitoring(self, *, is_patient: bool) -> Monitoring | None:
         """What tells Prometheus; None: it is not asked for, and what it needs is not imported."""
         if not self._config.metrics.listen:
             return None
         from farm.broker.monitoring import monitor  # noqa: PLC0415
 
-        return monitor(self._parts, self._traffic, self._ending)
+        return monitor(self._parts, self._traffic, self._ending, is_patient=is_patient)
 
     def _vitals(self, now_s: float) -> Vitals:
         return vitals.take(self._parts, self._desk, self._report.snapshot(now_s), now_s)
@@ -236,16 +238,17 @@ class BrokerProcess:
         for messages in self._board.results():
             self._gathering.came(1)
             for message in messages:
-                self._take_result(message, time.monotonic())
+                self._take_result(message, time.monotonic(), len(messages))
 
-    def _take_result(self, message: wire.Message, now_s: float) -> None:
+    def _take_result(self, message: wire.Message, now_s: float, batch: int) -> None:
         match message:
             case wire.Claim():
                 self._flow.dispatcher.claimed(message, now_s)
             case wire.Bounce():
-                self._flow.dispatcher.bounced(message, now_s)
+                if key := self._flow.dispatcher.bounced(message, now_s):
+                    self._parts.rates.give_back(key, RESULTS, 1)
             case wire.Result():
-                self._flow.dispatcher.finished(message, now_s)
+                self._flow.dispatcher.finished(message, now_s, batch=batch)
             case wire.Bye():
                 if worker := self._flow.roster.get(message.worker_id):
                     self._desk.let_go(worker, printable(message.reason), now_s)

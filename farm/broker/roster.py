@@ -49,6 +49,7 @@ class Worker:
     model_hash: str = ""
     load_s: float = 0.0
     jobs_done: int = 0
+    jobs_claimed: int = 0  # if it is elsewhere
     jobs_late: int = 0  # that somebody else had finished before
     rss_bytes: int = 0
     current: int | None = None  # the job it claimed
@@ -237,16 +238,23 @@ class Roster:
         """Whether a worker was not heard of for longer than the timeout."""
         return now_s - worker.heard_s > self._timeout_s
 
-    def stuck(self, now_s: float, timeout_s: float) -> tuple[Worker, ...]:
+    def stuck(
+        self, now_s: float, timeout_s: float, others_s: Mapping[int, float] | None = None
+    ) -> tuple[Worker, ...]:
         """Workers that take longer over a job, be it open in the ledger or not any more.
 
-        `timeout_s` is that of one job: a batch may take it for each of its jobs.
+        Args:
+            now_s: the time.
+            timeout_s: of one job: a batch may take it for each of its jobs.
+            others_s: of workers, by id, for which it is another one, for a whole batch.
         """
+        others_s = others_s or {}
         return tuple(
             worker
             for worker in self._workers.values()
             if worker.current is not None
-            and now_s - worker.current_since_s > timeout_s * worker.batch
+            and now_s - worker.current_since_s
+            > others_s.get(worker.worker_id, timeout_s * worker.batch)
         )
 
     def stalled(self, now_s: float, after_s: float) -> int:

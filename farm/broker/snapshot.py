@@ -12,6 +12,7 @@ from farm import __version__
 from farm.adapter import Terminal
 from farm.broker.throughput import Pace, Throughput
 from farm.printable import printable
+from farm.telemetry.words import OF_THE_BROKER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -154,11 +155,20 @@ def _job(flow: Flow, worker: Worker) -> dict[str, Any] | None:
     return {"source": source, "id": part_id, "batch": worker.batch, "deaths": entry.deaths}
 
 
+def _counts(flow: Flow) -> dict[str, int]:
+    """Ours, and the answerer's: "answerer_…" where it has taken a name of ours."""
+    ours = {**flow.correlator.counts, **flow.counts, "loops": flow.outbox.loops}
+    for name, count in flow.said.items():
+        told = f"answerer_{name}" if name in OF_THE_BROKER else name
+        ours[told] = ours.get(told, 0) + count
+    return ours
+
+
 def build(flow: Flow, around: Surroundings, *, now_s: float, started_s: float) -> dict[str, Any]:
     """The snapshot of a flow at a time."""
     pace = flow.monitor.assess(now_s, waiting=flow.backlog(now_s))
     wrong = problems(flow, around, pace, now_s)
-    counts = {**flow.correlator.counts, **flow.counts, "loops": flow.outbox.loops}
+    counts = _counts(flow)
     waiting = flow.correlator.buffer
     by_kind = waiting.parts_by_kind
     return {
@@ -188,7 +198,7 @@ def build(flow: Flow, around: Surroundings, *, now_s: float, started_s: float) -
             "overtaken": flow.overtaken,
             "payload_bytes": flow.ledger.open_bytes,
             "memory_bytes": flow.ledger.memory_bytes,
-            "timeout_s": flow.dispatcher.deadline.timeout_s,
+            "timeout_s": flow.dispatcher.faults.timeout_s,
             "unconfirmed_publications": len(flow.outbox),
         },
         "holes": {

@@ -1,7 +1,8 @@
 """The `Tools`: what came from each tool and how it ended, for `farm stats`.
 
 A decision without I/O, and bounded: beyond twice `KEPT` tools the quietest are folded into one row,
-"others". So a flood of made-up names pushes no real tool out. A tool is a source of the adapter's.
+"others". Rubbish and lone messages weigh no more than any message: made-up names that send these
+push out no tool that has sent more than each of them. A tool is a source of the adapter's.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 KEPT = 1024  # about 0.5 MB; a site has tens to hundreds of tools
 SHOWN = 40  # of the loudest, and as many of the worst: one snapshot is some ten kilobytes
-TROUBLE_WEIGHT = 10  # of one trouble against one message, where the quietest are folded
+TROUBLE_WEIGHT = 10  # of a whole hole in trouble against one message, where the quietest are folded
 LOW_QUALITY = 0.5  # below it the model itself holds a wrong keypoint for the likelier
 REASON_CHARS, SOURCE_CHARS = 160, 200  # as shown; MQTT allows topics of 64 kB
 COUNTED = ("negative_depths", "negative_runs")  # of the answerer's counters, those kept for a tool
@@ -96,7 +97,7 @@ class Tools:
         self._kept = kept
         self._tallies: dict[str, Tally] = {}
         self._others = Tally()
-        self._folded = 0
+        self._folded = 0  # rows; a tool that came back was a row each time
         self._mark_s = self._mark_before_s = now_s
 
     def __len__(self) -> int:
@@ -138,7 +139,8 @@ class Tools:
 
         def weight(source: str) -> int:
             tally = self._tallies[source]
-            return tally.parts + TROUBLE_WEIGHT * tally.troubles
+            in_whole_holes = tally.troubles - tally.rejected - tally.unpaired
+            return tally.parts + TROUBLE_WEIGHT * in_whole_holes
 
         quietest = sorted(self._tallies, key=weight)[: len(self._tallies) - self._kept]
         self._others = merged([self._others, *map(self._tallies.pop, quietest)])
@@ -156,6 +158,7 @@ class Tools:
         rest = merged([self._others, *(tallies[s] for s in tallies.keys() - set(shown))])
         return {
             "known": len(tallies) + self._folded,
+            "folded": self._folded,
             "shown": len(shown),
             "window_s": now_s - self._mark_before_s,
             "rows": [self._row(source, tallies[source], now_s) for source in shown],

@@ -46,8 +46,8 @@ class Traffic:
         self._limited = log.Limited()
         self._unacknowledged: deque[tuple[int, Arrival]] = deque()  # after which position each
         self._leaving: list[str] = []  # failpoints of what leaves with the next flush
-        self._state: dict[str, Any] = {"state": "connecting", "reconnects": 0}
-        self._connections = 0
+        self._state: dict[str, Any] = {"state": "connecting", "reconnects": 0, "retakes": 0}
+        self._was_connected = False
         self.is_paused = False  # by an operator
 
     # ---- in ------------------------------------------------------------------------------------
@@ -77,8 +77,9 @@ class Traffic:
     def _note_up(self, event: Up) -> None:
         self._flow.outbox.max_packet_bytes = event.max_packet_bytes
         self._flow.outbox.limit(event.most_inflight)
-        self._connections += 1
-        self._state["reconnects"] = self._connections - 1
+        if self._was_connected:
+            self._state["retakes" if event.is_wanted else "reconnects"] += 1
+        self._was_connected = True
         self._state.update(state="connected", protocol=event.protocol, reason="")
         if self._group is not None:
             self._group.connected(time.monotonic())

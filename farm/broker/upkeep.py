@@ -55,7 +55,7 @@ class Upkeep:
         self._flow.dispatcher.reclaim(now_s)
         self._flow.relieve(now_s)
         self._flow.look(now_s)
-        for worker, cause in self._flow.dispatcher.faulty(now_s):
+        for worker, cause in self._flow.dispatcher.faults.faulty(now_s):
             self._desk.fence(worker, cause, now_s)
         if self._doors is not None:
             self._keep_out(self._doors, now_s)
@@ -78,16 +78,19 @@ class Upkeep:
             self._report.log_status(now_s)
 
     def _keep_out(self, doors: Doors, now_s: float) -> None:
-        """Who was revoked, or says far too much, is out at once, and its workers are nobody's."""
+        """Who was revoked, or says far too much, is out at once, and its workers are nobody's.
+
+        What these computed had no part in it.
+        """
         for name in doors.tend(now_s):
             for worker in self._flow.roster.of_key(name):
-                self._desk.fence(worker, "its key was revoked", now_s)
+                self._desk.fence(worker, "its key was revoked", now_s, is_by_jobs=False)
         for name, cause in self._rates.take_offenders().items():
             seconds = self._config.attach.keep_out_s
             self._log.warning("key_kept_out", key=name, cause=cause, for_s=seconds)
             doors.keep_out(name, seconds, now_s)
             for worker in self._flow.roster.of_key(name):
-                self._desk.fence(worker, cause, now_s)
+                self._desk.fence(worker, cause, now_s, is_by_jobs=False)
 
     def _tidy_up(self) -> None:
         """Follow what the journal's retention has let go of."""

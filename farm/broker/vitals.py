@@ -24,7 +24,6 @@ def take(parts: Parts, desk: Desk, snapshot: Mapping[str, Any], now_s: float) ->
         stages={stage: histogram.cumulative() for stage, histogram in flow.stages.items()},
         commits=journal.commit_times.cumulative() if isinstance(journal, Journal) else None,
         ready=desk.ready_workers,
-        starts=dict(desk.starts),
         exits=dict(desk.exits),
         credit=flow.dispatcher.credit,
         is_dispatch_paused=bool(flow.dispatcher.breaker.reason),

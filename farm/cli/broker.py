@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     help="How many workers to expect.  [default: mqtt.processing.workers]",
 )
 @click.option("--launch", hidden=True, help="How the supervisor launches workers.")
+@click.option("--again", is_flag=True, hidden=True, help="This farm had a broker already.")
 @click.option("--parent", type=int, hidden=True, help="Die with this process.")
 def command(
     *,
@@ -41,6 +42,7 @@ def command(
     state_dir: Path | None,
     workers: int | None,
     launch: str | None,
+    again: bool,
     parent: int | None,
 ) -> None:
     """Run the broker process alone (what `farm start` supervises).
@@ -72,6 +74,7 @@ def command(
             client_id=_client_id(config, directory),
             instance=config.partition.named(config.instance or socket.gethostname()),
             reload=read_config,
+            is_restart=again,
         )
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a reload is the supervisor's
         signal.signal(signal.SIGTERM, lambda *_: process.asked_to_end())

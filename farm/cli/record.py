@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import signal
-import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import click
 
 from farm.cli.operator import place
 from farm.cli.options import config_option, load, state_dir_option
+from farm.cli.record_progress import Progress
 from farm.cli.recording_options import (
     Duration,
     selection,
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Iterator
 
+    from farm.journal.reader import JournalReader
     from farm.recording.anonymous import Anonymiser
+    from farm.recording.reader import RecordingReader
     from farm.recording.record import Gap, Message, Note
     from farm.recording.recorder import Recorder
     from farm.recording.selection import Selection
@@ -35,9 +38,9 @@ if TYPE_CHECKING:
     from farm.recording.watch import Limits
     from farm.recording.writer import RecordingWriter
 
-LINE_EVERY_S = 5.0
-LOOK_EVERY_S = 0.2
 SHOWN_REASONS = 5
+LONG_READ_BYTES = 1_000_000_000
+DAMAGED = "the source is damaged"
 
 
 @click.command()
@@ -101,7 +104,8 @@ def command(
       farm record incident.farmrec --from journal --since 2h --tool BOX-7/UNIT-2
       farm record to-share.farmrec --from monday.farmrec --anonymise --shift-times
     """
-    from farm.recording.recorder import Recorder  # noqa: PLC0415 - numpy and paho, not for --help
+    from farm.journal.reader import JournalReader  # noqa: PLC0415 - numpy and paho, not for --help
+    from farm.recording.recorder import Recorder  # noqa: PLC0415
     from farm.recording.traffic import Traffic  # noqa: PLC0415
     from farm.recording.watch import Limits  # noqa: PLC0415
     from farm.recording.writer import RecordingWriter  # noqa: PLC0415
@@ -118,25 +122,41 @@ def command(
         )
     anonymiser = _anonymiser(traffic, key_file, shift_times=shift_times) if anonymise else None
     limits = Limits(for_s, holes, until_ns)
-    with (
-        RecordingWriter(file, now_ns=time.time_ns(), is_anonymous=anonymise) as writer,
-        _interruptible() as is_stopped,
-    ):
+    with contextlib.ExitStack() as stack:
+        if origin == "mqtt":
+            record = functools.partial(_from_mqtt, traffic=traffic)
+        else:
+            _refuse_clock(limits)
+            if origin == "journal":
+                directory, _ = place(config_path, state_dir)
+                journal = stack.enter_context(JournalReader(directory))
+                record = functools.partial(_from_journal, journal=journal, chosen=chosen)
+            else:
+                source = stack.enter_context(_source(Path(origin), file, is_anonymous=anonymise))
+                record = functools.partial(_from_recording, reader=source)
+        _tell_long_read(file)
+        writer = stack.enter_context(
+            RecordingWriter(
+                file,
+                # a true time would say by how much the others were moved
+                now_ns=0 if shift_times else time.time_ns(),
+                is_anonymous=anonymise,
+                can_go_on=origin == "mqtt",
+                removes_empty=True,
+            )
+        )
+        stops = stack.enter_context(_interruptible())
         _tell_begin(writer)
         recorder = Recorder(writer, traffic, chosen, anonymiser)
-        if origin == "mqtt":
-            why = _from_mqtt(recorder, traffic, limits, is_stopped, with_results=with_results)
-        elif origin == "journal":
-            directory, _ = place(config_path, state_dir)
-            why = _from_journal(
-                recorder, directory, chosen, limits, is_stopped, with_results=with_results
-            )
-        else:
-            why = _from_recording(
-                recorder, Path(origin), file, limits, is_stopped, with_results=with_results
-            )
+        why = record(recorder, limits=limits, stops=stops, with_results=with_results)
+        for reason, count in most_common(recorder.left_out):
+            recorder.note(time.time_ns(), f"left out: {count} x {reason}")
+        if with_results and recorder.unanswered:
+            lacking = f"{len(recorder.unanswered)} holes have no whole answer in it"
+            recorder.note(time.time_ns(), lacking)
+            click.echo(f"{lacking}: --expect with it will call the answers to them extra", err=True)
         recorder.note(time.time_ns(), f"ended: {why}")
-    _tell_end(recorder, why)
+    _tell_end(recorder, why, origin)
 
 
 def _anonymiser(traffic: Traffic, key_file: Path | None, *, shift_times: bool) -> Anonymiser:
@@ -147,13 +167,17 @@ def _anonymiser(traffic: Traffic, key_file: Path | None, *, shift_times: bool) -
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C and SIGTERM are noted: what has come by then is kept."""
+def _interruptible() -> Iterator[Callable[[], int]]:
+    """Ctrl-C and SIGTERM are counted: what has come by then is kept.
+
+    SIGTERM counts twice: whoever sends it does not wait for long.
+    """
     caught: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(n, lambda number, _frame: caught.append(number)) for n in numbers]
+    weights: dict[int, int] = {signal.SIGINT: 1, signal.SIGTERM: 2}
+    numbers = tuple(weights)
+    before = [signal.signal(n, lambda got, _frame: caught.append(weights[got])) for n in numbers]
     try:
-        yield lambda: bool(caught)
+        yield lambda: sum(caught)
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
@@ -164,10 +188,10 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
 
 def _from_mqtt(
     recorder: Recorder,
+    *,
     traffic: Traffic,
     limits: Limits,
-    is_stopped: Callable[[], bool],
-    *,
+    stops: Callable[[], int],
     with_results: bool,
 ) -> str:
     from farm.recording.subscription import Subscription  # noqa: PLC0415
@@ -182,15 +206,16 @@ def _from_mqtt(
     )
     recorder.note(time.time_ns(), "begun: mqtt")
     where = f"{settings.host}:{settings.port}"
-    with _Progress(recorder, where) as progress:
+    with Progress(recorder, where) as progress:
         try:
             why = record_mqtt(
                 recorder,
                 subscription,
                 limits,
-                is_stopped=is_stopped,
+                stops=stops,
                 on_progress=lambda: progress.look(subscription.problem),
                 waits_for_answers=with_results,
+                on_waiting=progress.tell_waiting,
             )
         finally:
             subscription.close()
@@ -201,66 +226,70 @@ def _from_mqtt(
 
 def _from_journal(
     recorder: Recorder,
-    directory: Path,
+    *,
+    journal: JournalReader,
     chosen: Selection,
     limits: Limits,
-    is_stopped: Callable[[], bool],
-    *,
+    stops: Callable[[], int],
     with_results: bool,
 ) -> str:
-    from farm.journal.reader import JournalReader  # noqa: PLC0415
     from farm.recording.recorder import kept_messages  # noqa: PLC0415
 
-    _refuse_clock(limits)
     recorder.note(time.time_ns(), "begun: journal")
-    with JournalReader(directory) as journal:
-        messages = kept_messages(journal, chosen, with_answers=with_results, gone=recorder.left_out)
-        return _take_all(recorder, messages, limits, is_stopped)
+    messages = kept_messages(journal, chosen, with_answers=with_results, gone=recorder.left_out)
+    return _take_all(recorder, messages, limits, stops)
+
+
+def _source(source: Path, file: Path, *, is_anonymous: bool) -> RecordingReader:
+    """The recording that is to be copied."""
+    from farm.recording.reader import RecordingReader  # noqa: PLC0415
+
+    if source.exists() and file.exists() and source.samefile(file):
+        raise click.UsageError("a recording can't be copied into itself: name another FILE")
+    reader = RecordingReader(source, is_patient=True)
+    if reader.header.is_anonymous and not is_anonymous:
+        reader.close()
+        raise FarmError(f"{source} is anonymous: add --anonymise, so that its copy says so, too")
+    return reader
 
 
 def _from_recording(
     recorder: Recorder,
-    source: Path,
-    file: Path,
-    limits: Limits,
-    is_stopped: Callable[[], bool],
     *,
+    reader: RecordingReader,
+    limits: Limits,
+    stops: Callable[[], int],
     with_results: bool,
 ) -> str:
-    from farm.recording.reader import RecordingReader  # noqa: PLC0415
-    from farm.recording.record import Message, Note  # noqa: PLC0415
+    from farm.recording.record import Message  # noqa: PLC0415
 
-    _refuse_clock(limits)
-    if source.exists() and source.samefile(file):
-        raise click.UsageError("a recording can't be copied into itself: name another FILE")
-    with RecordingReader(source, is_patient=True) as reader:
-        if reader.header.is_anonymous and not recorder.is_anonymising:
-            raise FarmError(
-                f"{source} is anonymous: add --anonymise, so that its copy says so, too"
-            )
-        recorder.note(time.time_ns(), "begun: another recording")
-        records = (
-            record
-            for record in reader.records()
-            if not isinstance(record, Note)
-            and (with_results or not isinstance(record, Message) or not record.is_answer)
-        )
-        why = _take_all(recorder, records, limits, is_stopped)
-        for problem in (reader.damage, f"{source}: {reader.torn}" if reader.torn else ""):
-            if problem:
-                click.echo(printable(f"{problem}: what stands before it was kept"), err=True)
-    return why
+    recorder.note(time.time_ns(), "begun: another recording")
+    records = (
+        record
+        for record in reader.records()
+        if with_results or not isinstance(record, Message) or not record.is_answer
+    )
+    why = _take_all(recorder, records, limits, stops)
+    if reader.unknown:
+        recorder.left_out["it is of a kind that only a later farm knows"] += reader.unknown
+    for problem in (reader.damage, f"{reader.path}: {reader.torn}" if reader.torn else ""):
+        if problem:
+            told = f"{problem}: what stands before it was kept"
+            click.echo(printable(told), err=True)
+            # without the name of the file, which may be somebody's
+            recorder.note(time.time_ns(), told.replace(f"{reader.path}: ", "its source: "))
+    return DAMAGED if reader.damage else why
 
 
 def _take_all(
     recorder: Recorder,
     records: Iterator[Message | Gap | Note],
     limits: Limits,
-    is_stopped: Callable[[], bool],
+    stops: Callable[[], int],
 ) -> str:
-    with _Progress(recorder) as progress:
+    with Progress(recorder) as progress:
         for record in records:
-            if is_stopped():
+            if stops():
                 return "stopped"
             recorder.take(record)
             progress.look("")
@@ -277,58 +306,11 @@ def _refuse_clock(limits: Limits) -> None:
 # ---- words ---------------------------------------------------------------------------------------
 
 
-class _Progress:
-    """How far it is: one line that is renewed on a terminal, now and then a line elsewhere."""
-
-    def __init__(self, recorder: Recorder, where: str = "") -> None:
-        self._recorder = recorder
-        self._where = where  # the MQTT broker; "" for what is not listened to
-        self._is_up = False
-        self._is_terminal = sys.stderr.isatty()
-        self._begin_s = time.monotonic()
-        self._told_s = self._begin_s
-        self._last = (self._begin_s, 0)
-        self._problem = ""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._is_terminal:
-            click.echo("\r\x1b[K", nl=False, err=True)
-
-    def look(self, problem: str) -> None:
-        """Call often; says something when it is time to."""
-        now_s = time.monotonic()
-        if problem and problem != self._problem:
-            words = f"waiting for the MQTT broker {self._where}: {printable(problem)}"
-            self._say(words, is_lasting=True)
-        elif self._where and not problem and not self._is_up:
-            self._say(f"listening at {self._where}; Ctrl-C ends it", is_lasting=True)
-        self._problem, self._is_up = problem, not problem
-        every_s = LOOK_EVERY_S if self._is_terminal else LINE_EVERY_S
-        if now_s - self._told_s >= every_s:
-            self._told_s = now_s
-            self._say(self._words(now_s))
-
-    def _words(self, now_s: float) -> str:
-        tally = self._recorder.tally
-        messages = tally.messages + tally.answers
-        last_s, last_messages = self._last
-        rate_hz = (messages - last_messages) / max(now_s - last_s, 1e-6)
-        if now_s - last_s > 1:
-            self._last = (now_s, messages)
-        gaps = f", {tally.gaps} gaps" if tally.gaps else ""
-        return (
-            f"{messages} messages ({rate_hz:.0f}/s), {tally.holes} holes, "
-            f"{tally.payload_bytes / 1e6:.1f} MB as {self._recorder.writer.size / 1e6:.1f} MB{gaps}"
-        )
-
-    def _say(self, words: str, *, is_lasting: bool = False) -> None:
-        if self._is_terminal:
-            click.echo(f"\r\x1b[K{words}", nl=is_lasting, err=True)
-        else:
-            click.echo(words, err=True)
+def _tell_long_read(file: Path) -> None:
+    """An older recording is read to its end first, a second or two for each GB."""
+    size = file.stat().st_size if file.is_file() else 0
+    if size > LONG_READ_BYTES:
+        click.echo(f"reading {file} ({size / 1e9:.1f} GB) to its end", err=True)
 
 
 def _tell_begin(writer: RecordingWriter) -> None:
@@ -338,7 +320,7 @@ def _tell_begin(writer: RecordingWriter) -> None:
         click.echo(f"going on with {writer.path} ({writer.size / 1e6:.1f} MB)", err=True)
 
 
-def _tell_end(recorder: Recorder, why: str) -> None:
+def _tell_end(recorder: Recorder, why: str, origin: str) -> None:
     tally, writer = recorder.tally, recorder.writer
     ratio = writer.raw_bytes / writer.size if writer.is_new and tally.messages else 0.0
     smaller = f", {ratio:.1f} times smaller" if ratio else ""
@@ -351,11 +333,14 @@ def _tell_end(recorder: Recorder, why: str) -> None:
     for reason, count in most_common(recorder.left_out):
         click.echo(printable(f"left out: {count} x {reason}"), err=True)
     if not tally.messages + tally.answers:
+        hears = "does the farm hear anything (`farm stats`)? " if origin == "mqtt" else ""
+        gone = "" if writer.path.exists() else f" {writer.path} was removed again."
         click.echo(
-            "nothing was recorded: does the farm hear anything (`farm stats`)? Do --tool, --since "
-            "and --until leave something?",
+            f"nothing was recorded: {hears}Do --tool, --since and --until leave something?{gone}",
             err=True,
         )
+        raise SystemExit(ExitCode.FAILURE)
+    if why == DAMAGED:
         raise SystemExit(ExitCode.FAILURE)
 
 

@@ -5,6 +5,7 @@ Owns the options. Folders are published here, a recording in `farm.cli.replay_re
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -47,6 +48,12 @@ FOR_RECORDINGS = frozenset(
     {"speed", "faults", "seed", "window", "tool_patterns", "since_ns", "until_ns", "expect"}
     | {"save_results", "tolerance_mm", "wait_s", "dry_run", "as_json", "config_path"}
 )
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise click.BadParameter("with it every answer would pass: name millimetres, as 0.05")
+    return value
 
 
 @click.command()
@@ -141,6 +148,7 @@ FOR_RECORDINGS = frozenset(
 @click.option(
     "--tolerance-mm",
     type=click.FloatRange(0),
+    callback=lambda _context, _option, value: _finite(value),
     default=0.05,
     show_default=True,
     help="FILE: by how much a value may differ.",

@@ -5,7 +5,6 @@ Not a command of its own: `farm.cli.replay` has the options.
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import sys
 import threading
@@ -18,23 +17,25 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from farm.cli.options import load
+from farm.cli.progress_bar import ProgressBar
 from farm.cli.recording import show_account
+from farm.cli.replay_outcome import outcome, show_comparison
 from farm.errors import ExitCode, FarmError
 from farm.printable import json_line, printable
-from farm.recording.account import Account
+from farm.recording.account import Account, is_chosen
 from farm.recording.expected import compare
 from farm.recording.moments import told_duration
 from farm.recording.player import plan
 from farm.recording.reader import RecordingReader
 from farm.recording.record import Message
 from farm.recording.renewal import Renewal
-from farm.recording.replayer import Replayer
-from farm.recording.results import read_results, write_results
+from farm.recording.replayer import OUTAGE_S, Replayer
+from farm.recording.results import check_place, read_results, write_results
 from farm.recording.traffic import Traffic
 from farm.simulation.units import fresh_first_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from farm.recording.expected import Comparison
@@ -44,9 +45,9 @@ if TYPE_CHECKING:
     from farm.simulation.mqtt import BrokerAddress
 
 LOOK_S = 0.1
-LINE_EVERY_S = 5.0
+PAUSE_TOLD_S = 10.0  # of a replay
+STALL_TOLD_S = 3.0  # without an acknowledgement
 PATIENCE_S = 15.0  # beyond the time window, after which a hole that lacks a part is given up
-DIFFERENCES_SHOWN = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +76,25 @@ def replay_recording(path: Path, address: BrokerAddress, wishes: Wishes) -> None
         FarmError: the recording, the results or the broker can't be used.
     """
     traffic = Traffic(load(wishes.config_path).config)
-    account = Account(path, traffic)
+    account = Account(path, traffic, wishes.chosen)
     if account.damage:
         raise FarmError(
             f"{account.damage}. `farm record NEW --from {path}` keeps what is before it"
         )
     if account.torn is not None:
         click.echo(printable(f"{path}: {account.torn}"), err=True)
+    if not account.chosen.messages:
+        raise FarmError(
+            f"nothing of {path} would be published: "
+            + (
+                "do --tool, --since and --until leave something? `farm recording info` says what "
+                "is in it"
+                if account.tally.messages
+                else "no messages are in it"
+            )
+        )
+    if wishes.save_results is not None:
+        check_place(wishes.save_results)
     if wishes.dry_run:
         _dry_run(path, account, traffic, wishes)
         return
@@ -106,18 +119,18 @@ def replay_recording(path: Path, address: BrokerAddress, wishes: Wishes) -> None
     with _Interrupts(replayer) as interrupts:
         took_s = _publish(replayer, path, account, wishes, interrupts)
         is_acknowledged = _tell_published(replayer, address, took_s, wishes)
-        comparison = None
-        if hears and not interrupts.has_given_up and not replayer.counts().refused:
-            comparison = _answers(replayer, traffic, expected, wishes)
+        comparison, is_kept = None, wishes.save_results is None
+        is_heard = not (replayer.is_given_up or replayer.counts().refused)
+        if hears and is_heard and not interrupts.has_given_up:
+            comparison, is_kept = _answers(replayer, traffic, expected, wishes)
     if interrupts.has_given_up:
         click.echo("given up: no longer waited for", err=True)
     else:
         replayer.close()  # with a broker that is stuck this would wait, too
     if wishes.as_json:
-        click.echo(json_line(_data(replayer, comparison)))
-    is_good = (
-        is_acknowledged and not interrupts.caught and (comparison is None or comparison.is_same)
-    )
+        click.echo(json_line(outcome(replayer, comparison)))
+    is_same = comparison is None or comparison.is_same
+    is_good = is_acknowledged and is_kept and not interrupts.caught and is_same
     sys.exit(ExitCode.OK if is_good else ExitCode.FAILURE)
 
 
@@ -129,12 +142,7 @@ def messages_of(path: Path, traffic: Traffic, chosen: Selection) -> Iterator[Mes
     """
     with RecordingReader(path) as reader:
         for record in reader.records():
-            if (
-                isinstance(record, Message)
-                and not record.is_answer
-                and chosen.has_time(record.at_ns)
-                and (not chosen.tools or chosen.has_tool(traffic.source(record.topic)))
-            ):
+            if isinstance(record, Message) and is_chosen(record, traffic, chosen):
                 yield record
 
 
@@ -219,60 +227,49 @@ def _tell_ids(renewal: Renewal, traffic: Traffic, wishes: Wishes) -> None:
 
 
 def _publish(
-    replayer: Replayer, path: Path, account: Account, wishes: Wishes, interrupts: _Interrupts
+    replayer: Replayer,
+    path: Path,
+    account: Account,
+    wishes: Wishes,
+    interrupts: _Interrupts,
 ) -> float:
     """Publish, showing how far it is; the seconds that it took."""
-    total = account.tally.messages
+    total = account.chosen.messages
     speed = f"{wishes.speed:g} times as fast" if wishes.speed else "as fast as the broker takes it"
     click.echo(
-        f"{total} messages of {account.tally.holes} holes, over"
-        f" {told_duration(account.tally.span_s)}, {speed}",
+        f"{total} messages of {account.chosen.holes} holes, over"
+        f" {told_duration(account.chosen.span_s)}, {speed}",
         err=True,
     )
+    if wishes.speed and account.pause_ns / 1e9 > PAUSE_TOLD_S * wishes.speed:
+        told = told_duration(account.pause_ns / 1e9 / wishes.speed)
+        click.echo(
+            f"of it, {told} are pauses in which nothing was recorded: --since and --until leave one"
+            " out",
+            err=True,
+        )
     begin_s = time.monotonic()
     messages = messages_of(path, replayer.traffic, wishes.chosen)
     sender = threading.Thread(target=replayer.run, args=(messages,), name="replay", daemon=True)
     sender.start()
-    with _bar("publishing", total) as update:
-        is_told = False
+    with ProgressBar("publishing") as bar:
+        is_told = is_stall_told = False
         while not replayer.ended.wait(LOOK_S) and not interrupts.has_given_up:
-            update(replayer.played.messages - replayer.played.copies + replayer.played.dropped)
+            played = replayer.played
+            bar.update(played.messages - played.copies + played.dropped, total)
+            if replayer.stalled_s < STALL_TOLD_S:
+                is_stall_told = False
+            elif not is_stall_told:
+                is_stall_told = True
+                where = f"waiting for the MQTT broker {replayer.address}"
+                bar.say(f"{where}: no acknowledgement; at most {OUTAGE_S:g} s")
             if interrupts.caught and not is_told:
                 is_told = True
                 waiting = replayer.counts().open
-                click.echo(f"stopping: {waiting} messages wait for their acknowledgement", err=True)
+                bar.say(f"stopping: {waiting} messages wait for their acknowledgement")
     if replayer.failure is not None:
         raise replayer.failure
     return time.monotonic() - begin_s
-
-
-@contextlib.contextmanager
-def _bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Progress: a bar on a terminal, a line now and then elsewhere."""
-    if not sys.stderr.isatty():
-        told_s = time.monotonic()
-
-        def line(done: int) -> None:
-            nonlocal told_s
-            if time.monotonic() - told_s >= LINE_EVERY_S:
-                told_s = time.monotonic()
-                click.echo(f"{title}: {done} of {total}", err=True)
-
-        yield line
-        return
-    from rich.console import Console  # noqa: PLC0415 - 0.1 s, which nobody who pipes need pay
-    from rich.progress import (  # noqa: PLC0415
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=total)
-        yield lambda done: progress.update(task, completed=done)
 
 
 def _tell_published(
@@ -293,9 +290,11 @@ def _tell_published(
     _tell_ids(replayer.renewal, replayer.traffic, wishes)
     for reason, number in counts.refused.items():
         click.echo(f"refused by the broker: {number} x {printable(reason)}", err=True)
+    if replayer.is_given_up:
+        click.echo(f"the MQTT broker {address} acknowledged nothing for {OUTAGE_S:g} s", err=True)
     if counts.open and not counts.refused:
         click.echo(f"not acknowledged: {counts.open}; the broker is gone or stuck", err=True)
-    return counts.acknowledged == counts.sent
+    return counts.acknowledged == counts.sent and not replayer.is_given_up
 
 
 # ---- answers -------------------------------------------------------------------------------------
@@ -303,16 +302,20 @@ def _tell_published(
 
 def _answers(
     replayer: Replayer, traffic: Traffic, expected: Results | None, wishes: Wishes
-) -> Comparison | None:
-    """Wait for the answers, keep them, compare them."""
+) -> tuple[Comparison | None, bool]:
+    """Wait for the answers, keep them, compare them.
+
+    Returns:
+        The comparison, and whether they are kept where that was wanted.
+    """
     patience_s = wishes.wait_s
     if patience_s is None:
         patience_s = traffic.config.mqtt.listener.time_window + PATIENCE_S
-    with _bar("answers", 0) as update:
+    with ProgressBar("answers") as bar:
         is_complete = replayer.wait_answers(
             None if expected is None else expected.holes.keys(),
             patience_s=patience_s,
-            on_progress=lambda answered, _: update(answered),
+            on_progress=bar.update,
         )
     found = replayer.results()
     if not is_complete:
@@ -321,11 +324,9 @@ def _answers(
             " there (`farm stats`)? --wait waits longer",
             err=True,
         )
-    if wishes.save_results is not None:
-        write_results(wishes.save_results, found)
-        click.echo(f"{len(found.holes)} answers in {wishes.save_results}", err=wishes.as_json)
+    is_kept = _keep(found, replayer, wishes, is_complete=is_complete)
     if expected is None:
-        return None
+        return None, is_kept
     comparison = compare(
         expected,
         found,
@@ -336,58 +337,24 @@ def _answers(
         has_faults=bool(wishes.faults.drop or wishes.faults.duplicate),
     )
     if not wishes.as_json:
-        _show(comparison, wishes)
-    return comparison
+        show_comparison(comparison, wishes.tolerance_mm)
+    return comparison, is_kept
+
+
+def _keep(found: Results, replayer: Replayer, wishes: Wishes, *, is_complete: bool) -> bool:
+    """Keep the answers, if all came: half of them would make a test that is wrong for ever."""
+    if wishes.save_results is None:
+        return True
+    if is_complete and replayer.played.is_done:
+        write_results(wishes.save_results, found)
+        click.echo(f"{len(found.holes)} answers in {wishes.save_results}", err=wishes.as_json)
+        return True
+    click.echo(
+        f"{len(found.holes)} answers came, and not all: {wishes.save_results} is left as it was",
+        err=True,
+    )
+    return False
 
 
 def _is_partial(chosen: Selection) -> bool:
     return chosen != type(chosen)()
-
-
-def _show(comparison: Comparison, wishes: Wishes) -> None:
-    counts = comparison.counts()
-    told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-    not_sent = f", {comparison.not_sent} not sent" if comparison.not_sent else ""
-    click.echo(
-        f"{comparison.same} answers as expected (within {wishes.tolerance_mm:g} mm; the largest"
-        f" difference is {comparison.largest_mm:.4f} mm){not_sent}"
-    )
-    if comparison.is_same:
-        return
-    from rich.console import Console  # noqa: PLC0415 - only where there is something to show
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for name in ("", "tool", "id", "expected", "came"):
-        table.add_column(name, overflow="fold")
-    for each in comparison.differences[:DIFFERENCES_SHOWN]:
-        texts = (each.verdict.value, each.tool, each.result_id, each.expected, each.found)
-        table.add_row(*(Text(printable(text)) for text in texts))
-    Console().print(table)
-    if (more := len(comparison.differences) - DIFFERENCES_SHOWN) > 0:
-        click.echo(f"and {more} more (--json has all)")
-    click.echo(f"NOT as expected: {told}")
-
-
-def _data(replayer: Replayer, comparison: Comparison | None) -> dict[str, Any]:
-    counts, played = replayer.counts(), replayer.played
-    data: dict[str, Any] = {
-        "sent": counts.sent,
-        "acknowledged": counts.acknowledged,
-        "refused_by_mqtt": counts.refused,
-        "copies": played.copies,
-        "dropped": played.dropped,
-        "ids_kept": replayer.renewal.kept,
-    }
-    if comparison is not None:
-        data |= {
-            "same": comparison.same,
-            "not_sent": comparison.not_sent,
-            "largest_mm": comparison.largest_mm,
-            **comparison.counts(),
-            "differences": [
-                each._asdict() | {"verdict": each.verdict.value} for each in comparison.differences
-            ],
-        }
-    return data

@@ -16,7 +16,7 @@ import click
 
 from farm.cli.options import config_option, load, state_dir_option
 from farm.control import fetch_stats
-from farm.errors import ExitCode, NoFarmError
+from farm.errors import ExitCode, FarmError, NoFarmError
 from farm.printable import json_line, printable_data
 from farm.state_dir import endpoints, locate_state_dir, own_endpoints
 
@@ -31,9 +31,7 @@ Shot = dict[str, Any]
 
 
 @click.command()
-@click.argument(
-    "folders", metavar="[DIR]...", nargs=-1, type=click.Path(file_okay=False, path_type=Path)
-)
+@click.argument("folders", metavar="[DIR]...", nargs=-1, type=click.Path(path_type=Path))
 @config_option
 @state_dir_option
 @click.option("--connect", metavar="ENDPOINT", help="Control socket of the farm to ask.")
@@ -91,6 +89,7 @@ def command(
         raise click.UsageError("give either DIR or --state-dir or --connect")
     if once and (ndjson or period_s is not None):
         raise click.UsageError("--once is one picture: leave --ndjson and --interval out")
+    folders = _without_files(folders)
     fetch = _together(folders) if folders else _single(config_path, state_dir, connect)
     try:
         if ndjson:
@@ -111,6 +110,18 @@ def command(
 # ---- where snapshots come from -------------------------------------------------------------------
 
 
+def _without_files(places: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Those that are or may be folders: of `/var/lib/farm/*` some may be plain files.
+
+    Raises:
+        UsageError: all are files.
+    """
+    folders = tuple(place for place in places if place.is_dir() or not place.exists())
+    if places and not folders:
+        raise click.UsageError(f"no folder among these: {', '.join(map(str, places))}")
+    return folders
+
+
 def _single(
     config_path: Path | None, state_dir: Path | None, connect: str | None
 ) -> Callable[[], Shot]:
@@ -125,17 +136,28 @@ def _together(folders: tuple[Path, ...]) -> Callable[[], Shot]:
 
     places = {str(folder): own_endpoints(folder.absolute()).control for folder in folders}
 
-    def ask(endpoint: str) -> Shot | None:
-        with contextlib.suppress(NoFarmError):
+    def ask(endpoint: str) -> Shot | FarmError:
+        try:
             return fetch_stats(endpoint)
-        return None
+        except FarmError as error:  # of another version, say: that must not hide the others
+            return error
 
     def fetch() -> Shot:
         with ThreadPoolExecutor(len(places)) as pool:  # one that is silent is waited for seconds
-            shots = dict(zip(places, pool.map(ask, places.values()), strict=True))
+            told = dict(zip(places, pool.map(ask, places.values()), strict=True))
+        shots = {
+            place: None if isinstance(each, FarmError) else each for place, each in told.items()
+        }
+        reasons = {
+            place: str(each)
+            for place, each in told.items()
+            if isinstance(each, FarmError) and not isinstance(each, NoFarmError)
+        }
         if not any(shots.values()):
-            raise NoFarmError(f"no farm answers in any of the {len(shots)} folders")
-        return together(shots)
+            why = "; ".join(f"{place}: {reason}" for place, reason in reasons.items())
+            nobody = f"no farm answers in any of the {len(shots)} folders"
+            raise NoFarmError(f"{nobody} ({why})" if why else nobody)
+        return together(shots, reasons)
 
     return fetch
 

@@ -163,7 +163,8 @@ class _Source:
         except UnicodeEncodeError:
             self.problem(node, f"{name}: must be valid UTF-8")
             return None
-        except (ValueError, KeyError):  # `0x_`, `!!bool maybe`: PyYAML looks at the form alone
+        # `0x_`, `!!bool maybe`, `!!float ""`: PyYAML looks at the form alone
+        except (ValueError, KeyError, IndexError):
             kind = node.tag.removeprefix(_TAG)
             self.problem(node, f"{name}: is no {kind}: write text that looks like one in quotes")
             return None

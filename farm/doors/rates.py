@@ -82,6 +82,11 @@ class Rates:
             "workers keys of their own, or raise it"
         )
 
+    def give_back(self, peer: str, what: str, messages: int) -> None:
+        """So many messages of a key that came are not its doing, but ours: they cost it nothing."""
+        if bucket := self._buckets.get((peer, what)):
+            bucket.left = min(self._most_hz[what] * BURST_S, bucket.left + messages)
+
     def take_offenders(self) -> dict[str, str]:
         """The keys to be kept out from now on, each once, with the cause in words."""
         taken, self._offenders = self._offenders, {}

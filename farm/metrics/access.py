@@ -6,6 +6,7 @@ import hmac
 import ssl
 from typing import TYPE_CHECKING, Final
 
+from farm import log
 from farm.config.listening import MIN_TOKEN_CHARS
 from farm.errors import ConfigError
 
@@ -53,17 +54,23 @@ class Certificate:
 
     def __init__(self, cert_file: Path, key_file: Path) -> None:
         self._files = (cert_file, key_file)
+        self._limited = log.Limited()
         self._stamp = self._look()
         self._context = self._load()
 
     def context(self) -> ssl.SSLContext:
-        """What to wrap a connection with. Files that have become unusable change nothing."""
+        """What to wrap a connection with. Files that have become unusable are told, and wait."""
         try:
             stamp = self._look()
             if stamp != self._stamp:
                 self._context, self._stamp = self._load(), stamp
-        except ConfigError:  # half renewed: the next connection looks again
-            pass
+        except ConfigError as error:  # half renewed, maybe: the next connection looks again
+            self._limited.warning(
+                "metrics_certificate_unusable",
+                reason=str(error),
+                effect="the one before is shown until it expires",
+                next="looking again with each connection",
+            )
         return self._context
 
     def _look(self) -> tuple[tuple[int, int], ...]:

@@ -110,7 +110,7 @@ HOLES: Final = (
     _histogram(
         "farm_stage_duration_seconds",
         "Latency of a hole by stage: pairing, queue, transport, reading, inference, publishing,"
-        " and total (last message to confirmed answer).",
+        " and total (last message to confirmed answer; dead letters are not in it).",
         "stage",
     ),
     _gauge("farm_dead_letters", "Dead letters that wait for an operator: `farm dead list`."),
@@ -166,8 +166,8 @@ WORKERS: Final = (
 QUALITY: Final = (
     _counter(
         "farm_quality_events_total",
-        "What was found in answers: negative_depths, negative_runs, invalid_confidence, alerts, and"
-        " what an adapter of yours counts.",
+        "What was found in answers: negative_depths, negative_runs, invalid_confidence,"
+        " invalid_values, alerts, and what an adapter of yours counts.",
         "event",
     ),
     _counter("farm_code_failures_total", "Exceptions of the adapter or answerer.", "where"),
@@ -175,7 +175,12 @@ QUALITY: Final = (
 
 MQTT: Final = (
     _gauge("farm_mqtt_connected", "1 while MQTT is connected."),
-    _counter("farm_mqtt_reconnects_total", "Connections to MQTT after the first one."),
+    _counter("farm_mqtt_reconnects_total", "Connections to MQTT after one that was lost."),
+    _counter(
+        "farm_mqtt_retakes_total",
+        "Connections that the farm made anew, to be sent again what had not fitted into the"
+        " intake.",
+    ),
     _counter("farm_mqtt_overruns_total", "Messages left unacknowledged since the intake was full."),
     _counter("farm_mqtt_oversize_total", "Messages beyond limits.message_bytes, kept in part."),
     _counter("farm_mqtt_lost_qos0_total", "Messages lost since they were sent at QoS 0."),

@@ -65,17 +65,23 @@ class Hatch:
         self._is_asked = False
 
     def ask(self, timeout_s: float) -> Vitals | None:
-        """The vitals, half a second old at most; None: the loop did not answer in time."""
+        """The vitals, half a second old at most when they are asked for.
+
+        Returns:
+            None: the loop did not answer in time.
+        """
+        since_s = self._clock() - FRESH_S
+
+        def are_fresh() -> bool:  # however late this thread wakes up
+            return self._vitals is not None and self._made_s > since_s
+
         with self._changed:
-            if self._is_fresh():
+            if are_fresh():
                 return self._vitals
             self._is_asked = True
         self._wake()
         with self._changed:
-            return self._vitals if self._changed.wait_for(self._is_fresh, timeout_s) else None
-
-    def _is_fresh(self) -> bool:
-        return self._vitals is not None and self._clock() - self._made_s < FRESH_S
+            return self._vitals if self._changed.wait_for(are_fresh, timeout_s) else None
 
     @property
     def tick_age_s(self) -> float | None:

@@ -5,12 +5,14 @@ A small part of HTTP/1.1 (RFC 9112): no body is read, and every connection ends 
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
 from typing import Final, NamedTuple
 
 MAX_HEAD_BYTES: Final = 8192  # Prometheus sends 300
 END: Final = b"\r\n\r\n"
 TEXT: Final = "text/plain; charset=utf-8"
+_ABSOLUTE: Final = re.compile(r"https?://[^/?#]+(?=[/?]|$)", re.IGNORECASE)
 _METHODS: Final = ("GET", "HEAD")
 
 
@@ -38,13 +40,21 @@ def parse(head: bytes) -> Request:
     """
     line, *headers = head.split(b"\r\n")
     match line.decode("latin-1").split(" "):
-        case [method, target, "HTTP/1.0" | "HTTP/1.1"] if target.startswith("/"):
+        case [method, target, "HTTP/1.0" | "HTTP/1.1"] if path := _path(target):
             pass
         case _:
             raise RequestError(HTTPStatus.BAD_REQUEST)
     if method not in _METHODS:
         raise RequestError(HTTPStatus.METHOD_NOT_ALLOWED)
-    return Request(target.partition("?")[0], method == "GET", _token(headers))
+    return Request(path, method == "GET", _token(headers))
+
+
+def _path(target: str) -> str:
+    """Of the origin form or the absolute one (RFC 9112, section 3.2); "" for what is neither."""
+    found = _ABSOLUTE.match(target)
+    if found is not None:
+        target = f"/{target[found.end() :].removeprefix('/')}"
+    return target.partition("?")[0] if target.startswith("/") else ""
 
 
 def _token(headers: list[bytes]) -> bytes:

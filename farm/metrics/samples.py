@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
+from farm.metrics.careers import Careers, name_of
 from farm.metrics.endings import Ending
 from farm.metrics.words import OTHER, Words
 
@@ -39,7 +40,13 @@ OUTCOMES: Final = ("published", "insufficient", "skipped", "shed", "dead")
 UNPAIRED: Final = ("expired", "superseded", "evicted", "flushed")
 IGNORED: Final = {"foreign_topic": "foreign_topics", "another_partition": "of_another_partition"}
 WORKER_STATES: Final = ("loading", "idle", "busy", "draining")
-QUALITY_EVENTS: Final = ("negative_depths", "negative_runs", "invalid_confidence", "alerts")
+QUALITY_EVENTS: Final = (
+    "negative_depths",
+    "negative_runs",
+    "invalid_confidence",
+    "invalid_values",
+    "alerts",
+)
 FAILURES: Final = {"adapter": "adapter_failures", "answerer": "answerer_failures"}
 REFUSED_PEERS: Final = (
     "turned_away",
@@ -65,18 +72,28 @@ ELSEWHERE: Final = frozenset(
 )
 
 
-class Vocabulary(NamedTuple):
-    """What strangers' words may become values of labels, in one life of the broker."""
+class Vocabulary:
+    """What is known from one scrape to the next, in one life of the broker.
 
-    kinds: Words
-    workers: Words
-    models: Words
-    events: Words
+    Args:
+        kinds: of message, and so on: which strangers' words may become values of labels.
+        workers: their names and hosts.
+        models: versions and hashes.
+        events: what an adapter counts.
+    """
+
+    def __init__(self, kinds: Words, workers: Words, models: Words, events: Words) -> None:
+        self.kinds, self.workers, self.models, self.events = kinds, workers, models, events
+        self.careers = Careers(self.worker)
 
     @classmethod
     def new(cls) -> Vocabulary:
         """For a broker that begins; 300 workers are told apart."""
         return cls(Words(20), Words(300), Words(20), Words(20))
+
+    def worker(self, row: Mapping[str, Any]) -> tuple[str, ...]:
+        """The labels of a worker."""
+        return self.workers.of(name_of(row), row["host"])
 
 
 def samples(
@@ -105,17 +122,21 @@ def _health(shot: Mapping[str, Any]) -> Iterator[Sample]:
 def _messages(vitals: Vitals, words: Vocabulary) -> Iterator[Sample]:
     shot, counts = vitals.snapshot, vitals.snapshot["counts"]
     known = set(vitals.kinds)
-    found: Counter[tuple[str, str]] = Counter()
+    labels = dict.fromkeys(words.kinds.of(kind) for kind in vitals.kinds)  # some may be the same
+    found: Counter[tuple[tuple[str, ...], str]] = Counter()
     for (kind, what), count in vitals.messages.items():
         # an adapter of yours may make up a kind for each topic
-        found[kind if kind in known else OTHER, what] += count
-    for kind in (*vitals.kinds, *({kind for kind, _ in found} - known)):
-        label = words.kinds.of(kind)
-        yield "farm_messages_received_total", label, found[kind, "received"]
+        label = words.kinds.of(kind) if kind in known else (OTHER,)
+        labels[label] = None
+        found[label, what] += count
+    for label in labels:
+        yield "farm_messages_received_total", label, found[label, "received"]
         for result in RESULTS:
-            yield "farm_messages_ended_total", (*label, result), found[kind, result]
+            yield "farm_messages_ended_total", (*label, result), found[label, result]
+    waiting: Counter[tuple[str, ...]] = Counter()
     for kind, count in shot["buffers"]["parts_by_kind"].items():
-        yield "farm_messages_waiting", words.kinds.of(kind), count
+        waiting[words.kinds.of(kind)] += count
+    yield from (("farm_messages_waiting", label, count) for label, count in waiting.items())
     yield "farm_messages_waiting_bytes", (), shot["buffers"]["payload_bytes"]
     yield from _each("farm_messages_ignored_total", counts, IGNORED)
     yield "farm_messages_refused_total", (), counts.get("rejected", 0)
@@ -174,7 +195,7 @@ def _workers(vitals: Vitals, words: Vocabulary) -> Iterator[Sample]:
     )
     for model, count in models.items():
         yield "farm_workers_by_model", model, count
-    yield from _each_worker(rows, vitals.starts, words.workers)
+    yield from _each_worker(rows, words)
     for ending in Ending:
         yield (
             "farm_supervisor_worker_exits_total",
@@ -182,28 +203,23 @@ def _workers(vitals: Vitals, words: Vocabulary) -> Iterator[Sample]:
             vitals.exits.get(ending.value, 0),
         )
     yield "farm_supervisor_slots_failed", (), len(shot["slots_failed"])
-    yield "farm_nursery_starts_total", (), shot["nursery"].get("made", 0)
+    if "made" in shot["nursery"]:  # the supervisor's count: 0 until it tells it would be a rise
+        yield "farm_nursery_starts_total", (), shot["nursery"]["made"]
     for state in FLEET_STATES if shot["fleet"] else ():
         yield "farm_fleet_workers", (state,), shot["fleet"][state]
 
 
-def _each_worker(
-    rows: Iterable[Mapping[str, Any]], starts: Mapping[tuple[str, str], int], words: Words
-) -> Iterator[Sample]:
-    """Workers of one name are told as one: there are two while one takes the other's place."""
-    jobs: Counter[tuple[str, ...]] = Counter()
+def _each_worker(rows: Iterable[Mapping[str, Any]], words: Vocabulary) -> Iterator[Sample]:
+    """Workers of one label are told as one: there are two while one takes the other's place."""
     memory: Counter[tuple[str, ...]] = Counter()
     age_s: dict[tuple[str, ...], float] = {}
     for row in rows:
-        label = words.of(row["name"], row["host"])
-        jobs[label] += row["jobs_done"]
+        label = words.worker(row)
         memory[label] += row["rss_bytes"]
         age_s[label] = max(age_s.get(label, 0.0), row["job_age_s"] or 0.0)
+    jobs, starts = words.careers.look(rows)
     yield from (("farm_worker_jobs_total", label, count) for label, count in jobs.items())
-    joined: Counter[tuple[str, ...]] = Counter()
-    for who in dict.fromkeys((row["name"], row["host"]) for row in rows):
-        joined[words.of(*who)] += starts.get(who, 0)
-    yield from (("farm_worker_starts_total", label, count) for label, count in joined.items())
+    yield from (("farm_worker_starts_total", label, count) for label, count in starts.items())
     yield from (("farm_worker_memory_bytes", label, size) for label, size in memory.items())
     yield from (("farm_worker_job_age_seconds", label, age) for label, age in age_s.items())
 
@@ -225,6 +241,7 @@ def _mqtt(vitals: Vitals) -> Iterator[Sample]:
     mqtt, intake, counts = shot["mqtt"], shot["intake"], shot["counts"]
     yield "farm_mqtt_connected", (), mqtt["state"] == "connected"
     yield "farm_mqtt_reconnects_total", (), mqtt["reconnects"]
+    yield "farm_mqtt_retakes_total", (), mqtt["retakes"]
     for name in ("overruns", "oversize", "lost_qos0"):
         yield f"farm_mqtt_{name}_total", (), intake[name]
     yield "farm_intake_messages", (), intake["queued"]

@@ -1,7 +1,8 @@
 """The HTTP server of /metrics, /healthz and /readyz: few connections, each for a few seconds.
 
 A thread accepts, and one for each connection answers. Nobody can hold one for longer than a
-deadline, however slowly he speaks; who comes while all are taken waits in the kernel's queue.
+deadline, however slowly he speaks, and who has shown no token not for as long: see `Places`. Who
+comes while all are taken waits in the kernel's queue.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from farm import log
 from farm.errors import ConfigError, FarmError, StateError
 from farm.metrics.access import Certificate, is_right, read_token
+from farm.metrics.places import Places
 from farm.metrics.request import END, MAX_HEAD_BYTES, TEXT, Request, RequestError, parse, reply
 from farm.waker import Waker
 
@@ -31,7 +33,9 @@ if TYPE_CHECKING:
 MAX_CONNECTIONS: Final = 8
 QUEUE: Final = 32  # of the kernel's; beyond it a client is not even connected
 DEADLINE_S: Final = 10.0  # of a connection in all; the loop may need three to answer
-LOOK_EVERY_S: Final = 0.5  # at deadlines
+UNKNOWN_S: Final = 2.0  # of one without a request and the right token; a TLS handshake is in it
+RETRY_S: Final = 2.0  # to listen, where that failed
+LOOK_EVERY_S: Final = 0.25  # at deadlines
 LINGER_S: Final = 0.5  # for what a client still sends: else its own system may drop our reply
 LINGER_BYTES: Final = 65_536
 
@@ -52,9 +56,10 @@ class MetricsServer:
         pages: what makes the page of each path; called on threads of ours.
         requests: counts replies by HTTP status.
         deadline_s: of a connection.
+        is_patient: what keeps it from listening is told, and tried again until it listens.
 
     Raises:
-        StateError: the address is taken.
+        StateError: the address is taken. Not where it is patient; nor is the other one:
         ConfigError: it is no address of this machine, or the token or certificate can't be read.
     """
 
@@ -65,19 +70,25 @@ class MetricsServer:
         *,
         requests: Counter[int] | None = None,
         deadline_s: float = DEADLINE_S,
+        is_patient: bool = False,
     ) -> None:
         self._config = config
         self._pages = pages
         self._deadline_s = deadline_s
         self.requests: Counter[int] = Counter() if requests is None else requests
         self._limited = log.Limited()
-        read_token(config)
         self._certificate: Certificate | None = None
-        if config.cert_file is not None and config.key_file is not None:
-            self._certificate = Certificate(config.cert_file, config.key_file)
-        self._socket = listen(config)
+        self._socket: socket.socket | None = None
+        try:
+            self._begin_to_listen()
+        except FarmError as error:
+            if not is_patient:
+                raise
+            self._say_not_listening(error)
         self._waker = Waker()
-        self._open: dict[socket.socket, float] = {}  # until when; guarded by the lock
+        self._places: Places[socket.socket] = Places(  # guarded by the lock
+            MAX_CONNECTIONS, unknown_s=UNKNOWN_S, known_s=deadline_s
+        )
         self._lock = threading.Lock()
         self._is_stopping = False
         self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
@@ -92,41 +103,84 @@ class MetricsServer:
         self._waker.wake()
         if self._thread.is_alive():
             self._thread.join()
-        self._socket.close()
+        if self._socket is not None:
+            self._socket.close()
 
     @property
     def connections(self) -> int:
         """How many there are now."""
-        return len(self._open)
+        return len(self._places)
+
+    def _begin_to_listen(self) -> None:
+        config = self._config
+        read_token(config)
+        if config.cert_file is not None and config.key_file is not None:
+            self._certificate = Certificate(config.cert_file, config.key_file)
+        self._socket = listen(config)
+
+    def _say_not_listening(self, error: FarmError) -> None:
+        self._limited.warning(
+            "metrics_not_listening",
+            reason=str(error),
+            effect="the farm runs, and nobody can see it by /metrics",
+            next="trying again",
+        )
 
     # ---- the accepting thread -----------------------------------------------------------------
 
     def _run(self) -> None:
+        listening = self._wait_to_listen()
+        if listening is None:
+            return
+        config = self._config
+        log.get().info("metrics_listening", address=config.listen, tls=bool(config.cert_file))
+        self._accept_from(listening)
+
+    def _wait_to_listen(self) -> socket.socket | None:
+        """What we listen with, when there is one; None: it is to stop."""
+        while self._socket is None:
+            if self._is_stopping:
+                return None
+            select.select([self._waker.fd], [], [], RETRY_S)
+            self._waker.clear()
+            try:
+                self._begin_to_listen()
+            except FarmError as error:
+                self._say_not_listening(error)
+        return self._socket
+
+    def _accept_from(self, listening: socket.socket) -> None:
         poller = select.poll()
         poller.register(self._waker.fd, select.POLLIN)
         while not self._is_stopping:
-            if len(self._open) < MAX_CONNECTIONS:
-                poller.register(self._socket, select.POLLIN)
+            with self._lock:
+                goes_first = self._places.goes_first(time.monotonic())
+                has_room = not self._places.is_full
+            if has_room or goes_first is not None:
+                poller.register(listening, select.POLLIN)
             else:
                 with contextlib.suppress(KeyError):
-                    poller.unregister(self._socket)
-            ready = {fd for fd, _ in poller.poll(LOOK_EVERY_S * 1000 if self._open else None)}
+                    poller.unregister(listening)
+            ready = {fd for fd, _ in poller.poll(LOOK_EVERY_S * 1000 if self._places else None)}
             self._waker.clear()
             self._cut_off(time.monotonic())
-            if self._socket.fileno() in ready:
-                self._accept()
+            if listening.fileno() in ready:
+                if has_room:
+                    self._accept(listening)
+                elif goes_first is not None:
+                    self._make_room(goes_first)
         self._cut_off(float("inf"))
 
-    def _accept(self) -> None:
+    def _accept(self, listening: socket.socket) -> None:
         try:
-            connection, _ = self._socket.accept()
+            connection, address = listening.accept()
         except OSError as error:  # it has gone again, or there are no descriptors
             self._limited.warning("metrics_not_accepted", reason=error.strerror)
             time.sleep(LINGER_S)
             return
         connection.settimeout(self._deadline_s)
         with self._lock:
-            self._open[connection] = time.monotonic() + self._deadline_s
+            self._places.take(connection, address[0], time.monotonic())
         thread = threading.Thread(
             target=self._serve, args=(connection,), name="metrics-reply", daemon=True
         )
@@ -139,25 +193,43 @@ class MetricsServer:
     def _cut_off(self, now_s: float) -> None:
         """End the connections whose time is up: their threads' reads and writes then fail."""
         with self._lock:  # while it is in the table its descriptor is not closed
-            for connection, until_s in self._open.items():
-                if now_s >= until_s:
-                    with contextlib.suppress(OSError):
-                        connection.shutdown(socket.SHUT_RDWR)
+            for connection in self._places.overdue(now_s):
+                self._end(connection)
+
+    def _make_room(self, connection: socket.socket) -> None:
+        """End a connection for one who waits: when its thread has noticed, he has the place."""
+        with self._lock:
+            if self._places.going(connection):  # else it has left meanwhile, and is closed
+                self._end(connection)
+
+    def _end(self, connection: socket.socket) -> None:
+        self._places.going(connection)
+        with contextlib.suppress(OSError):  # the client has left
+            connection.shutdown(socket.SHUT_RDWR)
 
     # ---- the threads of the connections -------------------------------------------------------
 
     def _serve(self, connection: socket.socket) -> None:
         try:
             if self._certificate is None:
-                self._converse(connection)
+                self._converse(connection, connection)
             else:
                 context = self._certificate.context()
                 with self._wrapped(context, connection) as secured:
-                    self._converse(secured)
-        except (OSError, ValueError):  # it was cut off, or has left, or speaks no TLS
-            self._count(HTTPStatus.REQUEST_TIMEOUT)
+                    self._converse(secured, connection)
+        except (OSError, ValueError) as error:
+            self._count_unanswered(connection, error)
         finally:
             self._close(connection)
+
+    def _count_unanswered(self, connection: socket.socket, error: Exception) -> None:
+        """Who was cut off, or speaks no TLS. To connect and leave, as a probe does, is nothing."""
+        with self._lock:
+            was_cut_off = self._places.is_going(connection) or isinstance(error, TimeoutError)
+        if was_cut_off:
+            self._count(HTTPStatus.REQUEST_TIMEOUT)
+        elif isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
+            self._count(HTTPStatus.BAD_REQUEST)
 
     def _wrapped(self, context: ssl.SSLContext, connection: socket.socket) -> ssl.SSLSocket:
         # `wrap_socket` takes the descriptor over: this one is a second, so that ours stays valid
@@ -169,11 +241,11 @@ class MetricsServer:
             second.close()
             raise
 
-    def _converse(self, connection: socket.socket) -> None:
+    def _converse(self, connection: socket.socket, place: socket.socket) -> None:
         request: Request | None = None
         try:
             request = parse(_head(connection))
-            page = self._page(request)
+            page = self._page(request, place)
         except RequestError as error:
             page = Page(error.status, f"{error.status.phrase}\n".encode())
         self._count(page.status)
@@ -184,7 +256,7 @@ class MetricsServer:
         if not isinstance(connection, ssl.SSLSocket):
             _see_out(connection)
 
-    def _page(self, request: Request) -> Page:
+    def _page(self, request: Request, place: socket.socket) -> Page:
         try:
             token = read_token(self._config)
         except ConfigError as error:
@@ -192,6 +264,8 @@ class MetricsServer:
             return Page(HTTPStatus.SERVICE_UNAVAILABLE, b"the token can't be read: see the log\n")
         if not is_right(request.token, token):
             raise RequestError(HTTPStatus.UNAUTHORIZED)
+        with self._lock:
+            self._places.known(place)
         make = self._pages.get(request.path)
         if make is None:
             raise RequestError(HTTPStatus.NOT_FOUND)
@@ -207,7 +281,7 @@ class MetricsServer:
 
     def _close(self, connection: socket.socket) -> None:
         with self._lock:
-            self._open.pop(connection, None)
+            self._places.leave(connection)
             connection.close()
         self._waker.wake()
 

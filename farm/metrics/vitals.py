@@ -22,7 +22,6 @@ class Vitals:
         stages: latencies by stage.
         commits: times of the journal's commits; None where there is none.
         ready: how many of the workers that are expected are READY.
-        starts: of workers by name and host: how often they have joined.
         exits: of workers of this machine, by `farm.metrics.endings.Ending`.
         credit: messages with jobs that may be under way unclaimed.
         is_dispatch_paused: whether the model is suspected.
@@ -36,7 +35,6 @@ class Vitals:
     stages: Mapping[str, Cumulative]
     commits: Cumulative | None
     ready: int
-    starts: Mapping[tuple[str, str], int]
     exits: Mapping[str, int]
     credit: int
     is_dispatch_paused: bool

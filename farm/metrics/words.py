@@ -31,6 +31,12 @@ class Words:
         if known is None:
             if len(self._known) >= self._most:
                 return (OTHER,) * len(texts)
-            known = tuple(printable(text, MAX_CHARS) for text in texts)
+            known = tuple(map(_cut, texts))
             self._known[texts] = known
         return known
+
+
+def _cut(text: str) -> str:
+    """As it is shown, escapes included, at most so long."""
+    shown = printable(text[: MAX_CHARS + 1])
+    return shown if len(shown) <= MAX_CHARS else f"{shown[: MAX_CHARS - 1]}…"

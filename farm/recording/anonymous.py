@@ -15,6 +15,7 @@ import orjson
 
 from farm.drilling.fields import ROOTS, SUFFIX, Field, canonical_id
 from farm.errors import ReadError
+from farm.recording.sentences import is_telling, with_ids, with_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,8 +32,26 @@ _OPEN_TEXTS: Final = frozenset({"ResultEvaluation", "InternalRecipeType"})
 # Numbers under such names may be somebody's or something's own.
 _OWN_NAMES: Final = re.compile(r"(?:serial|name|id$|number$|code$|operator|user)", re.IGNORECASE)
 _OPEN_NUMBERS: Final = frozenset({"StopCode", "StepNumber"})
-_MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d[0-9:.,+Z-]{0,30}")  # no serial looks so
-_SPACE: Final = re.compile(r"nsu=[^;]*?/([A-Za-z]{1,40});s=")
+# A fraction of a second has seven digits with OPC UA, and room for a serial number has none.
+_MOMENT: Final = re.compile(
+    r"\d{4}-\d\d-\d\dT\d\d:\d\d(?::\d\d(?:[.,]\d{1,9})?)?(?:Z|[+-]\d\d:?\d\d)?", re.ASCII
+)
+_SPACE: Final = re.compile(r"nsu=[^;]*?/(ADrilling|AFastening);s=")
+# Parts of paths that units send beside the configured ones; any other may be a name.
+_PARTS: Final = """
+    AssetManagement Assets Controllers CreationTime CuttingTools CycleTime DefaultInstanceBrowseName
+    Distance Duration GapLengthTrace GapMax Heads Identification IntensityThrustEmpty
+    IntensityThrustTrace IntensityTorqueEmpty IntensityTorqueTrace InternalRecipeId
+    InternalRecipeType InternalRecipeVersion JobCode JobNumber LifeTimeCycleCounter LifetimeCounters
+    M1Distance M1MaxAmperage M2Distance M2MaxAmperage MeasuredValue Model OperationCounters
+    OperatorName OverallResultValues Parameters PartMark PositionTrace PowerTrace ResultContent
+    ResultEvaluation ResultId ResultManagement ResultMetaData Results SamplingInterval SerialNumber
+    SerialNumbers Servos StepNumber StepNumberTrace StepResultId StepResultValues StepResults
+    StepTraceContent StepTraces StopCode Tags Tools Trace Value Values
+"""
+_OPEN_PARTS: Final = frozenset(_PARTS.split())
+_PART: Final = re.compile(r"([^\[\]]*)((?:\[\d{1,3}\])*)")
+_PLACE: Final = re.compile(r"\d{1,3}", re.ASCII)  # in a list; a longer number may be an id
 _STEP_RESULT_ID: Final = ".StepResultId"
 _ANSWER_TEXTS: Final = frozenset({"AlgoVersion", "ModelHash", "Kind"})
 _ANSWER_NUMBERS: Final = frozenset({"Value", "Sigma", "Quality", "TipKeyPoints", "Error"})
@@ -77,9 +96,15 @@ class Anonymiser:
         if not isinstance(body, dict):
             raise HiddenError("it is no object")
         written = orjson.dumps(payload(body, source))
-        topic = message.topic.replace(source, self.source(source), 1)
+        topic = self._topic(message.topic, source)
         at_ns = max(0, message.at_ns + self.shift_s * 1_000_000_000)
         return message._replace(at_ns=at_ns, topic=topic, payload=written)
+
+    def _topic(self, topic: str, source: str) -> str:
+        begin = f"{self._traffic.root}/{source}/"  # a root may have the name of a tool in it
+        if not topic.startswith(begin):
+            raise HiddenError("its topic is unknown")
+        return f"{self._traffic.root}/{self.source(source)}/{topic[len(begin) :]}"
 
     def source(self, source: str) -> str:
         """The made-up "toolbox/tool"."""
@@ -124,7 +149,8 @@ class Anonymiser:
         for key, entry in fields.items() if isinstance(fields, dict) else ():
             space, path = self._data.split(key)
             if path:
-                name = f"{space}{self._tool(toolbox, tool)}.{path}" if space else path
+                shown = self._shown(path)
+                name = f"{space}{self._tool(toolbox, tool)}.{shown}" if space else shown
                 payload[name] = self._entry(path, entry, source)
         return {
             "DataSetWriterId": self._tool(toolbox, tool) if isinstance(writer, str) else 1,
@@ -133,6 +159,13 @@ class Anonymiser:
             "MessageType": "ua-keyframe",
             "Payload": payload,
         }
+
+    def _shown(self, path: str) -> str:
+        """A path with made-up names for the parts that may be some."""
+        return ".".join(
+            part if self._data.is_open(part) else self._names.name("FIELD", part)
+            for part in path.split(".")
+        )
 
     def _entry(self, path: str, entry: Any, source: str) -> Any:
         if not isinstance(entry, dict):
@@ -181,10 +214,11 @@ class Anonymiser:
         """A time, moved; None where it can't be read as one."""
         if not isinstance(value, str) or not _MOMENT.fullmatch(value):
             return None
-        if not self.shift_s:
-            return value
         try:
-            moved = datetime.fromisoformat(value) + timedelta(seconds=self.shift_s)
+            moment = datetime.fromisoformat(value)
+            if not self.shift_s:
+                return value
+            moved = moment + timedelta(seconds=self.shift_s)
             moved = moved.astimezone(UTC) if moved.tzinfo else moved
         except (ValueError, OverflowError):
             return None
@@ -212,10 +246,11 @@ class Anonymiser:
         """One of the farm's own, with the names that it may repeat."""
         toolbox, _, tool = source.partition("/")
         names = {toolbox: self._toolbox(toolbox), tool: self._tool(toolbox, tool)}
-        if isinstance(result_id, str):
+        if isinstance(result_id, str) and is_telling(result_id):
             names[result_id] = self.result_id(source, result_id)
-        found = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True) if name)
-        return re.sub(rf"(?<!\w)(?:{found})(?!\w)", lambda match: names[match[0]], sentence)
+        # ids first: what is put in is hexadecimal or long, and no name
+        told = with_ids(sentence, lambda text: self.result_id(source, text))
+        return with_words(told, names)
 
 
 class _Paths:
@@ -224,6 +259,7 @@ class _Paths:
     def __init__(self, data_ids: DataIdsConfig) -> None:
         every = [getattr(data_ids, name) for name in type(data_ids).model_fields]
         self._known = [Field(path) for path in every]
+        self._parts = _OPEN_PARTS.union(*(field.path.split(".") for field in self._known))
         ids = (data_ids.result_id, data_ids.trace_result_id, data_ids.head_cycle)
         self._ids = [Field(path) for path in ids]
         self._serials = [Field(path) for path in (data_ids.machine_id, data_ids.head_id)]
@@ -259,7 +295,14 @@ class _Paths:
         last = _last(path)
         if last in _OPEN_NUMBERS or any(e.is_key(path.removesuffix(SUFFIX)) for e in self._known):
             return self.is_result_id(path) or self.is_serial(path)
-        return _OWN_NAMES.search(last) is not None
+        return any(_OWN_NAMES.search(part) for part in path.split("."))
+
+    def is_open(self, part: str) -> bool:
+        """Whether a part of a path is nobody's name."""
+        if part in self._parts or _PLACE.fullmatch(part):
+            return True
+        found = _PART.fullmatch(part)
+        return found is not None and found[1] in self._parts
 
 
 def _last(path: str) -> str:

@@ -7,13 +7,14 @@ outage.
 from __future__ import annotations
 
 import math
-import re
 import sys
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
+
+from farm.recording.sentences import with_ids, with_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -182,6 +183,7 @@ class AnswerBook:
 
     def _refuse(self, source: str, body: dict[str, Any]) -> None:
         kind, reason = _text(body.get("Kind")), _text(body.get("Value"))
+        reason = with_ids(reason, lambda text: self._name_of((source, text), 1).result_id)
         self.refusals[Refusal(source, kind or _UNNAMED, reason or _UNNAMED)] += 1
 
 
@@ -217,7 +219,7 @@ def _renamed(sentence: str, old_id: str, new_id: str) -> str:
     """A sentence of the farm's with the recorded id in the place of the one it was given."""
     if old_id == new_id or old_id not in sentence:
         return sentence
-    return re.sub(rf"(?<!\w){re.escape(old_id)}(?!\w)", lambda _: new_id, sentence)
+    return with_words(sentence, {old_id: new_id})
 
 
 def _text(value: Any) -> str:

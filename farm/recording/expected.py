@@ -171,7 +171,8 @@ def _fault(
     if wanted is None:
         return Verdict.EXTRA
     distance_mm = _distance_mm(wanted, answer)
-    if distance_mm > tolerance_mm + _ROUNDING_MM:
+    # turned round, so that no number that can't be compared counts as near
+    if not distance_mm <= tolerance_mm + _ROUNDING_MM or math.isinf(distance_mm):
         return Verdict.DIFFERENT
     comparison.same += 1
     comparison.largest_mm = max(comparison.largest_mm, distance_mm)

@@ -32,7 +32,7 @@ class Header:
     """What is said once about a recording.
 
     Attributes:
-        created_ns: UTC in nanoseconds since 1970.
+        created_ns: UTC in nanoseconds since 1970; 0 where it is not told.
         writer: the program that began it, with its version.
         is_anonymous: names, ids and serial numbers in it are made up.
     """

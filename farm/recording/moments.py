@@ -37,10 +37,9 @@ def moment_ns(text: str, *, now_ns: int) -> int:
     Raises:
         ValueError: it is none; the sentence says how one looks.
     """
-    try:
+    found = _DURATION.fullmatch(text.strip())
+    if found and found[2]:  # 20260301 is a day, and 2026 no number of seconds
         return max(0, now_ns - round(duration_s(text) * NS_PER_S))
-    except ValueError:
-        pass
     try:
         moment = datetime.fromisoformat(text.strip())
         return max(0, round(moment.timestamp() * NS_PER_S))

@@ -74,10 +74,7 @@ def read_key(path: Path | None) -> bytes:
     if path is None:
         return secrets.token_bytes(KEY_BYTES)
     try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
-            file.write(key := secrets.token_bytes(KEY_BYTES))
-            return key
+        return _make_key(path)
     except FileExistsError:
         pass
     except OSError as error:
@@ -92,4 +89,17 @@ def read_key(path: Path | None) -> bytes:
             f"the key {path} has {len(key)} bytes, at least {_MIN_KEY_BYTES} are needed: name a "
             "file that does not exist, and it is made"
         )
+    return key
+
+
+def _make_key(path: Path) -> bytes:
+    key = secrets.token_bytes(KEY_BYTES)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(key)
+    except OSError:
+        path.unlink(missing_ok=True)  # an empty one would be refused the next time
+        raise
     return key

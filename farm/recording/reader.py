@@ -66,6 +66,10 @@ class RecordingReader:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the file back."""
         self._file.close()
 
     def records(self) -> Iterator[Message | Gap | Note]:

@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-import orjson
-
 from farm.errors import JournalError
 from farm.recording.anonymous import HiddenError
 from farm.recording.record import Gap, Message, Note, UnfitError
 from farm.recording.tally import MAX_OPEN_HOLES, Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, KeysView
 
     from farm.journal.reader import JournalReader
     from farm.recording.anonymous import Anonymiser
@@ -26,6 +24,13 @@ if TYPE_CHECKING:
     from farm.recording.writer import RecordingWriter
 
 NS_PER_S = 1_000_000_000
+ENDS = ("stopped", "the time is over", "enough holes", "all is kept")
+# What a recorder says of itself, and what names nobody.
+HIDDEN_NOTE = "(a note, whose text may name somebody)"
+OWN_NOTES = frozenset(
+    [f"begun: {origin}" for origin in ("mqtt", "journal", "another recording")]
+    + [f"ended: {why}" for why in ENDS]
+)
 
 
 class Recorder:
@@ -40,7 +45,6 @@ class Recorder:
     Attributes:
         tally: of what was written.
         left_out: how many wanted messages are not in the recording, by why.
-        unanswered: holes that are complete, and whose answer has not come yet.
     """
 
     def __init__(
@@ -53,31 +57,43 @@ class Recorder:
         self.writer = writer
         self.tally = Tally(traffic)
         self.left_out: Counter[str] = Counter()
-        self.unanswered: set[Key] = set()
+        self._unanswered: dict[Key, set[str]] = {}  # what is still to come of each answer
         self._traffic = traffic
         self._selection = selection
         self._anonymiser = anonymiser
+        self._last_ns = 0  # of the last record, as it was written
 
-    def take(self, record: Message | Gap | Note) -> bool:
+    @property
+    def unanswered(self) -> KeysView[Key]:
+        """Holes that are complete, and of whose answer one message or both have not come yet."""
+        return self._unanswered.keys()
+
+    def take(self, record: Message | Gap | Note, *, is_late: bool = False) -> bool:
         """Write a record, if it is wanted; whether it was.
+
+        Args:
+            record: what came.
+            is_late: the recording is over, and only answers to its holes are still wanted.
 
         Raises:
             RecordingError: the disk is full or fails.
         """
-        if not self._wants(record):
+        is_wanted = not isinstance(record, Message) if is_late else self._wants(record)
+        if not is_wanted and not self._is_awaited(record):
             return False
         try:
             written = self._rewritten(record)
             self.writer.append(written)
+            self._last_ns = written.at_ns
         except (HiddenError, UnfitError) as error:
             self.left_out[str(error)] += 1
             return False
         # told by the real names: the made-up ones need not suit the configured topics
         complete = self.tally.add(record)
-        if complete is not None and len(self.unanswered) < MAX_OPEN_HOLES:
-            self.unanswered.add(complete)
+        if complete is not None and len(self._unanswered) < MAX_OPEN_HOLES:
+            self._unanswered[complete] = set(self._traffic.answer_tails[:2])
         if isinstance(record, Message) and record.is_answer:
-            self.unanswered.discard(self._answered(record))
+            self._note_answer(record)
         return True
 
     @property
@@ -91,20 +107,34 @@ class Recorder:
         Raises:
             RecordingError: the disk is full or fails.
         """
-        record = self._rewritten(Note(at_ns, text))
+        if self._anonymiser is not None and self._anonymiser.shift_s:
+            # this moment, moved, would say by how much: who gets the file knows when it was made
+            at_ns = self._last_ns
+        record = Note(at_ns, text)
         self.writer.append(record)
         self.tally.add(record)
 
-    def _answered(self, answer: Message) -> Key:
+    def _note_answer(self, answer: Message) -> None:
         found = self._traffic.answer(answer.topic)
-        try:
-            body = orjson.loads(answer.payload)
-        except orjson.JSONDecodeError:
-            body = None
-        result_id = body.get("ResultId") if isinstance(body, dict) else None
-        return (found.source if found else "", str(result_id))
+        key = self._traffic.answered(answer.topic, answer.payload)
+        if found is None or key is None or key not in self._unanswered:
+            return
+        tails = self._unanswered[key]
+        tails.discard(found.tail)
+        if not tails:
+            del self._unanswered[key]
+
+    def _is_awaited(self, record: Message | Gap | Note) -> bool:
+        """Whether it belongs to a hole that is recorded, whenever it came."""
+        return (
+            isinstance(record, Message)
+            and record.is_answer
+            and self._traffic.answered(record.topic, record.payload) in self._unanswered
+        )
 
     def _wants(self, record: Message | Gap | Note) -> bool:
+        if isinstance(record, Gap):
+            return self._selection.has_span(record.at_ns, record.to_ns)
         if not self._selection.has_time(record.at_ns):
             return False
         if not isinstance(record, Message):
@@ -122,7 +152,8 @@ class Recorder:
             return record._replace(
                 at_ns=max(0, record.at_ns + shift_ns), to_ns=max(0, record.to_ns + shift_ns)
             )
-        return record._replace(at_ns=max(0, record.at_ns + shift_ns))
+        text = record.text if record.text in OWN_NOTES else HIDDEN_NOTE
+        return Note(max(0, record.at_ns + shift_ns), text)
 
 
 def kept_messages(

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import orjson
 
-from farm.drilling.fields import bare_path, canonical_id
+from farm.drilling.fields import SUFFIX, Field, bare_path, canonical_id
 from farm.errors import ReadError
+from farm.recording.id_places import rewrite_ids
 
 if TYPE_CHECKING:
     from farm.config import DataIdsConfig
@@ -85,7 +86,9 @@ class Renewal:
         self._duplicate_ns = round(listener.duplicate_time_window * 1e9)
         self._known: OrderedDict[Key, Hole] = OrderedDict()
         self._times: dict[Key, int] = {}
-        self._fields = id_fields(traffic.config.mqtt.data_ids)
+        data_ids = traffic.config.mqtt.data_ids
+        self._fields = id_fields(data_ids)
+        self._paths = [Field(path) for path in _id_paths(data_ids)]
         self.kept = 0
         self.repeated = 0
 
@@ -101,9 +104,17 @@ class Renewal:
             return Renewed(message, hole)
         payload = replace_ids(message.payload, part_id, hole.new_id, self._fields)
         if self._traffic.part_id(route.kind, payload) != hole.new_id:
+            # a spelling that the pattern does not know: its partners must not lose it
+            found = rewrite_ids(message.payload, part_id, hole.new_id, self._is_id)
+            payload = message.payload if found is None else found
+        if self._traffic.part_id(route.kind, payload) != hole.new_id:
             self.kept += 1
             return Renewed(message, hole)
         return Renewed(message._replace(payload=payload), hole)
+
+    def _is_id(self, key: str) -> bool:
+        name = key.removesuffix(SUFFIX)
+        return any(each.is_key(name) for each in self._paths)
 
     def _hole_of(self, key: Key, kind: str, message: Message) -> Hole:
         """The hole that a message is of, by the rules by which a farm joins and tells repeats."""
@@ -143,9 +154,12 @@ def id_fields(data_ids: DataIdsConfig) -> tuple[bytes, ...]:
     Args:
         data_ids: the configured paths.
     """
+    return tuple(orjson.dumps(end)[1:-1] for end in dict.fromkeys(_id_paths(data_ids)))
+
+
+def _id_paths(data_ids: DataIdsConfig) -> list[str]:
     paths = (data_ids.result_id, data_ids.trace_result_id, data_ids.head_cycle)
-    ends = dict.fromkeys([*map(bare_path, paths), _STEP_RESULT_ID])
-    return tuple(orjson.dumps(end)[1:-1] for end in ends)
+    return [*map(bare_path, paths), _STEP_RESULT_ID]
 
 
 def replace_ids(payload: bytes, old_id: str, new_id: str, fields: tuple[bytes, ...]) -> bytes:

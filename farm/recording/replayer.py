@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 LOOK_S: Final = 0.1
 LINGER_S: Final = 1.0  # after the last answer, for one that nobody expects
 WINDOW: Final = 200
+OUTAGE_S: Final = 60.0  # without any acknowledgement, after which the MQTT broker is given up
 
 
 @dataclass(slots=True)
@@ -79,9 +80,12 @@ class Replayer:
         first_id: see `Renewal`.
         window: messages on the way to the broker at once.
         hears: subscribe to the answers.
+        outage_s: how long an outage of the broker may last.
 
     Attributes:
         played: how far it is; may be read by any thread.
+        stalled_s: for how long the next message has waited without any acknowledgement.
+        is_given_up: the broker acknowledged nothing for too long.
         ended: set when `run` is over.
     """
 
@@ -96,7 +100,13 @@ class Replayer:
         first_id: int | None,
         window: int = WINDOW,
         hears: bool = False,
+        outage_s: float = OUTAGE_S,
     ) -> None:
+        self.stalled_s = 0.0
+        self.is_given_up = False
+        self._outage_s = outage_s
+        self._acknowledged_s = 0.0
+        self.address = address
         self.played = Played()
         self.ended = threading.Event()
         self.failure: BaseException | None = None
@@ -148,7 +158,8 @@ class Replayer:
         """
         try:
             self._publish_all(messages)
-            self._link.drain(STALL_S)
+            if not self.is_given_up:
+                self._link.drain(STALL_S)
         except Exception as error:  # noqa: BLE001 - handed to the thread that waits
             self.failure = error
         finally:
@@ -189,9 +200,15 @@ class Replayer:
 
     def _wait_for_room(self) -> bool:
         """Whether the broker takes one more before it has acknowledged another."""
+        begin_s = time.monotonic()
         while not self._room.acquire(timeout=LOOK_S):
             if self._stop.is_set() or self._link.is_refused:
                 return False
+            self.stalled_s = time.monotonic() - max(begin_s, self._acknowledged_s)
+            if self.stalled_s > self._outage_s:
+                self.is_given_up = True
+                return False
+        self.stalled_s = 0.0
         return True
 
     def _send(self, shot: Shot, due_s: float) -> None:
@@ -226,6 +243,7 @@ class Replayer:
         return self._kinds.setdefault(more, more)
 
     def _on_acknowledged(self, _token: object) -> None:
+        self._acknowledged_s = time.monotonic()
         self._room.release()
 
     # ---- hearing ------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from farm.recording.record import Message
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from farm.recording.traffic import Traffic
+    from farm.recording.traffic import Key, Traffic
 
 FORMAT: Final = "farm-results"
 VERSION: Final = 1
@@ -39,22 +39,50 @@ class Results:
 
 
 def write_results(path: Path, results: Results) -> None:
-    """Write them, mode 0600; a file of that name is replaced once the new one is whole.
+    """Write them, mode 0600; an older file of results is replaced once the new one is whole.
 
     Raises:
-        RecordingError: the disk is full or fails, or the place can't be written.
+        RecordingError: the disk is full or fails, or the place can't be written, or another file
+            stands there.
     """
-    new = path.with_name(f"{path.name}.new")
+    check_place(path)
+    new = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, _PRIVATE)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            for line in _lines(results):
-                file.write(f"{json.dumps(line)}\n")
-        new.replace(path)
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _PRIVATE)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                for line in _lines(results):
+                    file.write(f"{json.dumps(line)}\n")
+            new.replace(path)
+        finally:
+            new.unlink(missing_ok=True)
     except OSError as error:
         raise RecordingError(
             f"the results can't be kept in {path} ({error.strerror}): choose another place"
         ) from error
+
+
+def check_place(path: Path) -> None:
+    """Whether results may be written there: nothing is there, or others, or an empty file.
+
+    Raises:
+        RecordingError: another file is there.
+    """
+    try:
+        if not path.exists():
+            return
+        begin = b""
+        if is_file := path.is_file():
+            with path.open("rb") as file:
+                begin = file.readline(MAX_LINE_BYTES)
+    except OSError as error:
+        raise RecordingError(
+            f"the results can't be kept in {path} ({error.strerror}): choose another place"
+        ) from error
+    if not is_file or (begin and not _is_begin(begin)):
+        raise RecordingError(
+            f"{path} is there, and is no file of results: it is left as it is. Choose another name"
+        )
 
 
 def read_results(path: Path, traffic: Traffic) -> Results:
@@ -83,15 +111,25 @@ def read_results(path: Path, traffic: Traffic) -> Results:
 def recorded_results(path: Path, traffic: Traffic) -> Results:
     """The answers in a recording that was made with --results.
 
+    Those to holes whose messages came before it was begun are left out: no replay of it is answered
+    so.
+
     Raises:
         RecordingError: it has none, or is damaged.
     """
     book = AnswerBook(traffic)
+    known: set[Key] = set()
     answers = 0
     with RecordingReader(path) as reader:
         for record in reader.records():
-            if isinstance(record, Message) and record.is_answer:
-                answers += 1
+            if not isinstance(record, Message):
+                continue
+            if not record.is_answer:
+                known.update(_hole_of(record, traffic))
+                continue
+            answers += 1
+            key = traffic.answered(record.topic, record.payload)
+            if key is None or key in known:
                 book.take(record.topic, record.payload, record.at_ns / 1e9)
     if not answers:
         raise RecordingError(
@@ -99,6 +137,13 @@ def recorded_results(path: Path, traffic: Traffic) -> Results:
             "`farm replay FILE --save-results RESULTS`"
         )
     return Results(book.results(), book.refusals)
+
+
+def _hole_of(message: Message, traffic: Traffic) -> tuple[Key, ...]:
+    """The hole that a message is of, if it names one."""
+    route = traffic.route(message.topic)
+    part_id = route and traffic.part_id(route.kind, message.payload)
+    return () if route is None or part_id is None else ((route.source, part_id),)
 
 
 def _lines(results: Results) -> Any:
@@ -154,11 +199,19 @@ def _take(results: Results, line: bytes, number: int, name: str) -> None:
             _str(told, "error") if "error" in told else "",
             *(_str(told, each) if each in told else "" for each in ("model", "hash")),
         )
-    except (TypeError, ValueError, AttributeError):
+    except (TypeError, ValueError, AttributeError, OverflowError):
         raise RecordingError(
             f"{name}, line {number}: no hole with its answer stands there: mend the line or remove"
             " it"
         ) from None
+
+
+def _is_begin(line: bytes) -> bool:
+    try:
+        told = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(told, dict) and told.get("format") == FORMAT
 
 
 def _check_begin(told: Any, name: str) -> None:

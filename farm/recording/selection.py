@@ -32,3 +32,7 @@ class Selection:
     def has_time(self, at_ns: int) -> bool:
         """Whether what arrived then is wanted."""
         return self.since_ns <= at_ns < self.until_ns
+
+    def has_span(self, from_ns: int, to_ns: int) -> bool:
+        """Whether some of this time is wanted."""
+        return from_ns < self.until_ns and self.since_ns <= max(from_ns, to_ns)

@@ -17,6 +17,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from farm.broker.mqtt_client import use_tls
 from farm.config.credentials import read_credentials
@@ -38,7 +39,12 @@ GOODBYE_S: Final = 2.0
 SESSION_EXPIRY_S: Final = 300
 _UNSUPPORTED: Final = (0x84, 0x01)  # MQTT 5, and how a 3.1.1 broker says it
 _NOT_LET_IN: Final = frozenset({0x86, 0x87, 0x8C, 4, 5})  # user name, password, rights
-_KEPT: Final = "the MQTT broker kept what was sent meanwhile, and sent it later"
+_KEPT: Final = (
+    "the MQTT broker kept what its limits allow of what was sent meanwhile, and sent it later; "
+    "some may be missing (mosquitto: max_queued_messages, and QoS 0 is never kept)"
+)
+# Retained messages come with a subscription that is new, and not again with one that is renewed.
+_RETAINED_ONCE: Final = 1  # MQTT 5, section 3.8.3.1
 _LOST: Final = "what was sent meanwhile is missing"
 
 
@@ -78,6 +84,8 @@ class Subscription:
         self._version = "3.1.1" if settings.protocol == "3.1.1" else "5"
         self._is_settled = settings.protocol != "auto"
         self._was_up = False
+        self._is_subscribed = False  # in the session that the broker may have kept
+        self._heard_ns = 0  # when the last packet came
         self._down_since_ns: int | None = None
         self._wait_s = 0.0
         self._next_try_s = 0.0
@@ -101,10 +109,12 @@ class Subscription:
                 return self._take()
             self._connect()
             return self._take()
-        self._wait(self._client, timeout_s)
+        is_readable = self._wait(self._client, timeout_s)
         code = self._client.loop(0.0)
         if code is not MQTTErrorCode.MQTT_ERR_SUCCESS:
             self._lose(paho.error_string(code))
+        elif is_readable:
+            self._heard_ns = self._now_ns()
         return self._take()
 
     def close(self) -> None:
@@ -123,16 +133,21 @@ class Subscription:
             pass
         _close(client)
 
-    def _wait(self, client: paho.Client, timeout_s: float) -> None:
-        """Until there is something to do, and not as a part of the work: see `waited_s`."""
+    def _wait(self, client: paho.Client, timeout_s: float) -> bool:
+        """Until there is something to do, and not as a part of the work: see `waited_s`.
+
+        Returns:
+            Whether something has come, if only the end of the connection.
+        """
         sock = client.socket()
-        if sock is None or client.want_write():
-            return
+        if sock is None:
+            return False
         if isinstance(sock, ssl.SSLSocket) and sock.pending():  # not in the kernel any more
-            return
+            return True
         begin_s = time.monotonic()
-        select.select([sock], [], [], timeout_s)
+        readable, _, _ = select.select([sock], [], [], 0.0 if client.want_write() else timeout_s)
         self.waited_s += time.monotonic() - begin_s
+        return bool(readable)
 
     def _take(self) -> list[Message | Gap]:
         taken, self._heard = self._heard, []
@@ -152,8 +167,13 @@ class Subscription:
             assert self._welcome is not None
             session_present, reason = self._welcome
             self._check(reason)
-            if not session_present:
-                self._subscribe(client)
+            self._is_settled = (
+                True  # it speaks this version: what fails from now on has other causes
+            )
+            is_kept = session_present and self._is_subscribed
+            place, welcome_ns = len(self._heard), self._now_ns()
+            # a kept session may lack what we ask for: its connection broke before it was granted
+            self._subscribe(client)
         except OSError as error:
             _close(client)
             if is_reached and not self._is_settled:
@@ -163,11 +183,13 @@ class Subscription:
         except BaseException:
             _close(client)
             raise
-        self._is_settled = self._was_up = True
+        self._was_up = self._is_subscribed = True
+        self._heard_ns = self._now_ns()
         self._client, self.problem, self._wait_s = client, "", 0.0
         if self._down_since_ns is not None:
-            note = _KEPT if session_present else _LOST
-            self._heard.append(Gap(self._down_since_ns, self._now_ns(), note))
+            end_ns = welcome_ns if is_kept else self._heard_ns
+            gap = Gap(self._down_since_ns, end_ns, _KEPT if is_kept else _LOST)
+            self._heard.insert(place, gap)  # before what came with the old subscription
             self._down_since_ns = None
 
     def _open(self, client: paho.Client) -> None:
@@ -203,7 +225,11 @@ class Subscription:
         raise OSError(f"refused: {reason}")
 
     def _subscribe(self, client: paho.Client) -> None:
-        client.subscribe([(each, QOS) for each in self._filters])
+        if self._version == "5":
+            options = SubscribeOptions(qos=QOS, retainHandling=_RETAINED_ONCE)
+            client.subscribe([(each, options) for each in self._filters])
+        else:
+            client.subscribe([(each, QOS) for each in self._filters])
         if not self._serve(client, lambda: self._granted is not None, ANSWER_TIMEOUT_S):
             raise OSError("no answer to SUBSCRIBE")
         assert self._granted is not None
@@ -227,7 +253,8 @@ class Subscription:
             _close(self._client)
             self._client = None
         if self._was_up and self._down_since_ns is None:
-            self._down_since_ns = self._now_ns()
+            # the connection may have been dead for as long as its keepalive before we noticed
+            self._down_since_ns = self._heard_ns
         self.problem = problem
         least_s, most_s = self._settings.reconnect_min_s, self._settings.reconnect_max_s
         self._wait_s = min(most_s, max(least_s, 2 * self._wait_s))

@@ -10,6 +10,8 @@ import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+import orjson
+
 from farm.adapter import Need, load_adapter
 from farm.broker.guard import GuardedAdapter
 from farm.drilling.adapter import OpcUaAdapter
@@ -39,6 +41,7 @@ class Traffic:
         answer_filters: the same for its answers; empty where they can't be read.
         required: the kinds without which there is no hole.
         is_drilling: ids and names in it can be rewritten.
+        root: what the topics of drilling units and of answers begin with.
 
     Raises:
         ConfigError: the adapter can't be loaded.
@@ -55,6 +58,7 @@ class Traffic:
             adapter, max_part_bytes=config.limits.message_bytes, counts=Counter()
         )
         listener, estimation = config.mqtt.listener, config.mqtt.estimation
+        self.root = listener.root
         self._root = f"{listener.root}/"
         self.answer_tails: tuple[str, ...] = (
             (estimation.keypoints, estimation.depth_estimation, estimation.errors)
@@ -89,6 +93,16 @@ class Traffic:
             if tail in self.answer_tails
             else None
         )
+
+    def answered(self, topic: str, payload: bytes) -> Key | None:
+        """The hole that an answer is about; None where it names none."""
+        found = self.answer(topic)
+        try:
+            body = orjson.loads(payload)
+        except orjson.JSONDecodeError:
+            return None
+        result_id = body.get("ResultId") if isinstance(body, dict) else None
+        return (found.source, result_id) if found and isinstance(result_id, str) else None
 
     def source(self, topic: str) -> str:
         """The source of any recorded message; "" where its topic names none."""

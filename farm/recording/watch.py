@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from farm.recording.effort import Effort
-from farm.recording.record import Message
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +18,7 @@ POLL_S: Final = 0.2  # how late a stop is noticed at worst
 FLUSH_EVERY_S: Final = 1.0  # what a kill -9 may cost
 LINGER_S: Final = 1.0  # after the last hole, for messages that are sent behind it
 ANSWERS_S: Final = 15.0  # after the last message, for its answer
+ENOUGH_STOPS: Final = 2  # from which on not even an answer is waited for
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +41,27 @@ def record_mqtt(
     subscription: Subscription,
     limits: Limits,
     *,
-    is_stopped: Callable[[], bool],
+    stops: Callable[[], int],
     on_progress: Callable[[], None],
     waits_for_answers: bool,
+    on_waiting: Callable[[], None] = lambda: None,
 ) -> str:
     """Record until something ends it; returns what, in a word or two.
+
+    Args:
+        recorder: takes what comes.
+        subscription: gives it.
+        limits: when to end.
+        stops: how often we were told to; the second time, the last answers are not waited for.
+        on_progress: called often.
+        waits_for_answers: that the last holes get theirs, for `ANSWERS_S`.
+        on_waiting: called once, when nothing else is wanted any more.
 
     Raises:
         MqttError: the MQTT broker does not let us in.
         RecordingError: the disk is full or fails.
     """
-    watch = _Watch(recorder, subscription, is_stopped, on_progress)
+    watch = _Watch(recorder, subscription, stops, on_progress)
     begin_s = time.monotonic()
 
     def reason() -> str:
@@ -64,12 +74,11 @@ def record_mqtt(
         return ""
 
     why = watch.serve(reason)
-    if is_stopped():
-        return why
     if limits.holes is not None and recorder.tally.holes >= limits.holes:
         end_s = time.monotonic() + LINGER_S
         watch.serve(lambda: "enough" if time.monotonic() >= end_s else "")
-    if waits_for_answers:
+    if waits_for_answers and recorder.unanswered and stops() < ENOUGH_STOPS:
+        on_waiting()
         end_s = time.monotonic() + ANSWERS_S
         watch.serve(
             lambda: "" if recorder.unanswered and time.monotonic() < end_s else "all answered",
@@ -83,23 +92,23 @@ class _Watch:
         self,
         recorder: Recorder,
         subscription: Subscription,
-        is_stopped: Callable[[], bool],
+        stops: Callable[[], int],
         on_progress: Callable[[], None],
     ) -> None:
         self._recorder = recorder
         self._subscription = subscription
-        self._is_stopped = is_stopped
+        self._stops = stops
         self._on_progress = on_progress
         self._flushed_s = time.monotonic()
         self._effort = Effort()
 
     def serve(self, reason: Callable[[], str], *, answers_alone: bool = False) -> str:
         """Take what comes until there is a reason to end, or we are stopped."""
-        while not (why := "stopped" if self._is_stopped() else reason()):
+        enough = ENOUGH_STOPS if answers_alone else 1
+        while not (why := "stopped" if self._stops() >= enough else reason()):
             begin_s, waited_s = time.monotonic(), self._subscription.waited_s
             for record in self._subscription.poll(POLL_S):
-                if not answers_alone or (isinstance(record, Message) and record.is_answer):
-                    self._recorder.take(record)
+                self._recorder.take(record, is_late=answers_alone)
             if begin_s - self._flushed_s >= FLUSH_EVERY_S:
                 self._flushed_s = begin_s
                 self._recorder.writer.flush()

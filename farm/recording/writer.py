@@ -16,12 +16,12 @@ from farm import __version__
 from farm.errors import RecordingError
 from farm.recording.block import LEVEL, MAX_RECORDS, TARGET_BYTES, Torn, pack_block, walk
 from farm.recording.header import Header, pack_header, read_header
-from farm.recording.record import pack_record
+from farm.recording.record import Message, pack_record
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from farm.recording.record import Gap, Message, Note
+    from farm.recording.record import Gap, Note
 
 _PRIVATE = 0o600  # traces are confidential
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -35,6 +35,8 @@ class RecordingWriter:
         now_ns: UTC, for the header of a new one.
         is_anonymous: whether what is appended has made-up names.
         level: of the compression; 0 for none.
+        can_go_on: the same command goes on where this one ended, and does not begin anew.
+        removes_empty: a file that is made here goes again if no message comes into it.
 
     Attributes:
         level: of the compression of the next block; may be changed at any time.
@@ -43,6 +45,7 @@ class RecordingWriter:
         records: that are in the file, of this writer.
         size: of the file, in bytes.
         raw_bytes: what this writer has put into it, before it was compressed.
+        has_content: a message was appended.
 
     Raises:
         RecordingError: it can't be written, is no recording, is damaged or not alike, or another
@@ -50,33 +53,45 @@ class RecordingWriter:
     """
 
     def __init__(
-        self, path: Path, *, now_ns: int, is_anonymous: bool = False, level: int = LEVEL
+        self,
+        path: Path,
+        *,
+        now_ns: int,
+        is_anonymous: bool = False,
+        level: int = LEVEL,
+        can_go_on: bool = True,
+        removes_empty: bool = False,
     ) -> None:
         self.path = path
         self.torn: Torn | None = None
         self.records = 0
         self.raw_bytes = 0
+        self.has_content = False
         self.level = level
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
+        self._can_go_on = can_go_on
+        self._is_made, self._removes_empty = False, removes_empty
         try:
-            # O_NOFOLLOW would refuse a link that the user has made on purpose
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _PRIVATE)
+            self._descriptor, is_made = _open(path)
         except OSError as error:
-            raise RecordingError(
-                f"{path} can't be written: {error.strerror}: choose another place"
-            ) from error
+            raise self._unwritable(error) from error
         try:
             self._hold()
+            self._is_made = is_made  # and nobody else's by now
             self.size = os.fstat(self._descriptor).st_size
             self.is_new = not self.size
             header = Header(now_ns, f"farm {__version__}", is_anonymous)
             if self.is_new:
+                os.fchmod(self._descriptor, _PRIVATE)  # it may have been there, empty
                 self._write(pack_header(header))
             else:
                 self._go_on(is_anonymous=is_anonymous)
-        except BaseException:
+        except BaseException as error:
+            self._remove_empty()
             os.close(self._descriptor)
+            if isinstance(error, OSError):
+                raise self._unwritable(error) from error
             raise
 
     def __enter__(self) -> Self:
@@ -93,6 +108,7 @@ class RecordingWriter:
             RecordingError: the disk is full or fails.
         """
         packed = pack_record(record)
+        self.has_content |= isinstance(record, Message)
         self._waiting.append(packed)
         self._waiting_bytes += len(packed)
         if self._waiting_bytes >= TARGET_BYTES or len(self._waiting) >= MAX_RECORDS:
@@ -121,6 +137,7 @@ class RecordingWriter:
             return
         try:
             self.flush()
+            self._remove_empty()
             os.fdatasync(self._descriptor)
         except OSError as error:
             raise self._failed(error) from error
@@ -131,7 +148,10 @@ class RecordingWriter:
     def _hold(self) -> None:
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            # its recorder may have removed it since it was opened
+            if not os.path.samestat(os.fstat(self._descriptor), self.path.stat()):
+                raise BlockingIOError  # noqa: TRY301
+        except (BlockingIOError, FileNotFoundError):
             raise RecordingError(
                 f"another recorder writes {self.path}: stop it, or record into another file"
             ) from None
@@ -178,9 +198,35 @@ class RecordingWriter:
             raise self._failed(error) from error
         self.size = at
 
+    def _remove_empty(self) -> None:
+        if self._removes_empty and self._is_made and not self.has_content:
+            with contextlib.suppress(OSError):  # it does no harm
+                self.path.unlink()
+
+    def _unwritable(self, error: OSError) -> RecordingError:
+        return RecordingError(
+            f"{self.path} can't be written: {error.strerror}: choose another place"
+        )
+
     def _failed(self, error: OSError) -> RecordingError:
         cure = "make room" if error.errno in _FULL else "look at the disk"
         return RecordingError(
             f"{self.path}: {error.strerror}: {self.records} records of this run are kept in it, "
-            f"and it is whole: {cure}, then go on with the same command"
+            f"and it is whole: {cure}, then {self._next_step()}"
         )
+
+    def _next_step(self) -> str:
+        if self._can_go_on:
+            return "go on with the same command"
+        what = "remove it and do it again" if self.is_new else "do it again into another file"
+        return f"{what}: the same command would add these records a second time"
+
+
+def _open(path: Path) -> tuple[int, bool]:
+    """The file, and whether it was made."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+    try:
+        return os.open(path, flags | os.O_EXCL, _PRIVATE), True
+    except FileExistsError:
+        # O_NOFOLLOW would refuse a link that the user has made on purpose
+        return os.open(path, flags, _PRIVATE), False

@@ -281,10 +281,16 @@ class Pool:
 
     @property
     def is_hopeless(self) -> bool:
-        """Whether more than half of the slots were given up."""
-        kept = self.kept
-        failed = sum(slot.state is SlotState.FAILED for slot in kept)
-        return failed * 2 > len(kept)
+        """Whether more than half of the slots were given up, and of the numbered ones alone, too.
+
+        A fixed one may lack what the others don't need: a GPU that can't be used. These serve on.
+        """
+        kept, numbered = self.kept, self.numbered
+        return _are_most_failed(kept) and (not numbered or _are_most_failed(numbered))
+
+
+def _are_most_failed(slots: list[Slot]) -> bool:
+    return sum(slot.state is SlotState.FAILED for slot in slots) * 2 > len(slots)
 
 
 def describe_end(returncode: int, *, by_us: bool = False, is_out_of_memory: bool = False) -> str:

@@ -308,7 +308,8 @@ class Supervisor:
     def _spawn_broker(self) -> int:
         workers = ["--workers", str(self._staffing.broker_starts())]
         launch = ["--launch", RAY] if self._fleet.slots else []
-        return self._children.spawn(["broker", *workers, *launch, *self._child_args])
+        again = ["--again"] if self._broker.was_any_ready else []
+        return self._children.spawn(["broker", *workers, *launch, *again, *self._child_args])
 
     def _spawn_fleet(self) -> int:
         return self._children.spawn(["fleet", *self._child_args])

@@ -8,15 +8,18 @@ sockets and no processes; the supervisor carries it out.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from farm import log, wire
 from farm.errors import FarmError
 from farm.supervisor.rollout import Rollout
 
 if TYPE_CHECKING:
+    from farm.config import Config
     from farm.supervisor.in_force import InForce
     from farm.supervisor.pool import Pool
+
+DEVICE: Final = "model_settings.device"
 
 
 class Reloading:
@@ -41,6 +44,7 @@ class Reloading:
         if self.is_under_way:
             self._log.warning("reload_refused", reason="the one before is still under way")
             return False
+        before = _device(self._in_force.config)
         try:
             taken, waiting = self._in_force.renew()
         except (FarmError, OSError) as error:
@@ -51,6 +55,9 @@ class Reloading:
                 cure="mend the file (`farm config check` shows what is wrong), then SIGHUP again",
             )
             return False
+        after = _device(self._in_force.config)
+        if after != before and (self._workers.fixed or "cuda" in (before, after)):
+            waiting = [*waiting, DEVICE]  # which workers there are was settled at the start
         if waiting:
             self._log.warning(
                 "needs_restart",
@@ -115,3 +122,7 @@ class Reloading:
                 effect="processes that are started from now on have the refused settings",
                 cure="make room in the state directory, mend the file, then SIGHUP again",
             )
+
+
+def _device(config: Config) -> object:
+    return config.model_settings.get("device")

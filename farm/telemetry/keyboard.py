@@ -36,6 +36,7 @@ class Page(Enum):
 
 
 PAGES = {page.value: page for page in Page}
+FILTERED = (Page.OVERVIEW, Page.WORKERS, Page.TOOLS, Page.DEAD)  # the others have no rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,8 @@ class Looking:
     tool_sort: int = 0
     is_worker_reversed: bool = False
     is_tool_reversed: bool = False
-    filter: str = ""
+    filter: str = ""  # of this page
+    other_filters: tuple[tuple[Page, str], ...] = ()  # of those that are not shown
     is_typing: bool = False  # the filter
     is_paused: bool = False
     period_s: float = 1.0
@@ -62,12 +64,20 @@ def press(now: Looking, key: str) -> Looking:
     if now.is_typing:
         return _type(now, key)
     if now.page is Page.HELP and key in ("?", "h", "escape", "enter"):
-        return replace(now, page=now.before_help, scroll=0)
+        return _go(now, now.before_help)
     if key in ("?", "h"):
-        return replace(now, page=Page.HELP, before_help=now.page, scroll=0)
+        return replace(_go(now, Page.HELP), before_help=now.page)
     if key in PAGES:
-        return replace(now, page=PAGES[key], scroll=0)
+        return _go(now, PAGES[key])
     return _CHANGES[key](now) if key in _CHANGES else _adjust(now, key)
+
+
+def _go(now: Looking, page: Page) -> Looking:
+    """To a page, which has kept its filter."""
+    filters = {**dict(now.other_filters), now.page: now.filter}
+    found = filters.pop(page, "")
+    others = tuple((each, text) for each, text in filters.items() if text)
+    return replace(now, page=page, scroll=0, filter=found, other_filters=others)
 
 
 def _adjust(now: Looking, key: str) -> Looking:
@@ -82,7 +92,7 @@ def _adjust(now: Looking, key: str) -> Looking:
 def _next_page(now: Looking) -> Looking:
     pages = [page for page in Page if page is not Page.HELP]
     place = pages.index(now.page) if now.page in pages else -1
-    return replace(now, page=pages[(place + 1) % len(pages)], scroll=0)
+    return _go(now, pages[(place + 1) % len(pages)])
 
 
 def _over(now: Looking) -> Looking:
@@ -90,6 +100,8 @@ def _over(now: Looking) -> Looking:
 
 
 def _begin_filter(now: Looking) -> Looking:
+    if now.page not in FILTERED:
+        return now
     return replace(now, is_typing=True, scroll=0)
 
 

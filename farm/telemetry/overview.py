@@ -52,19 +52,35 @@ def _wide_overview(shot: Shot, width: int, room: int, glyphs: Glyphs, text: str)
     left = stacked([block(shot, LEFT_COLUMNS, glyphs) for block in (
         panels.rates, panels.outcomes, panels.latencies, house.house)])  # fmt: skip
     rest = width - LEFT_COLUMNS - 3
-    right = stacked(_tables(shot, rest, max(room, len(left)) + 1, glyphs, text))
-    made = beside(left, right, LEFT_COLUMNS + 3, glyphs)
     found = panels.incidents(shot, width, glyphs)
+    left_over = room - len(left) - (len(found) + 1 if found else 0)
+    below = [] if "farms" in shot else _worst_below(shot, width, left_over, glyphs, text)
+    beside_room = len(left) + 1 if below else max(room, len(left)) + 1
+    right = stacked(_tables(shot, rest, beside_room, glyphs, text, has_worst=not below))
+    made = stacked([beside(left, right, LEFT_COLUMNS + 3, glyphs), below])
     return stacked([made, found]) if found and len(made) + 3 <= room else made
 
 
-def _tables(shot: Shot, width: int, room: int, glyphs: Glyphs, text: str) -> list[list[Line]]:
+def _worst_below(shot: Shot, width: int, room: int, glyphs: Glyphs, text: str) -> list[Line]:
+    """The worst tools at the whole width, which all their columns need, where there is room."""
+    bad = rows.matching(_worst_rows(shot), text)
+    most = room - 2  # a blank line and the heading
+    if not bad or most < min(LEAST_ROWS, len(bad)):
+        return []
+    return _some(rows.TOOL_FIELDS, bad, most, width, glyphs, key="t", sorted_by=rows.TROUBLES)
+
+
+def _tables(
+    shot: Shot, width: int, room: int, glyphs: Glyphs, text: str, *, has_worst: bool = True
+) -> list[list[Line]]:
     """Farms or workers, the worst tools and the loudest, in so many lines."""
     if "farms" in shot:
         return [several(shot, width, glyphs), worst(shot, width, glyphs)]
     workers = rows.matching(shot["workers"], text)
-    bad = rows.matching(_worst_rows(shot), text)
+    bad = rows.matching(_worst_rows(shot), text) if has_worst else []
     loud = rows.matching(_loudest_rows(shot), text)
+    if text and not (workers or bad or loud):
+        return [[rows.nothing_matches(text)]]
     is_tall = room >= TALL_ROOM
     is_shared = (bad or loud) and room >= SHARED_ROOM
     shares = [(workers, 0.45 if is_shared else 1.0), (bad, 0.6 if is_tall else 1.0)]

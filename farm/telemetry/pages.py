@@ -23,6 +23,7 @@ def worker_page(shot: Shot, looking: Looking, width: int, glyphs: Glyphs) -> lis
     return _sorted_page(
         rows.WORKER_FIELDS, found, looking.worker_sort, width, glyphs,
         is_reversed=looking.is_worker_reversed, title=_of_all("worker", found, every),
+        text=looking.filter,
     )  # fmt: skip
 
 
@@ -34,13 +35,16 @@ def tool_page(shot: Shot, looking: Looking, width: int, glyphs: Glyphs) -> list[
     title = _of_all("tool", found, every)
     hidden = told["known"] - len(every)
     if hidden > 0:
-        title += f", the loudest and the worst of {told['known']}"
+        # beyond what the broker keeps apart, one that came back is counted as often as it came
+        most = "at most " if told.get("folded") else ""
+        title += f", the loudest and the worst of {most}{told['known']}"
     if hidden > 0 and not looking.filter:
-        found = [*found, told["others"] | {"source": f"({hidden} others)"}]
+        others = "(all others)" if told.get("folded") else f"({hidden} others)"
+        found = [*found, told["others"] | {"source": others}]
     # begins with the worst
     return _sorted_page(
         rows.TOOL_FIELDS, found, looking.tool_sort + 1, width, glyphs,
-        is_reversed=looking.is_tool_reversed, title=title,
+        is_reversed=looking.is_tool_reversed, title=title, text=looking.filter,
     )  # fmt: skip
 
 
@@ -52,13 +56,17 @@ def _of_all(noun: str, found: Sequence[Shot], every: Sequence[Shot]) -> str:
 
 def _sorted_page(
     fields: Sequence[rows.Field], found: Sequence[Shot], sort: int, width: int, glyphs: Glyphs,
-    *, is_reversed: bool, title: str,
+    *, is_reversed: bool, title: str, text: str,
 ) -> list[Line]:  # fmt: skip
-    order = rows.sortable(fields)
+    order = rows.sortable(fields, found, width)
     by = order[sort % len(order)]
     found = rows.arranged(found, fields[by], is_reversed=is_reversed)
-    made = [line(Span(f"{title}, by {fields[by].column.title}", "dim"),
-                 Span("   s next column, r reverse, / filter", "dim"))]  # fmt: skip
+    title = f"{title}, by {fields[by].column.title}"
+    hints = ("   s next column, r reverse, / filter", "   s, r, /: see ?", "")
+    hint = next(each for each in hints if len(title) + len(each) <= width or not each)
+    made = [line(Span(title + hint, "dim"))]
+    if text and not found:
+        return [*made, rows.nothing_matches(text)]
     drawn = rows.draw(fields, found, width, glyphs, sorted_by=by, is_reversed=is_reversed)
     return [*made, *drawn]
 
@@ -66,13 +74,15 @@ def _sorted_page(
 def dead_page(shot: Shot, looking: Looking, width: int, glyphs: Glyphs) -> list[Line]:
     """What went wrong of late, filtered."""
     told = shot.get("incidents", {"dead": [], "alerts": []})
-    found = {
-        "incidents": {name: rows.matching(told[name], looking.filter) for name in told},
-        "workers_ended": rows.matching(shot.get("workers_ended", ()), looking.filter),
-    }
+    events = {name: rows.matching(told[name], looking.filter) for name in told}
+    ended = rows.matching(shot.get("workers_ended", ()), looking.filter)
+    found = {"incidents": events, "workers_ended": ended}
     waiting = shot["dead_letters"]
     first = "farm dead list shows all of them, farm why TOOL ID the story of one"
-    lines = panels.incidents(found, width, glyphs) or [line("nothing went wrong of late")]
+    if looking.filter and not any((*events.values(), ended)):
+        lines = [rows.nothing_matches(looking.filter)]
+    else:
+        lines = panels.incidents(found, width, glyphs) or [line("nothing went wrong of late")]
     return [line(Span(first if waiting else "no dead letter waits", "dim")), BLANK, *lines]
 
 
@@ -80,7 +90,7 @@ HELP = (
     ("o w t l d", "overview, workers, tools, latency and house, dead letters and alerts"),
     ("Tab", "the next page"),
     ("s r", "on w and t: sort by the next column; reverse"),
-    ("/ or f", "show only what contains a text; Enter keeps it, Esc clears it"),
+    ("/ or f", "show only what contains a text, on this page; Enter keeps it, Esc clears it"),
     ("up down", "scroll; also PgUp, PgDn, Home, End"),
     ("p", "pause, and go on"),
     ("1 2 5", "look every so many seconds"),

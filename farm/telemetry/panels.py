@@ -141,7 +141,7 @@ def labelled(label: str, text: str, width: int, style: str = "") -> list[Line]:
 def seen(shot: Shot, width: int, _glyphs: Glyphs) -> list[Line]:
     """What else was counted."""
     found = [
-        ("dim", f"{number(n)} {COUNT_WORDS[key]}")
+        ("dim", f"{COUNT_WORDS[key]}: {number(n)}")  # its noun is not always of that number
         for key, n in shot.get("counts", {}).items()
         if key in COUNT_WORDS and n
     ]

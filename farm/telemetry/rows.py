@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from farm.telemetry.lines import Column, Glyphs, Line, Span, table
+from farm.telemetry.lines import Column, Glyphs, Line, Span, fitting, line, table
 from farm.telemetry.units import age, number, rate, size
 
 if TYPE_CHECKING:
@@ -91,20 +91,20 @@ TOOL_FIELDS: tuple[Field, ...] = (
     Field(Column("tool", 14, is_flexible=True, keeps_end=True), lambda r: r["source"],
           lambda r: r["source"],
           is_rising=True),
-    Field(Column("bad", 6, is_right=True), _count("troubles", "bold red"),
+    Field(Column("bad", 7, is_right=True), _count("troubles", "bold red"),
           lambda r: r["troubles"]),
     Field(Column("msg/s", 6, is_right=True, priority=10), lambda r: rate(r["parts_hz"]),
           lambda r: round(r["parts_hz"], 1)),
     Field(Column("holes", 7, is_right=True, priority=9), lambda r: number(r["holes"]),
           lambda r: r["holes"]),
-    Field(Column("dead", 6, is_right=True), _count("dead", "red"), lambda r: r["dead"]),
+    Field(Column("dead", 7, is_right=True), _count("dead", "red"), lambda r: r["dead"]),
     Field(Column("unpaired", 9, is_right=True, priority=8), _count("unpaired", "red"),
           lambda r: r["unpaired"]),
     Field(Column("unread", 7, is_right=True, priority=7), _count("rejected", "red"),
           lambda r: r["rejected"]),
     Field(Column("negative", 9, is_right=True, priority=6), _count("negative_depths", "yellow"),
           lambda r: r["negative_depths"]),
-    Field(Column("runs", 6, is_right=True, priority=3), _count("negative_runs", "yellow"),
+    Field(Column("runs", 7, is_right=True, priority=3), _count("negative_runs", "yellow"),
           lambda r: r["negative_runs"]),
     Field(Column("unsure", 7, is_right=True, priority=5), _count("low_quality", "yellow"),
           lambda r: r["low_quality"]),
@@ -122,15 +122,26 @@ TOOL_FIELDS: tuple[Field, ...] = (
 TROUBLES, LOUDEST = 1, 2  # of the tools' fields
 
 
-def sortable(fields: Sequence[Field]) -> list[int]:
-    """The numbers of the columns that rows can be sorted by."""
-    return [n for n, field in enumerate(fields) if field.key is not None]
+def sortable(fields: Sequence[Field], rows: Sequence[Row], width: int) -> list[int]:
+    """The numbers of the columns that are seen, and that rows can be sorted by."""
+    there = _shown(fields, rows)
+    seen = [there[n] for n in fitting([field.column for field in there], width)]
+    return [n for n, field in enumerate(fields) if field.key is not None and field in seen]
+
+
+def _shown(fields: Sequence[Field], rows: Sequence[Row]) -> list[Field]:
+    return [each for each in fields if not each.is_rare or any(map(each.show, rows))]
 
 
 def matching(rows: Sequence[Row], text: str) -> list[Row]:
     """The rows in which a text stands somewhere, in capitals or not."""
     wanted = text.casefold()
     return [row for row in rows if not wanted or wanted in _all_text(row).casefold()]
+
+
+def nothing_matches(text: str) -> Line:
+    """In place of rows that a filter leaves none of."""
+    return line(Span(f"nothing matches '{text}' (Esc shows all)", "yellow"))
 
 
 def _all_text(row: Row) -> str:
@@ -158,7 +169,7 @@ def draw(
     """The heading and a line for each row, in the order given."""
     is_rising = sorted_by is not None and fields[sorted_by].is_rising != is_reversed
     by = None if sorted_by is None else fields[sorted_by]
-    fields = [each for each in fields if not each.is_rare or any(map(each.show, rows))]
+    fields = _shown(fields, rows)
     sorted_by = None if by is None else fields.index(by)
     cells = [[field.show(row) for field in fields] for row in rows]
     columns = [field.column for field in fields]

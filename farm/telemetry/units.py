@@ -24,9 +24,10 @@ def age(seconds: float | None) -> str:
         return "-"
     if seconds < 9.95:
         return f"{max(seconds, 0.0):.1f} s"
-    for step, unit, most in ((1, "s", 120), (60, "min", 120), (3600, "h", 48)):
+    for step, unit, most in ((1, "s", 119.5), (60, "min", 99.5), (3600, "h", 47.5)):
         if seconds < step * most:
-            return f"{seconds / step:.0f} {unit}"
+            digits = 1 if unit == "h" and seconds < 9.95 * step else 0
+            return f"{seconds / step:.{digits}f} {unit}"
     return f"{seconds / 86_400:.0f} d"
 
 

@@ -21,6 +21,7 @@ from farm.telemetry.lines import (
     Glyphs,
     Line,
     Span,
+    cut,
     fit,
     line,
     text_of,
@@ -33,6 +34,7 @@ from farm.telemetry.verdict import STATE_STYLES, verdict
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+SHORT_KEYS_CELLS = 36  # of the foot, where keys are told by their letters
 MOST_REMARKS_SHARE = 3  # of the height
 
 Shot = dict[str, Any]
@@ -188,24 +190,35 @@ def _foot(looking: Looking, width: int, glyphs: Glyphs, *, above: int, below: in
         return line(Span("filter: ", "bold"), looking.filter, Span(" ", "reverse"),
                     Span("  Enter keeps it, Esc clears it", "dim"))  # fmt: skip
     right = []
-    if looking.filter:
-        right.append(Span(f" filter: {looking.filter} ", "reverse"))
     if looking.is_paused:
         right.append(Span(" PAUSED ", "reverse"))
     if above or below:
         hints = [f"{below} below"] if below else []
         hints += [f"{above} above"] if above else []
         right.append(Span(f" {', '.join(hints)} ", "bold"))
+    if looking.filter:
+        room = width - SHORT_KEYS_CELLS - width_of(line(*right)) - len(" filter:  ")
+        right.insert(0, Span(f" filter: {cut(looking.filter, max(room, 4), glyphs)} ", "reverse"))
     tail = line(*right)
     left: list[Span] = []
     room = width - width_of(tail) - 1
-    for page, text in (*_KEYS, (None, "q quit")):
-        label = text if width >= 72 or page is looking.page else text[:1]
+    for page, label in _labels(looking.page, room):
         if sum(len(span.text) for span in left) + len(label) + 2 > room:
             break
         left += [Span(label, "reverse" if page is looking.page else "dim"), Span("  ")]
     used = sum(len(span.text) for span in left)
     return fit((*left, Span(" " * max(0, width - used - width_of(tail))), *tail), width, glyphs)
+
+
+def _labels(shown: Page, room: int) -> list[tuple[Page | None, str]]:
+    """The keys: in words where there is room, else by their letters, the way out last of all."""
+    keys = (*_KEYS, (None, "q quit"))
+    made = []
+    for in_words in ((*Page, None), (shown, None), (shown,)):
+        made = [(page, text if page in in_words else text[:1]) for page, text in keys]
+        if sum(len(label) + 2 for _, label in made) <= room:
+            break
+    return made
 
 
 # ---- bodies ------------------------------------------------------------------------------------

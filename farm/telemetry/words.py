@@ -27,6 +27,7 @@ COUNT_WORDS = {
     "negative_depths": "negative depths",
     "negative_runs": "runs of negative depths",
     "invalid_confidence": "malformed confidences left out",
+    "invalid_values": "answers of the model that are no depths",
     "alerts": "alerts",
     "bounces": "bounces",
     "reclaimed": "sent again unclaimed",
@@ -47,3 +48,11 @@ COUNT_WORDS = {
     "workers_refused": "workers refused, too many",
     "of_another_partition": "messages of another partition",
 }
+# What answerers count under names of their own, and of that the broker too: alerts.
+OF_ANSWERERS = frozenset(
+    {"negative_depths", "negative_runs", "invalid_confidence", "invalid_values", "alerts"}
+)
+# What the broker counts, so that no answerer may raise it.
+OF_THE_BROKER = frozenset(
+    {*COUNT_WORDS, "holes", "parts", "paired", "parcels", "skipped"} - OF_ANSWERERS
+)

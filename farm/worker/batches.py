@@ -38,7 +38,7 @@ class Batches:
         """The next batch, as soon as there is a message; None: there is none any more.
 
         Args:
-            most_jobs: of a batch; a message that has more by itself is one all the same.
+            most_jobs: of a batch; a message that has more is several. 0: a message is a batch.
         """
         first, self._kept = self._kept, None
         if first is None:
@@ -48,6 +48,9 @@ class Batches:
         if first is None or first.is_alone:
             return first
         jobs = first.jobs
+        if 0 < most_jobs < len(jobs):  # the GPU has no memory for more
+            self._kept = Work(first.worker_id, jobs[most_jobs:])
+            return Work(first.worker_id, jobs[:most_jobs])
         while len(jobs) < most_jobs and (more := self._more()) is not None:
             is_other = more.is_alone or more.worker_id != first.worker_id
             if is_other or len(jobs) + len(more.jobs) > most_jobs:

@@ -1,16 +1,19 @@
 """The compute loop's work: raw parts in, results out. Knows no sockets.
 
-A job in a batch that can't be read or computed costs only itself.
+A job in a batch that can't be read or computed costs only itself. But where a GPU is broken (after
+an error CUDA computes nothing more in this process) every job would fail, each as if by its own
+fault, and the worker, always ready, would draw all the load. So where jobs failed, one that was
+computed before is tried: does it fail, too, it is the GPU.
 """
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from farm import log, wire
 from farm.adapter import Status
-from farm.errors import ModelError, ReadError, WireError
+from farm.errors import DeviceError, ModelError, ReadError, WireError
 from farm.log import Limited
 from farm.models.model import Insufficient
 from farm.worker.core_time import CoreTime
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 
     from farm.adapter import Adapter
     from farm.models.model import Model
+
+CUDA_ERROR: Final = "CUDA error"  # in PyTorch's words; to have no memory is another one
 
 
 class _End(NamedTuple):
@@ -31,11 +36,19 @@ class _End(NamedTuple):
 
 
 class Computer:
-    """Holds the model and the adapter of one worker."""
+    """Holds the model and the adapter of one worker.
 
-    def __init__(self, model: Model, adapter: Adapter) -> None:
+    Args:
+        model: loaded.
+        adapter: reads what it is given.
+        device: the GPU that it computes on; "": none.
+    """
+
+    def __init__(self, model: Model, adapter: Adapter, *, device: str = "") -> None:
         self._model = model
         self._adapter = adapter
+        self._device = device
+        self._witness: Mapping[str, bytes] | None = None  # parts that were computed on the GPU
         self._core_time: CoreTime | None = None
         self._log = Limited()
 
@@ -48,6 +61,9 @@ class Computer:
         Returns:
             Status, value and reason as a `wire.Result` has them; {} where there are no parts. A
             hole that can't be computed is failed here too, so that the broker can tell why.
+
+        Raises:
+            DeviceError: the GPU is broken.
         """
         if not parts:
             return {}
@@ -57,7 +73,11 @@ class Computer:
         return {"status": result.status, "value": result.value, "reason": result.reason}
 
     def run(self, jobs: Sequence[wire.Job], worker_id: int) -> list[bytes]:
-        """The results of all jobs, encoded for the wire, in order. Call it from one thread."""
+        """The results of all jobs, encoded for the wire, in order. Call it from one thread.
+
+        Raises:
+            DeviceError: the GPU is broken; nothing can be said of these jobs.
+        """
         if self._core_time is None:
             self._core_time = CoreTime()
         begin = self._core_time.read()
@@ -77,7 +97,10 @@ class Computer:
                 unreadable[job.job_id] = self._blame("adapter", job, error)
             reads_s[job.job_id] = time.perf_counter() - started_s
         started_s = time.perf_counter()
-        answers = iter(self._infer(readable, inputs))
+        found = self._infer(readable, inputs)
+        if self._device:
+            self._check_device(readable, found)
+        answers = iter(found)
         infer_s = (time.perf_counter() - started_s) / max(len(inputs), 1)
         demand = self._core_time.demand_since(begin)
         ends = [unreadable.get(job.job_id) or next(answers) for job in jobs]
@@ -108,14 +131,45 @@ class Computer:
         except Exception as error:  # noqa: BLE001
             if len(jobs) == 1:
                 return [self._blame("model", jobs[0], error)]
-            # find the one that is to blame, and answer the others
-            return [self._infer([job], [one])[0] for job, one in zip(jobs, inputs, strict=True)]
+            # find the one that is to blame, and answer the others, in few calls
+            half = len(jobs) // 2
+            first = self._infer(jobs[:half], inputs[:half])
+            return first + self._infer(jobs[half:], inputs[half:])
         return [
             _End(Status.INSUFFICIENT, reason=answer.reason)
             if isinstance(answer, Insufficient)
             else _End(Status.OK, answer)
             for answer in answers
         ]
+
+    def _check_device(self, jobs: Sequence[wire.Job], ends: Sequence[_End]) -> None:
+        """Whether those that failed did so by their own fault.
+
+        Raises:
+            DeviceError: it is the GPU's.
+        """
+        for job, end in zip(jobs, ends, strict=True):
+            if end.status is Status.OK:  # one that is insufficient may never have got there
+                self._witness = job.parts
+                break
+        reasons = [end.reason for end in ends if end.status is Status.FAILED]
+        if not reasons:
+            return
+        if self._witness is None:  # nobody to ask but CUDA itself
+            told = next((reason for reason in reasons if CUDA_ERROR in reason), "")
+        else:
+            told = self._fault_of(self._witness)
+        if told:
+            again = ", not even what it has computed before" if self._witness is not None else ""
+            raise DeviceError(f"{self._device} computes nothing any more{again}: {told}")
+
+    def _fault_of(self, parts: Mapping[str, bytes]) -> str:
+        try:
+            self._answers([self._adapter.read(parts)])
+        # a model may raise anything, and whatever it is: a while ago it did not
+        except Exception as error:  # noqa: BLE001
+            return f"{type(error).__name__}: {error}"
+        return ""
 
     def _answers(self, inputs: Sequence[Any]) -> list[Any]:
         answers = list(self._model.infer(inputs))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from farm import log
 from farm.config import Config
-from farm.errors import ExitCode, FarmError
+from farm.errors import DeviceError, ExitCode, FarmError
 from farm.gpus import device_settings
 from farm.models.registry import DEFAULT_ID
 from farm.worker.compute import Computer
@@ -75,14 +75,20 @@ def run(
         say_unusable(error)
         return ExitCode.MODEL
     model = equipment.model
-    computer = Computer(model, equipment.adapter)
-    golden = computer.check(welcome.golden)
-    if by_hand:
-        log.get().info("worker_joins", farm=control_endpoint, model=model.version)
-    load_s = 0.0 if equipment is inherited else equipment.load_s
-    reader.ready(Loaded(model.version, model.content_hash, load_s, golden))
-    while (work := reader.next_batch()) is not None:
-        reader.post(computer.run(work.jobs, work.worker_id))
+    computer = Computer(model, equipment.adapter, device=device)
+    try:
+        golden = computer.check(welcome.golden)
+        if by_hand:
+            log.get().info("worker_joins", farm=control_endpoint, model=model.version)
+        load_s = 0.0 if equipment is inherited else equipment.load_s
+        reader.ready(Loaded(model.version, model.content_hash, load_s, golden))
+        while (work := reader.next_batch()) is not None:
+            reader.post(computer.run(work.jobs, work.worker_id))
+    except DeviceError as error:
+        # as if it had crashed: its jobs go back, and whether a new process can use the GPU its
+        # warm-up tells
+        log.get().error("gpu_failed", reason=str(error), next="a new process")
+        reader.give_up(str(error))
     reader.join(JOIN_TIMEOUT_S)
     if by_hand:
         log.get().info("worker_left", farm=control_endpoint)

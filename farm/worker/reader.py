@@ -89,6 +89,7 @@ class Reader:
         self._loaded: Loaded | None = None
         self._announced = False
         self._drain_reason: str | None = None
+        self._fault = ""  # why the compute loop has ended
         self.failed = False  # the thread ended by an error of its own, or the model was refused
         self._limited = log.Limited()
         self._phase = Phase.JOINING
@@ -146,6 +147,15 @@ class Reader:
         """Finish what is claimed, then leave for good; `inbox` ends with None."""
         self._drain_reason = reason
         self.is_to_return = False
+        self._waker.wake()
+
+    def give_up(self, fault: str) -> None:
+        """The compute loop ends in the middle of a batch: tell the broker, and leave.
+
+        The slot stays as it is: of a batch that broke the GPU nobody knows whether it will again.
+        """
+        self.failed = True
+        self._fault = fault
         self._waker.wake()
 
     def join(self, timeout_s: float) -> None:
@@ -427,6 +437,9 @@ class Reader:
     # ---- leaving --------------------------------------------------------------------------
 
     def _drain_if_asked(self) -> None:
+        if self._fault:
+            self._say_bye(self._fault)
+            return
         if self._drain_reason is None:
             return
         now_s = time.monotonic()
@@ -438,9 +451,12 @@ class Reader:
         if self._hand or (self._unconfirmed and now_s < self._confirm_by_s):
             return
         if self._results is None or now_s >= self._left_at_s:
-            if self._results is not None:
-                self._send(wire.Bye(self._worker_id(), self._drain_reason[: wire.MAX_KEY_CHARS]))
-            self._move(Phase.LEFT)
+            self._say_bye(self._drain_reason)
+
+    def _say_bye(self, reason: str) -> None:
+        if self._results is not None:
+            self._send(wire.Bye(self._worker_id(), reason[: wire.MAX_KEY_CHARS]))
+        self._move(Phase.LEFT)
 
 
 def _rss_bytes() -> int:

@@ -106,6 +106,38 @@ def test_who_has_a_gpu_takes_the_larger_share_and_its_end_blames_what_it_compute
     assert "cuda:0" in shown
 
 
+def test_a_gpu_that_breaks_costs_no_hole_its_answer(
+    make_mosquitto: Callable[..., Mosquitto],
+    make_site: Callable[..., Site],
+    start_farm: Callable[..., Farm],
+    tmp_path: Path,
+) -> None:
+    """Hundreds of holes answered with the words of a broken GPU, one after the other."""
+    mosquitto = make_mosquitto(durable=False)
+    site = make_site(mosquitto.port)
+    breaks = tmp_path / "breaks"
+    farm = mixed(start_farm, mosquitto.port, {"BREAKS_IF": str(breaks)})
+    first = rows(farm)[GPU]
+    tools = [Tool() for _ in range(5)]
+    before = [tool.drill() for _ in range(HOLES // 20) for tool in tools]
+    for hole in before:
+        site.send_hole(hole)
+    site.wait_answered(before, 60)
+    breaks.touch()
+    holes = [tool.drill() for _ in range(HOLES // 10) for tool in tools]
+    for hole in holes:
+        site.send_hole(hole)
+    site.wait_answered(holes, 60)
+    settle(site, farm)
+    assert_one_answer_each(site, [*before, *holes])
+    assert not breaks.exists()
+    eventually(lambda: rows(farm).get(GPU, first)["pid"] != first["pid"], 30, farm.last_lines)
+    ends = farm.stats()["holes"]
+    assert ends["published"] == ends["arrived"] == len(before) + len(holes), ends
+    assert set(blamed(farm).values()) == {1}
+    assert "gpu_failed" in farm.log
+
+
 def environment_of(pid: int) -> dict[str, str]:
     """What a process was started with of CUDA's variables."""
     lines = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")

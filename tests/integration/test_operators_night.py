@@ -183,7 +183,7 @@ def test_the_night_that_the_page_tells_of(night: Night) -> None:
     site.wait_answered(night.sent)
 
     odd = night.tools[1]
-    garbled = [odd.drill().changed("result", lambda payload: payload[:20]) for _ in range(5)]
+    garbled = [odd.drill().changed("result", lambda payload: payload[:20]) for _ in range(9)]
     night.hole = garbled[0]
     for hole in garbled:
         site.send(hole.part("result"))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import re
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -31,6 +33,7 @@ from rig import (
     run_farm,
     tools_of_all_styles,
 )
+from structlog.testing import capture_logs
 
 from farm import wire
 from farm.config.metrics import MetricsConfig
@@ -248,6 +251,32 @@ def test_a_port_that_is_taken_keeps_the_broker_from_starting_and_says_why(tmp_pa
     assert "Traceback" not in told
 
 
+def test_a_broker_that_comes_back_does_its_work_without_monitoring(
+    mosquitto: Mosquitto, start_farm: Callable[..., Farm], tmp_path: Path
+) -> None:
+    """Prevents: a token that is gone by mistake, and ends the farm when its broker restarts."""
+    port, token = free_port(), tmp_path / "token"
+    token.write_text(TOKEN)
+    farm = start_farm(
+        mosquitto.port,
+        workers=1,
+        metrics={"listen": f"127.0.0.1:{port}", "token_file": str(token)},
+    )
+    eventually(lambda: len(farm.worker_pids()) == 1, IN_TIME_S, "it works")
+    token.unlink()
+    os.kill(farm.broker_pid(), signal.SIGKILL)
+    eventually(lambda: farm.events("metrics_not_listening"), IN_TIME_S, "it says what is wrong")
+    eventually(lambda: len(farm.worker_pids()) == 1, IN_TIME_S, "it works again")
+    token.write_text(TOKEN)
+
+    def is_seen() -> bool:
+        with contextlib.suppress(OSError):  # nobody listens yet
+            return fetch(port, "/readyz", Authorization=f"Bearer {TOKEN}")[0] == 200
+        return False
+
+    eventually(is_seen, IN_TIME_S, "it is seen again")
+
+
 def test_it_speaks_tls_to_who_has_the_token_and_takes_a_renewed_certificate(
     certificates: dict[str, str], tmp_path: Path
 ) -> None:
@@ -278,8 +307,11 @@ def test_it_speaks_tls_to_who_has_the_token_and_takes_a_renewed_certificate(
         assert ask("ca", **shown) == 200
         with pytest.raises(OSError, match=r"reset|closed|Remote end|disconnected"):
             fetch(port, "/metrics", **shown)  # plain HTTP
+        eventually(lambda: server.requests[400] == 1, IN_TIME_S, "it is told as no request")
         key.write_text("half written")
-        assert ask("ca", **shown) == 200
+        with capture_logs() as told:
+            assert ask("ca", **shown) == 200
+        assert [line["event"] for line in told] == ["metrics_certificate_unusable"]
         shutil.copy(certificates["other_ca"], cert)  # signed by itself
         shutil.copy(certificates["other_key"], key)
         assert ask("other_ca", **shown) == 200

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -26,12 +27,16 @@ from rig import (
     tools_of_all_styles,
 )
 
-from farm.config import BrokerConfig
+from farm.config import BrokerConfig, Config
 from farm.errors import MqttError
+from farm.recording.faults import Faults
 from farm.recording.reader import RecordingReader
 from farm.recording.record import Gap, Message
+from farm.recording.replayer import Replayer
 from farm.recording.subscription import Subscription
-from farm.simulation.mqtt import MqttLink
+from farm.recording.traffic import Traffic
+from farm.recording.writer import RecordingWriter
+from farm.simulation.mqtt import BrokerAddress, MqttLink
 from farm.simulation.mqttd import EmbeddedBroker
 
 if TYPE_CHECKING:
@@ -186,6 +191,58 @@ def test_a_recorder_outlives_an_outage_and_loses_little_to_a_kill(
         assert recorder.wait() == 0
     assert "stopped: 3 messages of 1 tools, 1 holes" in recorder.told
     assert len(messages(file)) == 9
+
+
+def write_holes(file: Path, count: int) -> None:
+    tool = Tool()
+    with RecordingWriter(file, now_ns=0) as writer:
+        for number in range(count):
+            for part in tool.drill().parts:
+                writer.append(Message(number * 1_000_000, part.topic, part.payload))
+
+
+def test_answers_that_did_not_come_replace_none_that_did(
+    make_mosquitto: Callable[..., Mosquitto], tmp_path: Path
+) -> None:
+    """Prevents a good file of results that an empty one replaces, since no farm was running."""
+    mosquitto = make_mosquitto(durable=False)
+    file, results = tmp_path / "r.farmrec", tmp_path / "r.jsonl"
+    write_holes(file, 2)
+    results.write_text('{"format": "farm-results", "version": 1}\n')
+    before = results.read_bytes()
+    options = ("--port", mosquitto.port, "--speed", "max", "--wait", "0.3s")
+    done = run_farm("replay", file, *options, "--save-results", results)
+    assert done.returncode == 1, done.stdout
+    assert "is left as it was" in done.stderr
+    assert results.read_bytes() == before
+
+
+def test_a_replay_gives_a_broker_up_that_is_gone_for_good(
+    make_mosquitto: Callable[..., Mosquitto], tmp_path: Path
+) -> None:
+    """Prevents a replay that waits for ever, and says nothing."""
+    mosquitto = make_mosquitto(durable=False)
+    replayer = Replayer(
+        BrokerAddress("127.0.0.1", mosquitto.port), Traffic(Config()),
+        speed=0.0, faults=Faults(), seed=1, first_id=1, window=2, outage_s=0.5,
+    )  # fmt: skip
+    file = tmp_path / "r.farmrec"
+    write_holes(file, 5)
+
+    def sent() -> Iterator[Message]:
+        for number, message in enumerate(messages(file)):
+            if number == 3:
+                mosquitto.stop()
+            yield message
+
+    replayer.connect()
+    thread = threading.Thread(target=replayer.run, args=(sent(),), daemon=True)
+    thread.start()
+    eventually(replayer.ended.is_set, WAIT_S, "the replay ends")
+    thread.join()
+    assert replayer.is_given_up
+    assert not replayer.played.is_done
+    replayer.close()
 
 
 def hears(subscription: Subscription, done: Callable[[], bool]) -> list[Message | Gap]:

@@ -222,8 +222,8 @@ def test_a_batch_may_take_the_time_of_all_its_jobs() -> None:
     house.holes(3)
     house.claim(worker, *house.offer())
     worker.heard_s = 30.0  # it speaks all the time
-    assert house.flow.dispatcher.faulty(29.9) == []
-    [(at_fault, cause)] = house.flow.dispatcher.faulty(30.1)
+    assert house.flow.dispatcher.faults.faulty(29.9) == []
+    [(at_fault, cause)] = house.flow.dispatcher.faults.faulty(30.1)
     assert at_fault is worker
     assert "over 10 s" in cause
 

@@ -8,6 +8,7 @@ import pytest
 from fakes import FakeAdapter
 
 from farm import wire
+from farm.errors import DeviceError
 from farm.models.model import Insufficient, depth_answer
 from farm.worker.compute import Computer
 
@@ -35,6 +36,25 @@ class FakeModel:
 
 def job(job_id: int, text: str = "") -> wire.Job:
     return wire.Job(job_id, "box/tool", str(job_id), 1, {"trace": f"{job_id}:{text}".encode()})
+
+
+class FakeGpu(FakeModel):
+    """One that computes nothing any more once a function says so of an input, as CUDA does."""
+
+    def __init__(
+        self, breaks: Callable[[str], bool], error: str = "CUDA error: bad access"
+    ) -> None:
+        super().__init__(explode_on_bad)
+        self._breaks = breaks
+        self._error = error
+        self.is_broken = False
+
+    def infer(self, inputs: Sequence[Any]) -> Sequence[Any]:
+        self.is_broken |= any(self._breaks(one["trace"]) for one in inputs)
+        if self.is_broken:
+            self.batches.append(len(inputs))
+            raise RuntimeError(self._error)
+        return super().infer(inputs)
 
 
 def run(model: Any, *jobs: wire.Job) -> list[wire.Result]:
@@ -184,3 +204,61 @@ def test_a_golden_hole_that_can_not_be_computed_is_told_and_does_not_end_the_wor
     told = check(answer, text)
     assert (told["status"], told["value"]) == ("failed", None)
     assert told["reason"].startswith(reason)
+
+
+def test_one_bad_hole_among_256_costs_few_calls_of_the_model() -> None:
+    """256 single calls of a GPU for one hole that raises: ten seconds, and perhaps the worker."""
+    model = FakeModel(explode_on_bad)
+    results = run(model, *(job(n, "bad" if n == 77 else "") for n in range(256)))
+    assert [r.job_id for r in results if r.status == "failed"] == [77]
+    assert [r.job_id for r in results] == list(range(256))
+    # all of them, then two halves for each time that 256 can be halved
+    assert len(model.batches) == 1 + 2 * 8
+
+
+def breaks_on_poison(text: str) -> bool:
+    return text.endswith("poison")
+
+
+@pytest.mark.parametrize(
+    "jobs",
+    [
+        [job(2, "poison")],
+        [job(2, "poison"), job(3)],
+        [job(2, "bad"), job(3), job(4, "poison"), job(5)],
+    ],
+)
+def test_a_broken_gpu_ends_its_worker_instead_of_failing_every_hole(jobs: list[wire.Job]) -> None:
+    """A GPU that answers FAILED to all that comes, and being the fastest draws the whole load."""
+    computer = Computer(FakeGpu(breaks_on_poison, "it is gone"), FakeAdapter(), device="cuda:0")
+    computer.run([job(1)], 50)
+    with pytest.raises(DeviceError, match=r"^cuda:0 computes nothing any more, not.*: it is gone$"):
+        computer.run(jobs, 50)
+
+
+def test_a_gpu_that_was_broken_from_the_first_hole_on_is_known_by_what_cuda_says() -> None:
+    """The same where nothing was computed before; and a process that ends for want of memory."""
+    computer = Computer(FakeGpu(breaks_on_poison), FakeAdapter(), device="cuda:0")
+    with pytest.raises(DeviceError, match=r"^cuda:0 computes nothing any more: The model failed: "):
+        computer.run([job(1, "poison")], 50)
+    computer = Computer(FakeGpu(breaks_on_poison, "CUDA out of memory"), FakeAdapter(), device="c")
+    assert len(computer.run([job(1, "poison")], 50)) == 1
+
+
+def test_holes_that_fail_by_their_own_fault_do_not_end_a_worker_with_a_gpu() -> None:
+    """A batch of holes that the model can't do that ends process after process."""
+    model = FakeGpu(breaks_on_poison)
+    computer = Computer(model, FakeAdapter(), device="cuda:0")
+    assert len(computer.run([job(1, "bad"), job(2, "bad")], 50)) == 2
+    computer.run([job(3)], 50)
+    before = len(model.batches)
+    results = [wire.decode([f]) for f in computer.run([job(4, "bad"), job(5, "bad")], 50)]
+    assert [r.status for r in results] == ["failed", "failed"]  # type: ignore[union-attr]
+    assert len(model.batches) == before + 3 + 1  # both, each, and the one that it has computed
+
+
+def test_without_a_gpu_no_hole_is_computed_again() -> None:
+    """A farm without a GPU that pays for those with one."""
+    model = FakeGpu(breaks_on_poison)
+    assert [r.status for r in run(model, job(1), job(2, "poison"))] == ["failed", "failed"]
+    assert model.batches == [2, 1, 1]

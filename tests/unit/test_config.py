@@ -436,6 +436,8 @@ def test_a_file_that_is_no_yaml(write, text, start):
         ("0b_", "is no int: write text that looks like one in quotes"),
         ("!!int one", "is no int: write text that looks like one in quotes"),
         ("!!float one", "is no float: write text that looks like one in quotes"),
+        ("!!float", "is no float: write text that looks like one in quotes"),
+        ("!!int ''", "is no int: write text that looks like one in quotes"),
         ("!!bool maybe", "is no bool: write text that looks like one in quotes"),
         ("9" * 5000, "is no int: write text that looks like one in quotes"),
         ("9" * 30, "must be a number of at most 64 bits"),

@@ -13,9 +13,12 @@ from fakes import FakeAdapter, FakeAnswerer, FakeJournal, make_flow, payload
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from shots import around
 from structlog.testing import capture_logs
 
 from farm import wire
+from farm.broker import snapshot
+from farm.broker.answers import MAX_NAMES
 from farm.broker.dispatcher import FEW_LATE, pack
 from farm.broker.ledger import ORPHAN_GRACE_S
 from farm.broker.roster import Worker, WorkerState
@@ -23,7 +26,7 @@ from farm.config import Config
 from farm.drilling.adapter import OpcUaAdapter
 
 if TYPE_CHECKING:
-    from farm.adapter import Adapter
+    from farm.adapter import Adapter, Answer
 
 TOOL = "box/tool"
 
@@ -195,7 +198,7 @@ def test_a_hole_kept_back_by_policy_ends_at_once_and_is_counted(rig: Rig) -> Non
     rig.compute(rig.hire(), "skip")
     assert rig.ends == {"skipped": 1}
     assert rig.publish() == []
-    assert rig.flow.counts["skipped_holes"] == 1
+    assert rig.flow.said["skipped_holes"] == 1
 
 
 def test_answers_of_one_tool_keep_their_order_although_worker_2_is_faster(rig: Rig) -> None:
@@ -281,6 +284,29 @@ def test_answers_that_mqtt_does_not_confirm_are_backlog(rig: Rig) -> None:
     assert rig.flow.backlog(rig.now_s + 5.0) == 0
 
 
+def test_an_answerer_raises_no_count_of_the_broker_and_few_of_its_own() -> None:
+    # prevents: arrived holes of which half never were, and a dict that grows with every answer
+    class Counting(FakeAnswerer):
+        def answer(self, finished: Any, now_s: float) -> Answer:
+            made = super().answer(finished, now_s)
+            return made._replace(counts=("holes", "rejected", f"of {finished.part_id}"))
+
+    rig = Rig(FakeAdapter(made=Counting()))
+    worker = rig.hire()
+    for number in range(200):
+        rig.hole(str(number))
+        rig.compute(worker)
+        rig.publish()
+    assert (rig.flow.counts["holes"], rig.flow.counts["rejected"]) == (200, 0)
+    assert len(rig.flow.said) <= MAX_NAMES + 1
+    shot = snapshot.build(rig.flow, around(), now_s=rig.now_s, started_s=0.0)
+    assert shot["holes"]["arrived"] == 200
+    counts = shot["counts"]
+    assert (counts["answerer_holes"], counts["answerer_rejected"]) == (200, 200)
+    assert counts.get("rejected", 0) == 0
+    assert sum(rig.flow.said.values()) == 3 * 200  # those beyond are counted as one
+
+
 def test_an_alert_is_counted() -> None:
     rig = Rig(FakeAdapter(made=FakeAnswerer(alert="five negative depths in a row")))
     rig.hole("7")
@@ -359,6 +385,16 @@ def test_unpaired_parts_expire_exactly_once_as_a_published_error(rig: Rig) -> No
     assert rig.publish() == ["7 failed Not paired: no trace arrived within 30 s (present: result)"]
     assert rig.ends == {"dead": 1}
     assert rig.flow.counts["holes"] == 1
+
+
+def test_a_message_that_never_came_is_no_slow_answer(rig: Rig) -> None:
+    # prevents: "one answer in a hundred takes 30 s" where the farm is quick and a gateway drops
+    rig.part("result", "7")
+    rig.pass_time(30.0)
+    rig.publish()
+    assert rig.ends == {"dead": 1}
+    assert rig.flow.stages["total"].cumulative().total == 0
+    assert rig.flow.stages["publishing"].cumulative().total == 1  # its error went out as any other
 
 
 def test_an_expired_hole_that_can_not_be_described_is_answered_all_the_same(rig: Rig) -> None:
@@ -493,11 +529,55 @@ def test_a_far_worker_whose_work_is_for_nothing_is_told_of(
         for n in range(2 * FEW_LATE):
             rig.hole(str(n))
             [job_id] = rig.dispatch()
+            rig.claim(near, job_id)
+            rig.claim(far, job_id)
             rig.finish(near, job_id, "in time")
             rig.finish(far, job_id, "too late")
     [*late] = [line for line in told if line["event"] == "results_too_late"]
     assert [line["worker"] for line in late] == [far.name] * is_told
     assert all("claim_timeout_s" in line["cure"] for line in late)
+
+
+def test_only_bounces_of_a_worker_that_is_busy_are_our_doing(rig: Rig) -> None:
+    """Bounces without any bound for whoever has a key: of jobs that it has bounced before, or since
+    it takes none at all.
+    """
+    far, dispatcher = rig.hire(), rig.flow.dispatcher
+    far.key = "line-7"
+    rig.hole("1")
+    [first] = rig.dispatch()
+    assert dispatcher.bounced(wire.Bounce(far.worker_id, [first]), rig.now_s) == ""
+    [first] = rig.dispatch()
+    rig.claim(far, first)
+    rig.hire()
+    rig.hole("2")
+    [second] = rig.dispatch()
+    bounce = wire.Bounce(far.worker_id, [second])
+    assert dispatcher.bounced(bounce, rig.now_s) == "line-7"
+    assert dispatcher.bounced(bounce, rig.now_s) == ""
+    assert dispatcher.bounced(wire.Bounce(4711, rig.dispatch()), rig.now_s) == ""
+
+
+def test_results_that_are_sent_again_after_a_cut_are_none_that_came_too_late(rig: Rig) -> None:
+    """A warning that a worker is of no use, after each reconnect of one that does all the work."""
+    far = rig.hire()
+    far.key = "line-7"
+    with capture_logs() as told:
+        done = []
+        for n in range(3 * FEW_LATE):
+            rig.hole(str(n))
+            done += rig.dispatch()
+            rig.claim(far, done[-1])
+            rig.finish(far, done[-1])
+        for job_id in done:  # its heartbeat was not answered in time
+            rig.finish(far, job_id)
+        rig.flow.dispatcher.worker_gone(far, "silent for 5.2 s", rig.now_s)
+        back = rig.hire()
+        back.key = "line-7"
+        for job_id in done:
+            rig.finish(back, job_id)
+    assert rig.flow.counts["late_results"] == 2 * len(done)
+    assert [line for line in told if line["event"] == "results_too_late"] == []
 
 
 def test_the_result_of_a_fenced_worker_counts_when_it_is_the_first(rig: Rig) -> None:
@@ -545,10 +625,10 @@ def test_a_hole_that_ends_three_workers_is_answered_with_an_error(rig: Rig) -> N
 def test_a_silent_worker_is_fenced_once_with_the_cause(rig: Rig) -> None:
     rig.now_s = 100.0
     worker = rig.hire()
-    assert rig.flow.dispatcher.faulty(105.0) == []
-    assert rig.flow.dispatcher.faulty(105.5) == [(worker, "silent for 5.5 s")]
+    assert rig.flow.dispatcher.faults.faulty(105.0) == []
+    assert rig.flow.dispatcher.faults.faulty(105.5) == [(worker, "silent for 5.5 s")]
     rig.flow.dispatcher.worker_gone(worker, "silent", 105.5)
-    assert rig.flow.dispatcher.faulty(109.0) == []
+    assert rig.flow.dispatcher.faults.faulty(109.0) == []
 
 
 def test_a_worker_that_takes_too_long_is_named_with_its_hole_and_the_knob(rig: Rig) -> None:
@@ -557,7 +637,7 @@ def test_a_worker_that_takes_too_long_is_named_with_its_hole_and_the_knob(rig: R
     [job_id] = rig.dispatch()
     rig.claim(worker, job_id)
     rig.flow.roster.heard(worker.worker_id, 10.0)
-    assert rig.flow.dispatcher.faulty(10.0) == [
+    assert rig.flow.dispatcher.faults.faulty(10.0) == [
         (worker, "over 10 s on box/tool/7; see dispatch.job_timeout_s and _factor")
     ]
 
@@ -574,7 +654,7 @@ def test_a_worker_that_hangs_on_a_hole_answered_by_another_is_found_as_well(rig:
     rig.finish(heir, job_id)
     for worker in (hung, heir):
         rig.flow.roster.heard(worker.worker_id, 11.5)
-    [(found, cause)] = rig.flow.dispatcher.faulty(11.5)
+    [(found, cause)] = rig.flow.dispatcher.faults.faulty(11.5)
     assert found is hung
     assert "another worker has answered" in cause
 
@@ -751,7 +831,7 @@ class FlowMachine(RuleBasedStateMachine):
         self.rig.pass_time(seconds)
         for worker in self.workers:
             self.rig.flow.roster.heard(worker.worker_id, self.rig.now_s)
-        for worker, cause in self.rig.flow.dispatcher.faulty(self.rig.now_s):
+        for worker, cause in self.rig.flow.dispatcher.faults.faulty(self.rig.now_s):
             self.workers.remove(worker)
             self.gone.append(worker)
             self.rig.flow.dispatcher.worker_gone(worker, cause, self.rig.now_s)

@@ -131,6 +131,8 @@ BOTH = {"gpu0": "cuda:0", "gpu1": "cuda:1"}
         ),
         ((), {"workers": {"gpus": [0]}}, {"gpu0": "cuda:0"}),  # WSL shows none: believed
         ((), {"workers": {"gpus": 2}}, BOTH),
+        (TWO, {"workers": {"gpus": ["MIG-x", "MIG-y"]}}, BOTH),
+        (TWO, {"workers": {"gpus": ["0", "GPU-aa"]}}, {"gpu0": "cuda:0"}),
     ],
 )
 def test_who_gets_one(
@@ -158,6 +160,21 @@ def test_a_torch_without_cuda_gets_none_by_itself(monkeypatch: pytest.MonkeyPatc
         ({"workers": {"gpus": [0]}}, {gpus.VISIBLE: "1"}, "no GPU 0 among 1: 1 (NVIDIA A2)"),
         ({"workers": {"gpus": 1}}, {gpus.VISIBLE: ""}, "hides all GPUs"),
         ({"workers": {"max": 4}, **settings(device="cuda")}, {}, "leave them out"),
+        ({"workers": {"gpus": ["1", "MIG-x"]}}, {}, "name all of them in one way"),
+        (
+            {"workers": {"gpus": ["MIG-x", 0]}},
+            {},
+            "[MIG-x, 0] names GPUs in two ways",
+        ),
+        (
+            {
+                "workers": {"launch": "ray", "gpus": [1]},
+                "attach": {"listen": "127.0.0.1:7003"},
+                "ray": {"key_file": "/k"},
+            },
+            {},
+            "say ray.num_gpus",
+        ),
     ],
 )
 def test_what_can_not_be_had_is_refused_before_anything_starts(
@@ -167,6 +184,12 @@ def test_what_can_not_be_had_is_refused_before_anything_starts(
     with pytest.raises(StateError) as refused:
         plan(Config.model_validate(config), environ, here=TWO)
     assert words in str(refused.value)
+
+
+def test_where_no_driver_can_be_asked_a_uuid_beside_an_index_is_refused() -> None:
+    """Two GPUs by one name, of which one gets no worker and nobody hears of it."""
+    with pytest.raises(StateError, match="in one way"):
+        plan(Config.model_validate({"workers": {"gpus": ["GPU-z", 0]}}), {}, here=())
 
 
 def test_a_model_for_gpus_alone_has_no_other_workers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,6 +264,11 @@ def test_the_option_of_a_worker_by_hand(monkeypatch: pytest.MonkeyPatch) -> None
     for name, environ in (("2", {}), ("first", {}), ("auto", {gpus.VISIBLE: ""})):
         with pytest.raises(StateError, match="--gpu"):
             assigned(name, environ)
+    for here in (TWO, ()):  # one that was hidden from it is not its own
+        monkeypatch.setattr(gpus, "found", lambda here=here: here)
+        with pytest.raises(StateError, match="hides all"):
+            assigned("0", {gpus.VISIBLE: ""})
+    assert assigned("0", {}) == Gpu(0)  # WSL shows none: believed
 
 
 @pytest.mark.parametrize(

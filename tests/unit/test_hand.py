@@ -76,7 +76,9 @@ def batches(*works: Work | None, most: int = BATCH) -> list[list[int]]:
         ([Work(7, jobs(1)), Work(7, jobs(2, 3)), None], BATCH, [[1, 2, 3]]),
         ([Work(7, jobs(1)), Work(7, jobs(2)), None], 0, [[1], [2]]),  # without a GPU
         ([Work(7, jobs(1, 2)), Work(7, jobs(3, 4)), None], 3, [[1, 2], [3, 4]]),
-        ([Work(7, jobs(*range(9))), None], 3, [list(range(9))]),
+        ([Work(7, jobs(*range(7))), None], 3, [[0, 1, 2], [3, 4, 5], [6]]),  # it has no memory
+        ([Work(7, jobs(*range(4))), Work(7, jobs(4, 5)), None], 3, [[0, 1, 2], [3, 4, 5]]),
+        ([Work(7, jobs(*range(9))), None], 0, [list(range(9))]),
         ([Work(7, jobs(1)), Work(8, jobs(2)), None], BATCH, [[1], [2]]),  # of another incarnation
         (
             [Work(7, jobs(1)), Work(7, jobs(2), is_alone=True), Work(7, jobs(3)), None],
@@ -89,7 +91,8 @@ def batches(*works: Work | None, most: int = BATCH) -> list[list[int]]:
 def test_a_batch_is_what_lies_there(
     works: list[Work | None], most: int, expected: list[list[int]]
 ) -> None:
-    """A message that is lost between two batches; a dangerous hole in the company of others; a
+    """A message that is lost between two batches; a GPU without memory for sixteen, which was told
+    so (`--batch-jobs`), and gets sixteen all the same; a dangerous hole in the company of others; a
     compute loop that never ends.
     """
     assert batches(*works, most=most) == expected

@@ -95,6 +95,15 @@ def test_old_vitals_are_not_told_for_new_ones(loop: Loop) -> None:
     assert loop.hatch.ask(0.01) is None
 
 
+def test_who_wakes_up_late_takes_what_was_made_for_him(loop: Loop) -> None:
+    """Prevents: a scrape of a busy machine that says nothing, though the loop has answered."""
+    answers = loop.asking()
+    with loop.hatch._changed:  # nobody wakes up before this ends
+        loop.turn()
+        loop.now_s += 60
+    assert answers() == ["vitals 1 at 100"]
+
+
 def test_the_longest_turn_is_seen_by_who_scrapes_seldom_and_forgotten_in_time(loop: Loop) -> None:
     """Prevents: a stall between two scrapes that nobody sees; or one that alarms for ever."""
     for step_s in (0.05, 3.0, 0.05):

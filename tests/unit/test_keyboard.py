@@ -113,3 +113,24 @@ def test_pause_period_and_quit() -> None:
     assert not pressed("p", " ").is_paused
     assert [pressed(key).period_s for key in "125"] == [1.0, 2.0, 5.0]
     assert pressed("q").is_over
+
+
+def test_each_page_has_a_filter_of_its_own() -> None:
+    """A tool's name, looked for among the tools, that empties the workers and the overview."""
+    tools = pressed("t", "/", *"box", "enter")
+    assert tools.filter == "box"
+    for key in ("w", "o", "d", "l", "tab"):
+        elsewhere = pressed(key, start=tools)
+        assert elsewhere.filter == "", key
+        assert pressed("t", start=elsewhere).filter == "box", key
+    assert pressed("?", "?", start=tools).filter == "box"
+    both = pressed("w", "/", "3", "enter", start=tools)
+    assert (both.filter, pressed("t", start=both).filter) == ("3", "box")
+    gone = pressed("escape", "w", "t", start=tools)
+    assert (gone.filter, gone.other_filters) == ("", ())
+
+
+@pytest.mark.parametrize("key", ["l", "?"])
+def test_where_there_are_no_rows_nothing_is_filtered(key: str) -> None:
+    """A word that is typed on a page which it can't change."""
+    assert not pressed(key, "/").is_typing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import math
 import re
 from collections import Counter
@@ -17,6 +18,7 @@ from farm.adapter import Answer, Terminal
 from farm.broker import snapshot
 from farm.broker.reception import rules_of
 from farm.config import Config
+from farm.drilling import answerer
 from farm.metrics.catalogue import CATALOGUE, FAMILIES, Type
 from farm.metrics.disk import DiskUse, look
 from farm.metrics.endings import Ending, ending_of
@@ -27,7 +29,7 @@ from farm.metrics.vitals import Vitals
 from farm.metrics.words import MAX_CHARS, OTHER, Words
 from farm.supervisor.pool import describe_end
 from farm.telemetry.histogram import LIMITS_S, Histogram
-from farm.telemetry.words import COUNT_WORDS
+from farm.telemetry.words import COUNT_WORDS, OF_ANSWERERS, OF_THE_BROKER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -64,7 +66,7 @@ def hire(flow: Flow, name: str, **told: Any) -> Any:
 def vitals_of(flow: Flow, **changes: Any) -> Vitals:
     around = snapshot.Surroundings(
         instance="test",
-        mqtt={"state": "connected", "reconnects": 2, "address": "x"},
+        mqtt={"state": "connected", "reconnects": 2, "retakes": 0, "address": "x"},
         intake={
             **dict.fromkeys(("queued", "payload_bytes", "unacknowledged", "overruns"), 0),
             **dict.fromkeys(("oversize", "lost_qos0", "braked", "paused"), 0),
@@ -83,7 +85,6 @@ def vitals_of(flow: Flow, **changes: Any) -> Vitals:
         stages={stage: histogram.cumulative() for stage, histogram in flow.stages.items()},
         commits=Histogram().cumulative(),
         ready=1,
-        starts={("1", "here"): 3},
         exits={},
         credit=1,
         is_dispatch_paused=False,
@@ -122,7 +123,7 @@ def test_all_that_is_in_the_catalogue_is_exported_and_nothing_else(flow: Flow) -
     """Prevents: a metric that is documented, charted and alerted on, and does not exist."""
     hire(flow, "1")
     fleet = dict.fromkeys(("wanted", "alive", "pending", "restarting", "leaving"), 1)
-    text = expose(vitals_of(flow, fleet=fleet))
+    text = expose(vitals_of(flow, fleet=fleet, nursery={"made": 1}))
     exported = {
         (f"{each.name}_total" if each.type == "counter" else each.name): each
         for each in text_string_to_metric_families(text)
@@ -162,6 +163,37 @@ def test_every_count_of_the_broker_has_its_place() -> None:
     """Prevents: a new counter that is taken for one of the answerer's own, or told nowhere."""
     broker = set(COUNT_WORDS) - set(QUALITY_EVENTS)
     assert broker <= ELSEWHERE, broker - ELSEWHERE
+    assert OF_THE_BROKER == ELSEWHERE, "what an answerer may not raise"
+    assert set(QUALITY_EVENTS) == OF_ANSWERERS
+
+
+def test_every_count_of_the_shipped_answerer_is_told_from_the_first_scrape_on() -> None:
+    """Prevents: a counter that appears with its first event, in which Prometheus sees no rise."""
+    tree = ast.parse(Path(answerer.__file__).read_text(encoding="utf-8"))
+    constants = [
+        leaf.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Tuple)
+        for leaf in node.elts
+        if isinstance(leaf, ast.Constant) and isinstance(leaf.value, str)
+    ]
+    counted = {text for text in constants if re.fullmatch("[a-z]+(_[a-z]+)+", text)}
+    assert counted >= {"invalid_values", "negative_runs"}, "they are written otherwise now"
+    assert counted <= set(QUALITY_EVENTS), counted - set(QUALITY_EVENTS)
+    assert counted <= set(COUNT_WORDS), counted - set(COUNT_WORDS)
+
+
+def test_what_the_supervisor_counts_is_not_told_as_none_before_it_has_told() -> None:
+    """Prevents: three nurseries that seem to start whenever the broker process restarts."""
+
+    def told(nursery: dict[str, Any]) -> list[float]:
+        vitals = vitals_of(make_flow(Config()), nursery=nursery)
+        found = samples(vitals, disk=None, keep_bytes=1, words=Vocabulary.new())
+        return [value for name, _, value in found if name == "farm_nursery_starts_total"]
+
+    assert told({}) == []
+    assert told({"state": "ready", "made": 3}) == [3]
+    assert told({"state": "off", "made": 0}) == [0]
 
 
 # ---- what is told --------------------------------------------------------------------------------
@@ -245,13 +277,14 @@ def test_a_backlog_that_does_not_shrink_takes_for_ever(flow: Flow) -> None:
 
 def test_workers_are_told_by_state_and_by_name(flow: Flow) -> None:
     """Prevents: two series of one name, which Prometheus refuses with all others."""
-    first, second, _ = hire(flow, "1"), hire(flow, "1"), hire(flow, "2", version="m2", hash="h2")
+    first, second = hire(flow, "1"), hire(flow, "1", pid=2)
+    hire(flow, "2", version="m2", hash="h2")
     first.jobs_done, second.jobs_done = 5, 2
     first.rss_bytes = second.rss_bytes = 100
     flow.roster.take_up(second, 7, 0.25)
     told = told_of(vitals_of(flow))
     assert told["farm_worker_jobs_total"] == {("1", "here"): 7, ("2", "here"): 0}
-    assert told["farm_worker_starts_total"] == {("1", "here"): 3, ("2", "here"): 0}
+    assert told["farm_worker_starts_total"] == {("1", "here"): 2, ("2", "here"): 1}
     assert told["farm_worker_memory_bytes"][("1", "here")] == 200
     assert told["farm_worker_job_age_seconds"][("1", "here")] == 0.75
     assert told["farm_workers"] == {("loading",): 0, ("idle",): 2, ("busy",): 1, ("draining",): 0}
@@ -319,7 +352,7 @@ def test_no_name_of_a_stranger_becomes_a_line_of_its_own(flow: Flow) -> None:
         for sample in family.samples
         for label in sample.labels.values()
     }
-    assert all(len(label) <= MAX_CHARS + 40 for label in found)
+    assert all(len(label) <= MAX_CHARS for label in found)
 
 
 def test_names_are_told_apart_up_to_a_number() -> None:
@@ -340,6 +373,51 @@ def test_workers_beyond_that_number_are_told_as_one(flow: Flow) -> None:
     assert jobs == {("w0", "here"): 10, ("w1", "here"): 10, (OTHER, OTHER): 30}
 
 
+def test_what_workers_have_done_never_goes_back(flow: Flow) -> None:
+    """Prevents: a rise by all that the others have done, whenever one of them leaves."""
+    words = Vocabulary(Words(9), Words(2), Words(9), Words(9))
+    workers = [hire(flow, f"w{n}", pid=n) for n in range(5)]
+    for worker in workers:
+        worker.jobs_done = 10
+    told_of(vitals_of(flow), words)
+    flow.dispatcher.worker_gone(workers[0], "killed", 1.0)
+    flow.dispatcher.worker_gone(workers[4], "killed", 1.0)
+    hire(flow, "w0", pid=100).jobs_done = 1
+    told = told_of(vitals_of(flow), words)
+    assert told["farm_worker_jobs_total"][OTHER, OTHER] == 30
+    assert told["farm_worker_jobs_total"]["w0", "here"] == 11
+    assert told["farm_worker_starts_total"]["w0", "here"] == 2
+
+
+def test_a_worker_without_a_name_of_its_own_has_one_series_for_all_its_lives(flow: Flow) -> None:
+    """Prevents: three hundred restarts of one machine's workers, and no name for any other."""
+    words = Vocabulary.new()
+    for pid in range(400):
+        for name, key in ((f"hall-2-{pid}", "hall-2"), (f"pid-{pid}", "")):
+            worker = flow.roster.hello(
+                name=name, host="far", pid=pid, local=False, key=key, now_s=0.0
+            )
+            ready = wire.Ready(worker.worker_id, "m1", "h1", 0.1, {})
+            flow.dispatcher.ready(worker, ready)
+            worker.jobs_done = 1
+        told = told_of(vitals_of(flow), words)
+        if pid < 399:
+            for worker in tuple(flow.roster.all()):
+                flow.dispatcher.worker_gone(worker, "left", 1.0)
+    both = {("hall-2", "far"): 400, ("pid", "far"): 400}
+    assert told["farm_worker_jobs_total"] == both
+    assert told["farm_worker_starts_total"] == both
+
+
+def test_an_adapters_label_is_short_whatever_it_is_made_of() -> None:
+    """Prevents: 663 characters of escapes for 64 that can't be printed."""
+    for text in ("\U000e0001" * 64, "x" * 65, "x" * 64, "\x1b" * 30):
+        [label] = Words(9).of(text)
+        assert len(label) <= MAX_CHARS
+        assert label.isprintable()
+        assert (text == "x" * 64) is (label == text)
+
+
 def test_what_an_answerer_counts_is_told_up_to_a_number() -> None:
     """Prevents: an adapter that counts by tool, and a series for each of ten thousand."""
 
@@ -358,6 +436,27 @@ def test_what_an_answerer_counts_is_told_up_to_a_number() -> None:
     assert events[("alerts",)] == 30
     assert events[(OTHER,)] == 10
     assert len(events) == len(QUALITY_EVENTS) + 20 + 1
+
+
+def test_kinds_of_one_label_are_one_series() -> None:
+    """Prevents: a series that is told twice, for which Prometheus refuses all of a scrape."""
+    flow = make_flow(Config())
+    alike = tuple("x" * MAX_CHARS + end for end in ("a", "b"))
+    many = tuple(f"kind-{n}" for n in range(30))
+    vitals = vitals_of(flow)
+    values = {name: getattr(vitals, name) for name in vitals.__slots__}
+    messages = dict.fromkeys(((kind, "received") for kind in (*alike, *many)), 1)
+    shot = dict(vitals.snapshot)
+    shot["buffers"] = shot["buffers"] | {"parts_by_kind": dict.fromkeys((*alike, *many), 1)}
+    made = Vitals(**values | {"kinds": (*alike, *many), "messages": messages, "snapshot": shot})
+    found = [
+        (name, labels)
+        for name, labels, _ in samples(made, disk=None, keep_bytes=1, words=Vocabulary.new())
+    ]
+    assert len(found) == len(set(found))
+    received = told_of(made)["farm_messages_received_total"]
+    assert sum(received.values()) == 32
+    assert received[OTHER,] == 12
 
 
 def test_a_kind_that_the_adapter_did_not_declare_is_another(flow: Flow) -> None:

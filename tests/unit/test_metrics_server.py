@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from farm.config.metrics import MetricsConfig
 from farm.errors import ConfigError, StateError
+from farm.metrics import server as server_module
 from farm.metrics.request import MAX_HEAD_BYTES, RequestError, parse
 from farm.metrics.server import MAX_CONNECTIONS, MetricsServer, Page
 from farm.simulation.ports import free_port
@@ -101,6 +102,10 @@ def test_what_is_asked_for_is_answered_and_nothing_else(
     server = start()
     assert get(server) == (200, b"farm 1\n")
     assert get(server, "/metrics?name[]=farm") == (200, b"farm 1\n")
+    for target in ("http://h/metrics", "HTTP://h:9477/metrics?a=b"):  # RFC 9112, section 3.2.2
+        assert get(server, target) == (200, b"farm 1\n"), target
+    for target in ("http://h", "http://h?a=/metrics", "http://h/no", "http://h//metrics"):
+        assert get(server, target)[0] == 404, target
     for path in ("/", "/metrics/", "/metrics/../slow", "//metrics", "/etc/passwd", "/debug"):
         assert get(server, path)[0] == 404, path
     for method in ("POST", "PUT", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PATCH"):
@@ -123,7 +128,8 @@ def test_a_head_has_the_length_and_no_body(start: Callable[..., MetricsServer]) 
         b"\r\n\r\n",
         b"GET /metrics\r\n\r\n",
         b"GET  /metrics HTTP/1.1\r\n\r\n",
-        b"GET http://x/metrics HTTP/1.1\r\n\r\n",
+        b"GET http:///metrics HTTP/1.1\r\n\r\n",
+        b"GET ftp://x/metrics HTTP/1.1\r\n\r\n",
         b"GET /metrics HTTP/2.0\r\n\r\n",
         b"GET /metrics HTTP/1.1\r\nno colon\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\r\n\r\n",
@@ -159,6 +165,7 @@ def test_a_client_that_leaves_harms_nobody(start: Callable[..., MetricsServer]) 
         connect(server).close()
     assert get(server)[0] == 200
     eventually(lambda: server.connections == 0, "all places are free again")
+    assert server.requests == {200: 1}, "who says nothing is no slow client"
 
 
 # ---- tokens --------------------------------------------------------------------------------------
@@ -244,6 +251,28 @@ def test_slow_clients_can_not_hold_it_for_ever(start: Callable[..., MetricsServe
     assert server.requests[400] == 0
 
 
+def test_who_shows_no_token_keeps_nobody_out(start: Callable[..., MetricsServer]) -> None:
+    """Prevents: a Prometheus that sees nothing, for sixteen connections on which nobody speaks."""
+    server = start(token=TOKEN, deadline_s=10 * WAIT_S)
+    silent = [connect(server) for _ in range(2 * MAX_CONNECTIONS)]
+    eventually(lambda: server.connections == MAX_CONNECTIONS, "all places are taken")
+    assert get(server, Authorization=f"Bearer {TOKEN}")[0] == 200  # they would stay for longer
+    for each in silent:
+        each.close()
+
+
+def test_a_request_that_never_ends_has_two_seconds(
+    start: Callable[..., MetricsServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prevents: ten seconds of a place for whoever begins a request and never ends it."""
+    monkeypatch.setattr(server_module, "UNKNOWN_S", 0.3)
+    server = start(token=TOKEN, deadline_s=10 * WAIT_S)
+    with connect(server) as connection:
+        connection.sendall(b"GET /metrics HTTP/1.1\r\nAuthorization: Bearer guess")
+        assert everything(connection) == b""
+    eventually(lambda: server.connections == 0, "its place is free again")
+
+
 def test_a_client_that_drips_is_cut_off_all_the_same(start: Callable[..., MetricsServer]) -> None:
     """Prevents: a deadline that begins anew with each byte."""
     server = start(deadline_s=0.5)
@@ -323,3 +352,48 @@ def test_it_is_there_again_at_once_after_a_restart(start: Callable[..., MetricsS
     again.start()
     assert get(again)[0] == 200
     again.stop()
+
+
+def test_a_broker_that_came_back_waits_for_its_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents: a farm without a broker, since something else took the port of its metrics."""
+    monkeypatch.setattr(server_module, "RETRY_S", 0.02)
+    tries: list[MetricsConfig] = []
+    really_listen = server_module.listen
+
+    def listen(where: MetricsConfig) -> socket.socket:
+        tries.append(where)
+        return really_listen(where)
+
+    monkeypatch.setattr(server_module, "listen", listen)
+    config = MetricsConfig(listen=f"127.0.0.1:{free_port()}")
+    pages = {"/metrics": lambda: Page(HTTPStatus.OK, b"farm 1\n")}
+    with socket.create_server(("127.0.0.1", config.port)):
+        server = MetricsServer(config, pages, is_patient=True)
+        server.start()
+        eventually(lambda: len(tries) > 2, "it tries again, in vain")
+    eventually(lambda: is_answered(server), "it listens, now that it can")
+    server.stop()
+
+
+@pytest.mark.parametrize("missing", ["token", "certificate", "address"])
+def test_a_broker_that_came_back_ends_for_no_fault_of_its_monitoring(
+    tmp_path: Path, missing: str
+) -> None:
+    """Prevents: a production that stands still for a certificate that was renewed badly."""
+    settings: dict[str, Any] = {
+        "token": {"token_file": tmp_path / "gone"},
+        "certificate": {"cert_file": tmp_path / "gone", "key_file": tmp_path / "gone"},
+        "address": {"listen": "192.0.2.7:9477", "token": TOKEN},
+    }[missing]
+    config = MetricsConfig.model_validate({"listen": f"127.0.0.1:{free_port()}", **settings})
+    with pytest.raises(ConfigError):
+        MetricsServer(config, {})
+    server = MetricsServer(config, {}, is_patient=True)
+    server.start()
+    server.stop()  # at once, though it waits
+
+
+def is_answered(server: MetricsServer) -> bool:
+    with contextlib.suppress(OSError):
+        return get(server)[0] == 200
+    return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from fakes import FakeAdapter, make_flow, payload
+from shots import busy_shot
 
 from farm import wire
 from farm.adapter import Answer, Finished, Status, Terminal
@@ -15,6 +16,9 @@ from farm.broker.roster import Worker
 from farm.broker.tools import DEAD, SHOWN, Tools
 from farm.broker.turnover import MAX_ENDS, MAX_PLACES, Turnover
 from farm.config import Config
+from farm.telemetry.keyboard import Looking, Page
+from farm.telemetry.lines import text_of
+from farm.telemetry.view import screen
 
 
 def rows_of(tools: Tools, now_s: float = 1.0) -> dict[str, dict[str, object]]:
@@ -22,6 +26,47 @@ def rows_of(tools: Tools, now_s: float = 1.0) -> dict[str, dict[str, object]]:
 
 
 # ---- tools --------------------------------------------------------------------------------------
+
+
+def test_names_that_send_rubbish_once_push_out_no_tool_of_the_site() -> None:
+    """A stranger whose five thousand names weigh more than fifty tools that drill."""
+    tools = Tools(0.0, kept=50)
+    for number in range(25):
+        for _ in range(6):  # two holes each
+            tools.part(f"box/real-{number}", 0.0)
+    for number in range(5000):
+        tools.part(f"made/up-{number}", 0.0)
+        tools.rejected(f"made/up-{number}", "no JSON", 0.0)
+    for number in range(5000):
+        tools.part(f"lone/up-{number}", 0.0)
+        tally = tools.of(f"lone/up-{number}")
+        tally.unpaired += 1
+        tally.ends[DEAD] += 1
+    told = tools.snapshot(1.0)
+    assert sum(row["source"].startswith("box/real") for row in told["rows"]) == 25
+
+
+def test_a_tool_that_comes_back_is_not_told_as_a_new_one() -> None:
+    """A title of 40 000 tools, where the site has three hundred that take turns."""
+    tools = Tools(0.0, kept=50)
+    for _round in range(10):
+        for number in range(300):
+            tools.part(f"box/{number}", 0.0)
+    told = tools.snapshot(1.0)
+    assert told["folded"] > 300
+    assert told["known"] == len(tools) + told["folded"]
+    shot = busy_shot() | {"tools": told}
+    page = "\n".join(
+        text_of(each) for each in screen(shot, Looking(page=Page.TOOLS), 120, 200).lines
+    )
+    assert f"of at most {told['known']}" in page
+    assert "(all others)" in page
+    few = busy_shot(tools=60)
+    page = "\n".join(
+        text_of(each) for each in screen(few, Looking(page=Page.TOOLS), 120, 200).lines
+    )
+    assert few["tools"]["folded"] == 0
+    assert "at most" not in page
 
 
 def test_a_flood_of_made_up_names_is_bounded_and_pushes_no_real_tool_out() -> None:

@@ -128,6 +128,31 @@ def test_a_slot_that_never_came_up_is_given_up_and_more_than_half_is_hopeless() 
     assert pool.is_hopeless
 
 
+@pytest.mark.parametrize(
+    ("size", "gpus", "failed", "is_hopeless"),
+    [
+        (1, 2, ("gpu0", "gpu1"), False),  # the one without serves
+        (3, 4, ("gpu0", "gpu1", "gpu2", "gpu3"), False),
+        (3, 4, ("gpu0", "gpu1", "1", "2"), True),
+        (1, 1, ("1",), False),  # the GPU serves
+        (2, 1, ("1", "2"), True),
+        (0, 2, ("gpu0",), False),
+        (0, 2, ("gpu0", "gpu1"), True),
+    ],
+)
+def test_gpus_that_can_not_be_used_do_not_end_a_farm_whose_other_workers_serve(
+    size: int, gpus: int, failed: tuple[str, ...], is_hopeless: bool
+) -> None:
+    """A driver that was updated takes down the workers that need none of it."""
+    policy = make_pool(size=1).slots[0].policy
+    names = [str(n) for n in range(1, size + 1)]
+    pool = Pool(names, lambda: policy, ready_timeout_s=60, fixed=[f"gpu{n}" for n in range(gpus)])
+    for slot in pool.slots:
+        if slot.name in failed:
+            pool.not_worth_starting(slot, ExitCode.MODEL, 0.0)
+    assert pool.is_hopeless is is_hopeless
+
+
 def test_a_model_that_no_worker_could_load_is_given_up_at_once() -> None:
     # prevents: half a minute of restarts over a model whose name is spelled wrong
     pool = make_pool(size=3)

@@ -5,6 +5,7 @@ Every wait has an end, and none is an assertion about time.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -146,6 +147,14 @@ class PlayedBroker:
         worker_id, jobs, _ = work
         assert worker_id == self.worker_id
         return [job.job_id for job in jobs]
+
+    def wait_for_messages(self, count: int) -> None:
+        """Until so many lie there for the compute loop: a claim is heard a moment before that."""
+        for _ in range(int(WAIT_S * 100)):
+            if self.reader.inbox.qsize() == count:
+                return
+            time.sleep(0.01)
+        raise AssertionError(f"{self.reader.inbox.qsize()} messages, not {count}")
 
     def post(self, *job_ids: int) -> None:
         """What the compute loop gives back."""
@@ -338,7 +347,9 @@ def gatherer(tmp_path: Path) -> Iterator[PlayedBroker]:
     """Of a worker with a GPU, whose batches have up to 20 jobs."""
     played = PlayedBroker(tmp_path, batch_jobs=20)
     yield played
-    while len(played.reader._hand):  # a test that failed may have left some
+    while (
+        len(played.reader._hand) and played.reader._thread.is_alive()
+    ):  # a test that failed may have left some
         played.reader.post([b""] * len(played.reader._hand))
         played.reader.join(0.05)
     played.close()
@@ -364,6 +375,7 @@ def test_one_with_a_gpu_claims_while_it_computes_and_its_slot_names_what_it_has_
     assert broker.named() == frozenset(range(16))
     broker.post(*range(16))
     assert broker.named() == frozenset()
+    broker.wait_for_messages(2)
     second = broker.reader.next_batch()
     assert second is not None
     assert [job.job_id for job in second.jobs] == [16, 17, 18]
@@ -430,3 +442,24 @@ def test_one_with_a_gpu_that_is_to_leave_finishes_all_that_it_holds(
     assert isinstance(broker.hear(), wire.Bye)
     assert broker.reader.next_batch() is None
     assert broker.named() == frozenset()
+
+
+def test_one_whose_gpu_broke_says_so_and_leaves_its_slot_marked(gatherer: PlayedBroker) -> None:
+    """A hole that breaks one GPU after the other, and is never found out; results of the batch
+    before that are lost with the process.
+    """
+    broker = gatherer
+    broker.join()
+    broker.send(1)
+    heard(broker, wire.Claim(50, [1], [1001]))
+    assert broker.reader.next_batch() is not None
+    broker.send(2, 3)
+    heard(broker, wire.Claim(50, [2, 3], [1002, 1003]))
+    broker.post(1)
+    assert broker.reader.next_batch() is not None
+    broker.reader.give_up("cuda:0 computes nothing any more")
+    assert isinstance(broker.hear(), wire.Result)
+    heard(broker, wire.Bye(50, "cuda:0 computes nothing any more"))
+    broker.reader.join(WAIT_S)
+    assert broker.reader.failed
+    assert broker.named() == frozenset({2, 3})

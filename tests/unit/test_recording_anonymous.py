@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 
 import orjson
 import pytest
 from messages import GATEWAYS
-from recordings import SOURCE, answer, hole, part, traffic
+from recordings import SOURCE, S, answer, hole, part, traffic
 
+from farm.adapter import Route
+from farm.config import Config
+from farm.drilling.formatter import ResultMessageFormatter
 from farm.drilling.opcua import OpcUaReader
 from farm.errors import RecordingError
 from farm.recording.anonymous import Anonymiser, HiddenError
 from farm.recording.pseudonyms import Pseudonyms, read_key
+from farm.recording.record import Message
 
 ESTIMATE = "ResultManagement.Results.0.ResultContent.DepthEstimation"
 KEY = b"k" * 32
@@ -66,7 +71,8 @@ def test_no_name_id_or_serial_number_is_left():
         told = said.topic + said.payload.decode()
         assert not [secret for secret in secrets if secret in told]
         assert "2031-05-06" not in told
-        assert "Bearer" not in told
+        assert told.count("BOX-") == 2  # in the topic, and as the publisher
+        assert "UNIT-" in told
 
 
 def test_text_that_only_looks_like_a_date_is_not_kept():
@@ -115,7 +121,7 @@ def test_answers_name_the_made_up_hole():
     made = anonymiser()
     body = {
         "SourceTimestamp": "2031-05-06T07:08:09Z", "MachineId": "M-17", "ResultId": "440",
-        "HeadId": "E0-TEST", "Value": "Duplicate trace for result id 440 of UNIT-1, not 4400",
+        "HeadId": "E0-TEST", "Value": "UNIT-1: aborted: step 440 was stopped",
         "AlgoVersion": "rule-2", "Error": True, "Site": "ACME",
     }  # fmt: skip
     said = made.apply(answer(f"{ESTIMATE}.KeyPoints", orjson.dumps(body)))
@@ -123,7 +129,7 @@ def test_answers_name_the_made_up_hole():
     new_id = made.result_id(SOURCE, "440")
     tool = made.source(SOURCE).partition("/")[2]
     assert told["ResultId"] == new_id
-    assert told["Value"] == f"Duplicate trace for result id {new_id} of {tool}, not 4400"
+    assert told["Value"] == f"{tool}: aborted: step 440 was stopped"
     assert told["MachineId"] == Pseudonyms(KEY).like("SN", "M-17")
     assert told["AlgoVersion"] == "rule-2"
     assert told["Error"] is True
@@ -149,3 +155,120 @@ def test_a_key_is_made_once_and_for_its_owner_alone(tmp_path):
     path.write_bytes(b"short")
     with pytest.raises(RecordingError, match="5 bytes"):
         read_key(path)
+
+
+@pytest.mark.parametrize("result_id", ["7", "440", "98765", "A 17/b"])
+@pytest.mark.parametrize(
+    "sentence",
+    ["The trace for result id {} came after its hole had been given up",
+     "Duplicate result for result id {}"],
+)  # fmt: skip
+def test_a_refusal_names_the_made_up_hole(sentence, result_id):
+    """Prevents a real id in the one place where it stands in a sentence alone."""
+    made = anonymiser()
+    formatter = ResultMessageFormatter(Config().mqtt)
+    [refused] = formatter.rejection(Route("trace", SOURCE), sentence.format(result_id))
+    said = made.apply(Message(S, refused.topic, refused.payload, is_answer=True))
+    told = orjson.loads(said.payload)["Value"]
+    assert told == sentence.format(made.result_id(SOURCE, result_id))
+
+
+def test_a_long_id_is_hidden_in_any_sentence():
+    """Prevents an id that a model of the user's repeats, and a step number taken for one."""
+    made = anonymiser()
+    for result_id, sentence, is_changed in (
+        ("98765", "no drill for 98765 in step 3", True),
+        ("3", "Aborted: step 3 was stopped", False),
+        ("98765", "the depth is 98765.5 mm", False),
+    ):
+        body = orjson.dumps({"ResultId": result_id, "Value": sentence, "Error": True})
+        told = orjson.loads(made.apply(answer(f"{ESTIMATE}.KeyPoints", body)).payload)["Value"]
+        new_id = made.result_id(SOURCE, result_id)
+        assert told == (sentence.replace(result_id, new_id) if is_changed else sentence)
+
+
+PREFIX = "nsu=http://example.org/IJT/ADrilling;s=Objects.DeviceSet.UNIT-1."
+RESULT = f"{PREFIX}ResultManagement.Results.0"
+
+
+def told_of(fields):
+    """What an anonymous Result with these fields still says."""
+    payload = orjson.dumps({"Messages": {"Payload": fields}})
+    return anonymiser().apply(part("result", payload)).payload.decode()
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["nsu=http://example.org/ACME;s=Objects.DeviceSet.U.ResultManagement.Results.0.X",
+     f"{RESULT}.ACME.Distance", f"{RESULT}.ResultMetaData.ACME", f"{RESULT}.ACME[0].Values",
+     f"{RESULT}.ResultContent[ACME].Values", "ResultManagement.Results.0.ACME",
+     f"{PREFIX}AssetManagement.Assets.Heads.0.ACME.Model"],
+)  # fmt: skip
+def test_a_name_in_a_key_is_hidden(key):
+    """Prevents a namespace or a field that has the name of its maker, site or operator."""
+    told = told_of({key: {"Value": 1.5}})
+    assert "ACME" not in told
+    assert "1.5" in told
+
+
+def test_the_known_parts_of_a_key_stay():
+    """Prevents an anonymous recording in which nobody finds anything."""
+    for space in ("ADrilling", "AFastening"):
+        path = "ResultManagement.Results.0.ResultContent.StepResults.0.StepResultValues.GapMax"
+        told = told_of({f"nsu=http://a.org/b/{space};s=Objects.DeviceSet.U.{path}.MeasuredValue":
+                        {"Value": 1.5}})  # fmt: skip
+        assert f"IJT/{space};s=" in told
+        assert f"{path}.MeasuredValue" in told
+
+
+@pytest.mark.parametrize(
+    "path", ["SerialNumbers.0", "JobCode.Value", "OperatorName.0.Value", "BatchId.Value"]
+)
+def test_a_number_under_an_own_name_is_hidden(path):
+    """Prevents serial numbers that stay since they stand in a list."""
+    assert "47110815" not in told_of({f"{RESULT}.ResultMetaData.{path}": {"Value": 47110815}})
+    assert "47110815" not in told_of({f"{RESULT}.ResultMetaData.{path}": {"Value": [47110815]}})
+
+
+@pytest.mark.parametrize(
+    ("text", "stays"),
+    [
+        ("2025-01-01T00:00-4711-0815", False),
+        ("2025-01-01T00:00:00.47110815471108", False),
+        ("2025-13-01T00:00:00Z", False),
+        ("2025-01-01T00:00:00Z", True),
+        ("2025-01-01T00:00:00.1234567Z", True),
+        ("2025-01-01T00:00:00+01:00", True),
+    ],
+)
+def test_a_time_stays_and_nothing_that_begins_as_one(text, stays):
+    """Prevents a serial number behind a date."""
+    assert (text in told_of({f"{RESULT}.ResultMetaData.CreationTime": {"Value": text}})) is stays
+
+
+def test_a_root_that_looks_like_a_tool_is_not_taken_for_it():
+    """Prevents a topic whose tool stays, since its name stands in the root before."""
+    reader = traffic(root="BOX-1/UNIT-1/BOX-1")
+    made = Anonymiser(reader, Pseudonyms(KEY))
+    message = hole(440)[0]
+    topic = message.topic.replace("OPCPUBSUB", "BOX-1/UNIT-1/BOX-1")
+    said = made.apply(message._replace(topic=topic)).topic
+    assert said.startswith(f"BOX-1/UNIT-1/BOX-1/{made.source(SOURCE)}/")
+    assert said.count("UNIT-1") == 1
+
+
+def test_a_key_that_could_not_be_written_is_not_left_behind(tmp_path, monkeypatch):
+    """Prevents a full disk whose cure does not help: the empty key is too short for ever."""
+    path, real = tmp_path / "key", os.fdopen
+
+    def full(descriptor: int, *words: object, **options: object) -> object:
+        file = real(descriptor, *words, **options)
+        monkeypatch.setattr(os, "fdopen", real)
+        os.close(descriptor)  # what is written fails, as on a full disk
+        return file
+
+    monkeypatch.setattr(os, "fdopen", full)
+    with pytest.raises(RecordingError, match="can't be made"):
+        read_key(path)
+    assert not path.exists()
+    assert len(read_key(path)) == 32

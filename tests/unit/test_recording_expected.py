@@ -7,7 +7,7 @@ from collections import Counter
 
 import orjson
 import pytest
-from recordings import S, answer, traffic, write
+from recordings import S, answer, hole, traffic, write
 
 from farm.errors import RecordingError
 from farm.recording.answers import AnswerBook, HoleKey, HoleResult, Refusal
@@ -79,6 +79,15 @@ def test_a_renewed_id_in_a_reason_is_told_as_recorded():
     assert book.results()[KEY].reason == "Duplicate trace for result id 440, not 990012"
 
 
+def test_a_renewed_id_in_a_refusal_is_told_as_recorded():
+    """Prevents a comparison of refusals that no farm ever passes: each replay has other ids."""
+    book = AnswerBook(traffic(), lambda key, _: HoleKey(key[0], "440"))
+    sentence = "The trace for result id {} came after its hole had been given up"
+    said = orjson.dumps({"Value": sentence.format("99001"), "Kind": "trace", "Error": True})
+    book.take(f"OPCPUBSUB/{SOURCE}/{ERRORS}", said, 0.0)
+    assert book.refusals == {Refusal(SOURCE, "trace", sentence.format("440")): 1}
+
+
 @pytest.mark.parametrize("payload", [b"", b"[]", b"{", b"{}", b'{"ResultId": 3}', b"\xff"])
 def test_what_is_no_answer_is_counted(payload):
     """Prevents a stranger on the answers' topic who ends a replay."""
@@ -113,9 +122,12 @@ def test_results_are_kept_as_lines_and_read_again(tmp_path):
 def test_the_answers_in_a_recording_are_results(tmp_path):
     """Prevents a recording with answers that is no regression test by itself."""
     path = tmp_path / "r"
-    found = (answer(KEYPOINTS, body([1, 2])), answer(DEPTHS, body([1])))
-    write(path, found)
-    assert read_results(path, traffic()).holes[KEY].depths_mm == (1.0,)
+    found = [answer(KEYPOINTS, body([1, 2])), answer(DEPTHS, body([1]))]
+    early = [answer(each, body([1], result_id="439")) for each in (KEYPOINTS, DEPTHS)]
+    write(path, [*early, *hole(440), *found])
+    holes = read_results(path, traffic()).holes
+    assert holes[KEY].depths_mm == (1.0,)
+    assert list(holes) == [KEY]  # what 439 was sent came before the recording was begun
     write(tmp_path / "empty", [Note(1 * S, "begun")])
     with pytest.raises(RecordingError, match="no answers in it: record with --results"):
         read_results(tmp_path / "empty", traffic())
@@ -131,6 +143,8 @@ def test_the_answers_in_a_recording_are_results(tmp_path):
         ('{"format": "farm-results", "version": 1}\n{"tool": "a"}', "line 2"),
         ('{"format": "farm-results", "version": 1}\n{"tool": "a", "id": "1", "depths_mm": 3}',
          "line 2"),
+        ('{"format": "farm-results", "version": 1}\n{"tool": "a", "id": "1", "depths_mm": [1'
+         + "0" * 400 + "]}", "line 2"),
         ('{"format": "farm-results", "version": 1}\n' + " " * 200_000, "too long"),
     ],
 )  # fmt: skip
@@ -179,6 +193,12 @@ def test_answers_are_the_same_within_the_tolerance(wanted, answer_, verdict):
     assert [each.verdict for each in comparison.differences] == ([verdict] if verdict else [])
     assert comparison.is_same == (verdict is None)
     assert comparison.same == (verdict is None)
+
+
+def test_a_number_that_cannot_be_compared_is_not_near():
+    """Prevents a tolerance by which everything passes."""
+    for tolerance_mm in (float("nan"), float("inf")):
+        assert not judged(VALUE, ERROR, tolerance_mm=tolerance_mm).is_same
 
 
 LACKS_TRACE = Sent(frozenset({"result", "heads"}), REQUIRED | {"heads"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
+import tracemalloc
 import zlib
 from typing import TYPE_CHECKING
 
@@ -286,6 +287,53 @@ def test_a_message_that_could_not_be_read_again_is_not_kept(tmp_path, monkeypatc
     assert read(tmp_path / "r") == [Message(0, "t", bytes(100))]
 
 
+@pytest.mark.parametrize(
+    ("can_go_on", "is_new", "words"),
+    [(True, True, "go on with the same command"), (False, True, "remove it and do it again"),
+     (False, False, "do it again into another file")],
+)  # fmt: skip
+def test_a_copy_that_a_full_disk_ended_is_not_to_be_gone_on_with(
+    tmp_path, monkeypatch, can_go_on, is_new, words
+):
+    """Prevents a copy in which everything stands twice."""
+    path = tmp_path / "r"
+    if not is_new:
+        write(path, RECORDS)
+    writer = RecordingWriter(path, now_ns=0, can_go_on=can_go_on)
+    writer.append(RECORDS[0])
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", full)
+        with pytest.raises(RecordingError, match=f"make room, then {words}"):
+            writer.flush()
+    writer.close()
+
+
+def test_an_empty_file_becomes_a_private_recording(tmp_path):
+    """Prevents traces that anybody can read, since the file was there with its usual mode."""
+    path = tmp_path / "r"
+    path.touch(mode=0o644)
+    write(path, RECORDS)
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_file_in_which_nothing_stands_goes_again(tmp_path):
+    """Prevents a slip whose empty file stands in the way of the right command."""
+    path = tmp_path / "r"
+    write(path, RECORDS[:1], removes_empty=True)
+    assert not path.exists()
+    path.touch()
+    write(path, RECORDS[:1], removes_empty=True)
+    assert read(path) == RECORDS[:1]  # somebody made it
+    path.unlink()
+    write(path, RECORDS[1:2], removes_empty=True)
+    write(path, RECORDS[:1], removes_empty=True)
+    assert read(path) == [RECORDS[1], RECORDS[0]]
+
+
 @given(data=st.binary(max_size=300), has_magic=st.booleans())
 def test_any_bytes_give_records_or_a_recording_error(tmp_path_factory, data, has_magic):
     """Prevents a stranger's file that ends the reader with anything but a sentence."""
@@ -337,3 +385,32 @@ def test_a_changed_recording_gives_a_begin_of_it_or_an_error(tmp_path_factory, e
     except RecordingError:
         return
     assert found == records[: len(found)]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\xdd" + struct.pack(">I", 1_000_000) + b"\x90" * 1_000_000,
+        b"\x92\x01\xdd" + struct.pack(">I", 1_000_000) + b"\x90" * 1_000_000,
+        b"\x92\x01" + (b"\x9f" + b"\x90" * 15) * 60_000,
+        b"\xdd" + struct.pack(">I", 1_000_001) + b"\x01" + b"\x90" * 1_000_000,
+    ],
+)
+def test_a_record_of_many_small_things_takes_no_memory(body):
+    """Prevents a file of 60 kB that ends whoever opens it for want of memory."""
+    raw = struct.pack("<II", len(body), zlib.crc32(body)) + body
+    tracemalloc.start()
+    try:
+        with pytest.raises(RecordingError):
+            list(record.unpack_records(raw, 1))
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 5 * len(body)
+
+
+def test_a_record_of_a_later_farm_may_hold_anything():
+    """Prevents a map in a record of tomorrow that makes the whole file unreadable."""
+    body = msgpack.packb([99, {"a": [1] * 100}, [[]]])
+    raw = struct.pack("<II", len(body), zlib.crc32(body)) + body
+    assert list(record.unpack_records(raw, 1)) == [record.Unknown(99)]

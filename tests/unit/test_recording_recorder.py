@@ -88,8 +88,11 @@ def test_moments_are_read():
     assert moment_ns("2026-03-01T09:00+01:00", now_ns=now_ns) == wanted.timestamp() * S
     local = datetime(2026, 3, 1, 8).timestamp()  # noqa: DTZ001 - the zone of the machine is meant
     assert moment_ns("2026-03-01T08:00", now_ns=now_ns) == local * S
-    with pytest.raises(ValueError, match="is no moment"):
-        moment_ns("yesterday", now_ns=now_ns)
+    midnight = datetime(2026, 3, 1).timestamp()  # noqa: DTZ001 - as above
+    assert moment_ns("20260301", now_ns=now_ns) == midnight * S
+    for text in ("yesterday", "2026", "30", "999999999d"):
+        with pytest.raises(ValueError, match="is no"):
+            moment_ns(text, now_ns=now_ns)
 
 
 @pytest.mark.parametrize(
@@ -136,9 +139,23 @@ def test_holes_without_their_answer_are_known(tmp_path):
     body = b'{"ResultId": "440"}'
     recorder, _ = record(tmp_path / "r", hole(440))
     assert recorder.unanswered == {(SOURCE, "440")}
-    said = answer(f"{ESTIMATE}.DepthEstimation", body)
-    recorder, _ = record(tmp_path / "s", [*hole(440), said])
+    said = [answer(f"{ESTIMATE}.{name}", body) for name in ("KeyPoints", "DepthEstimation")]
+    recorder, _ = record(tmp_path / "s", [*hole(440), said[1], said[1]])
+    assert recorder.unanswered == {(SOURCE, "440")}  # the other half of its answer is missing
+    recorder, _ = record(tmp_path / "t", [*hole(440), *said])
     assert not recorder.unanswered
+
+
+@pytest.mark.parametrize(
+    ("from_s", "to_s", "wanted"),
+    [(50, 99, False), (50, 100, True), (50, 300, True), (150, 160, True), (199, 300, True),
+     (200, 300, False)],
+)  # fmt: skip
+def test_a_gap_is_wanted_where_some_of_it_is(tmp_path, from_s, to_s, wanted):
+    """Prevents a copy that looks complete, cut out of the time after an outage had begun."""
+    gap = Gap(from_s * S, to_s * S, "lost")
+    _, found = record(tmp_path / "r", [gap], Selection((), 100 * S, 200 * S))
+    assert found == [gap] * wanted
 
 
 def test_a_tally_counts_holes_once_and_forgets_the_oldest(monkeypatch):
@@ -174,6 +191,16 @@ def test_an_account_tells_what_is_inside_and_where_it_ends(tmp_path):
     account = Account(path, traffic())
     assert f"damaged at byte {len(whole)}" in dict(account.rows())["DAMAGED"]
     assert account.data()["messages"] == 3
+
+
+def test_an_account_tells_of_the_pauses_of_a_recording_that_was_gone_on_with(tmp_path):
+    """Prevents a replay that stands still for a night, and nobody knows why."""
+    path = tmp_path / "r"
+    begun = Note(1, "begun: mqtt")
+    write(path, [begun, *hole(1, at_s=100), Note(1, "ended: stopped"), begun, *hole(2, at_s=700)])
+    account = Account(path, traffic())
+    assert dict(account.rows())["pauses"] == "1, 10 min 0 s in all: nothing was recorded"
+    assert (account.pauses, account.data()["pause_ns"]) == (1, 599_800_000_000)
 
 
 def test_a_journal_gives_its_messages_in_order_and_the_answers_to_them(tmp_path):

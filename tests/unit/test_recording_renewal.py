@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from messages import GATEWAYS, PLAIN, envelope, result_fields
 from recordings import SOURCE, hole, part, traffic
 
+from farm.recording.id_places import rewrite_ids
 from farm.recording.renewal import Renewal, id_fields, replace_ids
 
 
@@ -120,3 +123,46 @@ def test_an_id_is_found_by_what_it_says_however_it_is_written():
         (b'" 440 "', b'"9"'),
     ):
         assert replace_ids(key % written, "440", "9", fields) == key % new
+
+
+PATH = "x;s=Objects.DeviceSet.UNIT-1.ResultManagement.Results.0.ResultMetaData.ResultId"
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        '"%s": 440', '"%s": "440"', '"%s.MeasuredValue": 440.0',
+        '"%s": {"StatusCode": {"Code": 0}, "Value": 440}',
+        '"%s": {"Value": 440, "StatusCode": {"Code": 0, "Symbol": ["Good"]}}',
+        '"%s": {"Note": "' + "n" * 500 + '", "Value": "440"}',
+        '"%s": {"Note": "} \\" {", "V\\u0061lue" : 440 }',
+        '"%s": {"Value": [[1], 440]}',
+    ],
+)  # fmt: skip
+def test_a_hole_is_not_torn_apart_by_the_spelling_of_its_id(entry):
+    """Prevents a Result that keeps its id while its Trace gets another: both would be unpaired."""
+    reader = traffic()
+    renewal = Renewal(reader, first_id=5001)
+    for key in (PATH, PATH.replace(".ResultId", ".\\u0052esultId")):
+        text = '{"Messages": {"Payload": {"other": 4.40e2, %s, "ü": 1.0E1}}}' % (entry % key)
+        message = part("result", text.encode())
+        recorded_id = reader.part_id("result", message.payload)
+        after, of = renewal.renew(message)
+        if recorded_id is None:
+            assert (after, of) == (message, None)
+            continue
+        assert reader.part_id("result", after.payload) == of.new_id != "440"
+        said = after.payload.decode()
+        assert said.startswith('{"Messages": {"Payload": {"other": 4.40e2, ')
+        assert said.endswith(', "ü": 1.0E1}}}')
+
+
+@given(cut=st.integers(0, 400), edits=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255))))
+def test_no_message_ends_a_rewriting(cut, edits):
+    """Prevents a replay that a broken message ends."""
+    entry = '{"a": {"StatusCode": {"Code": 0}, "ResultId": {"Note": [1, "}"], "Value": 440}}}'
+    data = bytearray((entry * 3).encode()[:cut])
+    for at, value in edits:
+        if data:
+            data[at % len(data)] = value
+    rewrite_ids(bytes(data), "440", "9", lambda key: key == "ResultId")

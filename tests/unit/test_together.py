@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -13,14 +14,11 @@ from shots import busy_shot
 from farm.broker import snapshot
 from farm.cli import root, stats
 from farm.config import Config
-from farm.errors import ExitCode, NoFarmError
+from farm.errors import ExitCode, NoFarmError, WireError
 from farm.telemetry.keyboard import Looking, Page
 from farm.telemetry.lines import text_of, width_of
 from farm.telemetry.together import together
 from farm.telemetry.view import screen, whole
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def shot(index: int, *, count: int = 3, state: str = "HEALTHY", **more: Any) -> dict[str, Any]:
@@ -161,3 +159,75 @@ def test_several_farms_have_the_workers_tools_and_curves_of_all() -> None:
     alone = busy_shot()["history"]
     assert one["history"]["arrived_hz"] == [2 * rate for rate in alone["arrived_hz"]]
     assert one["history"]["slowest_s"] == alone["slowest_s"]
+
+
+def test_a_farm_of_an_older_version_is_drawn_beside_the_others() -> None:
+    # prevents: one farm that is not upgraded yet, and a site of which nothing is seen
+    newest = busy_shot()
+    newest["history"]["new_hz"] = newest["history"]["arrived_hz"]
+    sections = [name for name in newest if name not in ("state", "instance")]
+    for name in sections:
+        older = {key: value for key, value in busy_shot().items() if key != name}
+        for shots in ({"/a": newest, "/b": older}, {"/a": older, "/b": newest}):
+            one = together(shots)
+            has_curve = name == "history"  # the other one has no curves at all
+            assert ("new_hz" in one["history"]) == has_curve, "a curve of some, as one of all"
+            for page in Page:
+                assert len(screen(one, Looking(page=page), 160, 45).lines) == 45, name
+            assert whole(one, 160)
+    assert set(sections) > {"history", "tools", "incidents", "workers_ended", "throughput", "jobs"}
+    bare = {"state": "HEALTHY", "instance": "bare", "workers": [{"name": "1"}]}
+    assert whole(together({"/a": bare}), 160)
+
+
+def test_a_farm_that_can_not_be_understood_hides_no_other(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # prevents: "version 6 of the protocol" in place of the nine farms that answer
+    def fetch(endpoint: str) -> dict[str, Any]:
+        if "old" in endpoint.split("/")[-2]:
+            raise WireError("it speaks version 6 of the protocol")
+        return shot(0, count=1)
+
+    monkeypatch.setattr(stats, "fetch_stats", fetch)
+    places = [str(tmp_path / name) for name in ("new", "old")]
+    done = CliRunner().invoke(root, ["stats", "--json", *places])
+    told = json.loads(done.output)
+    assert (done.exit_code, told["state"]) == (ExitCode.UNHEALTHY, "MISSING")
+    assert told["problems"] == [f"{places[1]}: it speaks version 6 of the protocol"]
+    alone = CliRunner().invoke(root, ["stats", "--json", places[1]])
+    assert isinstance(alone.exception, NoFarmError)
+    assert "version 6" in str(alone.exception)
+
+
+def test_a_plain_file_beside_the_state_directories_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # prevents: `farm stats /var/lib/farm/*` that ends, since a backup lies there as well
+    monkeypatch.setattr(stats, "fetch_stats", lambda _endpoint: shot(0, count=1))
+    (tmp_path / "a").mkdir()
+    (tmp_path / "backup.tar").touch()
+    done = CliRunner().invoke(root, ["stats", "--json", *map(str, sorted(tmp_path.iterdir()))])
+    assert done.exit_code == ExitCode.OK
+    assert [Path(farm["state_dir"]).name for farm in json.loads(done.output)["farms"]] == ["a"]
+    done = CliRunner().invoke(root, ["stats", str(tmp_path / "backup.tar")])
+    assert done.exit_code == 2
+    assert "no folder among these" in done.output
+
+
+def test_what_is_no_sum_is_not_added() -> None:
+    # prevents: a Quality of 1.85, and the oldest trouble shown as the last one
+    one, two = busy_shot(), busy_shot()
+    rest = {"published": 30, "quality_mean": 0.9, "silent_s": 7.0, "reason": "old"}
+    one["tools"]["others"] |= rest | {"parts": 10, "parts_hz": 1.5, "reason_age_s": 60.0}
+    rest = {"published": 10, "quality_mean": 0.7, "silent_s": 2.0, "reason": "new"}
+    two["tools"]["others"] |= rest | {"parts": 20, "parts_hz": 2.0, "reason_age_s": 5.0}
+    others = together({"/a": one, "/b": two})["tools"]["others"]
+    assert (others["parts"], others["parts_hz"], others["published"]) == (30, 3.5, 40)
+    assert others["quality_mean"] == pytest.approx(0.85)
+    assert others["silent_s"] == 2.0
+    assert (others["reason"], others["reason_age_s"]) == ("new", 5.0)
+    nothing = {"published": 0, "quality_mean": None, "silent_s": None, "reason_age_s": None}
+    two["tools"]["others"] |= nothing | {"reason": ""}
+    others = together({"/a": one, "/b": two})["tools"]["others"]
+    assert (others["quality_mean"], others["silent_s"], others["reason"]) == (0.9, 7.0, "old")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 
 import pytest
 from click.testing import CliRunner
@@ -122,6 +123,75 @@ def test_a_filter_and_an_order_choose_the_rows():
     assert first_tool(0) == "BOX-9/UNIT-0666"  # the worst
     assert first_tool(1) == "BOX-3/UNIT-0011"  # the loudest
     assert first_tool(1, is_reversed=True) == "BOX-9/UNIT-0666"
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("page", [Page.WORKERS, Page.TOOLS])
+def test_a_table_is_sorted_by_what_is_seen_of_it(page, width):
+    # prevents: five presses of `s` that do nothing to be seen, and an order without a reason
+    made, seen = busy_shot(), []
+    for sort in range(20):  # more than there are columns
+        looking = Looking(page=page, worker_sort=sort, tool_sort=sort)
+        lines = [text_of(each) for each in screen(made, looking, width, 40).lines]
+        [title] = [each for each in lines if ", by " in each]
+        column = title.split(", by ")[1].split("  ")[0]
+        assert any(f"{column}{mark}" in each for each in lines for mark in "▲▼"), lines
+        seen.append(column)
+    around = len(set(seen))
+    assert around > 2
+    assert seen[around:] == seen[: 20 - around], "each once, and then from the first"
+
+
+def screen_text(made, width=80, height=24, **looking):
+    lines = screen(made, Looking(**looking), width, height).lines
+    return [text_of(each).rstrip() for each in lines]
+
+
+@pytest.mark.parametrize("page", [Page.OVERVIEW, Page.WORKERS, Page.TOOLS, Page.DEAD])
+@pytest.mark.parametrize("width", [80, 160])
+def test_a_filter_that_leaves_nothing_says_so(page, width):
+    # prevents: an overview without its tables, and no word of the filter that took them away
+    told = "nothing matches 'zzz' (Esc shows all)"
+    assert any(told in each for each in screen_text(busy_shot(), width, page=page, filter="zzz"))
+    assert not any("nothing matches" in each for each in screen_text(busy_shot(), width, page=page))
+
+
+@pytest.mark.parametrize("page", list(Page))
+@pytest.mark.parametrize("text", ["", "abc", "x" * 60])
+def test_how_to_quit_is_told_beside_a_filter(page, text):
+    # prevents: a user who is caught in the view, since a filter took the last key's place
+    foot = screen_text(busy_shot(tools=60), page=page, filter=text, is_paused=True)[-1]
+    assert re.search(r" q( quit)?  ", f"{foot}  "), foot
+    assert ("filter: " in foot) is bool(text)
+
+
+@pytest.mark.parametrize("page", [Page.WORKERS, Page.TOOLS])
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_a_hint_is_whole_or_not_there(page, width):
+    # prevents: a title that ends with "r re…"
+    [title] = [each for each in screen_text(busy_shot(), width, 12, page=page) if ", by " in each]
+    assert "…" not in title
+    assert ("s next column, r reverse, / filter" in title) is (width >= 60)
+
+
+def test_a_wide_and_tall_overview_has_all_columns_of_the_worst_tools():
+    # prevents: nineteen empty lines, and no room for why a tool is bad
+    lines = screen_text(busy_shot(), 160, 60)
+    [head] = [each for each in lines if each.startswith("tool")]
+    for title in ("bad", "runs", "unsure", "quality", "silent", "last trouble"):
+        assert title in head
+    assert sum("The Result message is no JSON" in each or "UNIT-0666" in each for each in lines) > 1
+    assert any("msg/s▼" in each for each in lines), "the loudest are there, too"
+    assert any("last dead letters" in each for each in lines)
+    low = screen_text(busy_shot(), 160, 35)
+    assert any("bad▼" in each for each in low), "where there is no room below, they stay beside"
+
+
+def test_what_was_seen_is_told_in_a_number_of_its_own():
+    # prevents: a panel that says "1 workers fenced"
+    made = busy_shot()
+    made["counts"] |= {"workers_fenced": 1}
+    assert "workers fenced: 1" in " ".join(screen_text(made, page=Page.LATENCY, height=60))
 
 
 def test_where_the_locale_has_no_unicode_nothing_else_is_drawn():

@@ -185,7 +185,7 @@ class List {
     }
     this.hasJournal = hasJournal();
     if (!this.hasJournal) {
-      return ["This farm keeps no journal (", el("code", {}, "journal.durability: off"), "), so there are no holes to list. ",
+      return ["This farm keeps no journal (journal.durability is off), so there are no holes to list. ",
         el("a", { href: "/live" }, "Live"), " shows its figures."];
     }
     return "No holes yet: they appear as they arrive.";

@@ -182,6 +182,7 @@ def use_the_keys(page: Page, watched: Watched) -> None:
     expect(page.get_by_role("button", name="time", exact=True)).to_have_attribute(
         "aria-pressed", "true"
     )
+    watched.shoot("hole-time")
     page.keyboard.press("Escape")
     expect(page.locator(f'tr.selected[data-hole="{hole}"]')).to_be_focused()
     page.keyboard.press("/")

@@ -198,7 +198,14 @@ export class HoleChart {
     const left = Math.max(chart.valToPos(low, "x", true), bbox.left);
     const right = Math.min(chart.valToPos(high, "x", true), bbox.left + bbox.width);
     const fitting = words.find((word) => ctx.measureText(word).width + 6 < right - left);
-    if (fitting) ctx.fillText(fitting, (left + right) / 2, top);
+    if (!fitting) return;
+    ctx.save(); // a line of a mark may pass behind it
+    ctx.strokeStyle = colour("card");
+    ctx.lineWidth = 3 * devicePixelRatio;
+    ctx.lineJoin = "round";
+    ctx.strokeText(fitting, (left + right) / 2, top);
+    ctx.restore();
+    ctx.fillText(fitting, (left + right) / 2, top);
   }
 }
 

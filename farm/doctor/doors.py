@@ -15,7 +15,7 @@ from farm.doctor.finding import Finding, fail, ok, warn
 from farm.doctor.folder import Risks, risk
 from farm.doors.keyring import FARM_KEY_NAME, WORKERS_NAME, Keyring
 from farm.errors import ConfigError, StateError
-from farm.metrics.access import Certificate, read_token
+from farm.metrics.access import Certificate, token_of
 from farm.state_dir import endpoints
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def _metrics(patient: Patient) -> Iterator[Finding]:
     yield _port(patient, metrics.host, metrics.port, key="metrics.listen")
     check = "doors.metrics"
     try:
-        read_token(metrics)
+        token_of(metrics)
         if metrics.cert_file is not None and metrics.key_file is not None:
             Certificate(metrics.cert_file, metrics.key_file)
     except ConfigError as error:

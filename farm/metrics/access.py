@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import hmac
 import ssl
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from farm import log
-from farm.config.listening import MIN_TOKEN_CHARS
 from farm.errors import ConfigError
+from farm.token_file import read_token
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from farm.config.metrics import MetricsConfig
 
-_MAX_TOKEN_BYTES: Final = 4096
 
-
-def read_token(config: MetricsConfig) -> bytes:
+def token_of(config: MetricsConfig) -> bytes:
     """What must be shown; b"" where nothing must. Read anew each time: the file may change.
 
     Raises:
@@ -26,18 +24,7 @@ def read_token(config: MetricsConfig) -> bytes:
     """
     if config.token_file is None:
         return config.token.get_secret_value().encode("ascii")
-    key, path = "metrics.token_file", config.token_file
-    try:
-        with path.open("rb") as file:
-            token = file.read(_MAX_TOKEN_BYTES).partition(b"\n")[0].strip()
-    except OSError as error:
-        raise ConfigError(f"{key}: {path} can't be read: {error.strerror}") from error
-    if len(token) < MIN_TOKEN_CHARS or not (token.isascii() and token.decode().isprintable()):
-        raise ConfigError(
-            f"{key}: the first line of {path} must be {MIN_TOKEN_CHARS} or more printable ASCII"
-            " characters"
-        )
-    return token
+    return read_token("metrics.token_file", config.token_file).encode("ascii")
 
 
 def is_right(shown: bytes, token: bytes) -> bool:

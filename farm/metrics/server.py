@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from farm import log
 from farm.errors import ConfigError, FarmError, StateError
-from farm.metrics.access import Certificate, is_right, read_token
+from farm.metrics.access import Certificate, is_right, token_of
 from farm.metrics.places import Places
 from farm.metrics.request import END, MAX_HEAD_BYTES, TEXT, Request, RequestError, parse, reply
 from farm.waker import Waker
@@ -113,7 +113,7 @@ class MetricsServer:
 
     def _begin_to_listen(self) -> None:
         config = self._config
-        read_token(config)
+        token_of(config)
         if config.cert_file is not None and config.key_file is not None:
             self._certificate = Certificate(config.cert_file, config.key_file)
         self._socket = listen(config)
@@ -258,7 +258,7 @@ class MetricsServer:
 
     def _page(self, request: Request, place: socket.socket) -> Page:
         try:
-            token = read_token(self._config)
+            token = token_of(self._config)
         except ConfigError as error:
             self._limited.warning("metrics_token_unreadable", reason=str(error))
             return Page(HTTPStatus.SERVICE_UNAVAILABLE, b"the token can't be read: see the log\n")

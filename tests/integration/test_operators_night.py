@@ -6,7 +6,9 @@ quotes, what is seen there.
 
 from __future__ import annotations
 
+import contextlib
 import re
+import threading
 import urllib.request
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -105,6 +107,23 @@ class Night:
             self.sent.append(tools[n % len(tools)].drill())
             self.site.send_hole(self.sent[-1])
 
+    @contextlib.contextmanager
+    def drilling(self, rate_hz: float) -> Iterator[None]:
+        """Holes at a steady pace, meanwhile."""
+        is_over = threading.Event()
+
+        def go_on() -> None:
+            while not is_over.is_set():
+                self.drill(rate_hz, 0.5)
+
+        drilling = threading.Thread(target=go_on)
+        drilling.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            drilling.join()
+
     def see(self, chapter: str) -> None:
         """All that the page says of this is there to be seen, sooner or later."""
         rows = told()[chapter]
@@ -192,8 +211,8 @@ def test_the_night_that_the_page_tells_of(night: Night) -> None:
     site.wait_answered(night.sent)
     night.is_over("FarmMessagesRefused")
 
-    night.drill(BUSY_HZ, 7.0)
-    night.see("The backlog grows")
+    with night.drilling(BUSY_HZ):  # as long as somebody looks
+        night.see("The backlog grows")
     night.order("scale", 8)
     night.is_over("FarmFallingBehind")
     site.wait_answered(night.sent)

@@ -33,6 +33,7 @@ class Column:
     name: str
     unit: str = ""
     decimals: int = 2
+    note: str = ""  # what it is, in a sentence, to hover
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ class PageConfig(Listening):
     keep_holes: int = Field(
         20_000,
         ge=100,
-        le=500_000,
+        le=100_000,  # a filter looks at each of them, and meanwhile nobody else is answered
         description="Newest holes in its list; about 1 kB of memory each.",
     )
     max_viewers: int = Field(

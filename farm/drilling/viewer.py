@@ -30,6 +30,8 @@ MAX_BINS: Final = 1500
 
 COMPOSITE, METAL, SINGLE = "composite", "metal", "single layer"
 _LAYERS: Final = {2: (SINGLE,), 3: (COMPOSITE, METAL)}
+_QUALITY: Final = "The model's own probability that every keypoint is within 0.5 mm"
+_TORQUE: Final = "Its median while the drill advances there"
 _DECIMALS: Final = 3  # as the machines give mm, A and s
 
 
@@ -41,15 +43,15 @@ class HoleViewer:
     """
 
     columns: Sequence[Column] = (
-        Column("depth", "Depth", "mm"),
+        Column("depth", "Depth", "mm", note="From entry to exit"),
         Column("composite", "CFRP", "mm"),
         Column("metal", "Metal", "mm"),
-        Column("quality", "Quality", "", 3),
+        Column("quality", "Quality", "", 3, _QUALITY),
     )
     levels: Sequence[Column] = (
-        Column("torque_composite", "composite", "A", 3),
-        Column("torque_metal", "metal", "A", 3),
-        Column("torque_single", "single layer", "A", 3),
+        Column("torque_composite", "torque in composite", "A", 3, _TORQUE),
+        Column("torque_metal", "torque in metal", "A", 3, _TORQUE),
+        Column("torque_single", "torque in single layer", "A", 3, _TORQUE),
     )
 
     def __init__(self, reader: OpcUaReader) -> None:

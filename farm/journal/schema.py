@@ -69,8 +69,9 @@ def prepare(
     (found,) = connection.execute("PRAGMA user_version").fetchone()
     if found == 0:
         life = secrets.randbits(FIRST_LIFE_BITS)
-        first_life = f"INSERT INTO meta VALUES ('life', {life})"  # noqa: S608 - a number of ours
-        _run(connection, f"{_TABLES} {first_life}", version)
+        # the second tells this journal from any other, also from one in the same place
+        first = f"('life', {life}), ('journal', '{secrets.token_hex(8)}')"
+        _run(connection, f"{_TABLES} INSERT INTO meta VALUES {first}", version)  # noqa: S608 - ours
         return
     while found != version:
         step = migrations.get(found)

@@ -6,7 +6,7 @@ call: a long one would keep the journal's log from ending.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from farm.journal.reader import JournalReader
 from farm.journal.records import HoleState
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from farm.journal.reader import KeptHole
 
 PIECE: Final = 500  # holes in one look
+Identity: TypeAlias = tuple[int, int, str]  # device, number of the file, id ("" in an old journal)
 _BRIEF: Final = (
     "SELECT id, source, part_id, parts, first, last, answered, ended, deaths, state, terminal,"
     " reason, value FROM hole"
@@ -52,10 +53,19 @@ class JournalTail(JournalReader):
         rows = list(self._fetch("SELECT id FROM hole ORDER BY id DESC LIMIT 1 OFFSET ?", count))
         return int(rows[0][0]) if rows else -1
 
-    def oldest_id(self) -> int:
-        """Of all holes; 0 where there are none."""
-        [(oldest,)] = self._fetch("SELECT min(id) FROM hole")
-        return int(oldest or 0)
+    def newest_id(self) -> int:
+        """Of all holes; -1 where there are none."""
+        [(newest,)] = self._fetch("SELECT max(id) FROM hole")
+        return -1 if newest is None else int(newest)
+
+    def gone(self, hole_ids: Sequence[int]) -> set[int]:
+        """Those of these holes that the journal no longer has, at most `PIECE` ids a call.
+
+        Any may be among them: a dead letter stays while younger holes leave.
+        """
+        marks = ", ".join("?" * len(hole_ids))
+        found = self._fetch(f"SELECT id FROM hole WHERE id IN ({marks})", *hole_ids)  # noqa: S608
+        return set(hole_ids).difference(i for (i,) in found)
 
     def after(self, hole_id: int, limit: int = PIECE) -> list[BriefHole]:
         """The next holes after this one, oldest first."""
@@ -72,10 +82,17 @@ class JournalTail(JournalReader):
         where = f"WHERE {DEAD_LETTER} AND id < ? ORDER BY id DESC LIMIT ?"
         return list(self._holes(where, below, limit))
 
-    def identity(self) -> tuple[int, int]:
-        """Another one where the journal was moved away and a new one begun."""
-        found = (self.directory / DATABASE_NAME).stat()
-        return found.st_dev, found.st_ino
+    def identity(self) -> Identity:
+        """Another one where the journal was moved away and a new one begun.
+
+        The file's number alone does not tell: a file system may give it again.
+        """
+        try:
+            found = (self.directory / DATABASE_NAME).stat()
+        except OSError as error:
+            raise self._unreadable(error) from error
+        rows = list(self._fetch("SELECT value FROM meta WHERE key = 'journal'"))
+        return found.st_dev, found.st_ino, str(rows[0][0]) if rows else ""
 
     def _briefs(self, where: str, *values: Any) -> list[BriefHole]:
         return [_brief(row) for row in self._fetch(f"{_BRIEF} {where}", *values)]

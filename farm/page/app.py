@@ -7,10 +7,11 @@ and the headers; what is told is the index's, the looks' and the feed's.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import random
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qs
 
 import orjson
 from starlette.applications import Starlette
@@ -20,12 +21,13 @@ from starlette.routing import Route
 from farm import __version__
 from farm.errors import FarmError
 from farm.journal.ids import asked, told
-from farm.page.gate import COOKIE, COOKIE_LIFE_S
+from farm.page.forms import HOLE, NEXT, SHELLS, token_of, way_on
+from farm.page.gate import COOKIE_LIFE_S
 from farm.page.guarding import Guarded
 from farm.page.index import OUTCOMES, Filter
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from concurrent.futures import Executor
 
     from starlette.requests import Request
@@ -44,9 +46,12 @@ ROWS: Final = 100  # where nothing is said
 MAX_OFFSET: Final = 10_000_000
 MAX_TEXT_CHARS: Final = 200  # of a filter
 TREND_HOLES: Final = 120
+TOOLS_EVERY_S: Final = 1.0  # at most so often all rows are summed up
 _NUMPY: Final = orjson.OPT_SERIALIZE_NUMPY
-STREAM_LIFE_S: Final = 1800.0  # then a browser connects again: one that has gone is noticed so
-MAX_FORM_BYTES: Final = 4096
+STREAM_LIFE_S: Final = 1800.0  # then a browser is told to connect again
+STREAM_JITTER_S: Final = 300.0  # and not all of them at once
+STREAM_CUT_S: Final = 60.0  # later, one that reads nothing is cut off: so its going is noticed
+AGAIN: Final = b"event: again\ndata: 0\n\n"
 FORM_DELAY_S: Final = 1.0  # after a wrong token
 MAX_FORMS: Final = 4  # that wait for it at once
 
@@ -74,12 +79,12 @@ class Site:
         self._executor = executor
         self._origin = origin
         self._forms = 0
+        self._tools_told: bytes | memoryview = b""
+        self._tools_edition, self._tools_until_s = "", 0.0
 
     def app(self) -> Guarded:
         """The application."""
-        shell = [Route(path, self._shell) for path in (
-            "/", "/live", "/tools", "/tool", "/dead", "/hole/{hole}"
-        )]  # fmt: skip
+        shell = [Route(path, self._shell) for path in (*SHELLS, HOLE + "{hole}")]
         data: list[tuple[str, Callable[[Request], Awaitable[Response]]]] = [
             ("/api/holes", self._holes),
             ("/api/holes/{hole}", self._hole),
@@ -93,9 +98,10 @@ class Site:
         ]
         routes = [*shell, *(Route(path, _answered(look)) for path, look in data)]
         routes.append(Route("/static/{version}/{name:path}", self._static))
-        routes.append(Route("/login", self._login_form))
         if self._gate.asks_for_token:
+            routes.append(Route("/login", self._login_form))
             routes.append(Route("/login", self._login, methods=["POST"]))
+        routes.append(Route("/{path:path}", self._nowhere))
         app = Starlette(routes=routes)
         app.router.redirect_slashes = False
         return Guarded(app, self._gate)
@@ -105,13 +111,22 @@ class Site:
     async def _shell(self, request: Request) -> Response:
         return self._file(request, "index.html", "no-cache")
 
+    async def _nowhere(self, request: Request) -> Response:
+        if request.url.path.startswith(("/api/", "/static/")):
+            return _told("there is nothing at this address", 404)
+        response = self._file(request, "index.html", "no-store")
+        response.status_code = 404
+        return response
+
     async def _login_form(self, request: Request) -> Response:
         return self._file(request, "login.html", "no-store")
 
     async def _static(self, request: Request) -> Response:
-        return self._file(
-            request, request.path_params["name"], "public, max-age=31536000, immutable"
-        )
+        version, name = request.path_params["version"], request.path_params["name"]
+        # what is kept for good must be what was asked for; and no shell: it tells of the traffic
+        if version != self._statics.version or name.endswith(".html"):
+            return _told("there is no such file in this version of the page", 404)
+        return self._file(request, name, "public, max-age=31536000, immutable")
 
     def _file(self, request: Request, name: str, caching: str) -> Response:
         found = self._statics.get(name)
@@ -170,8 +185,14 @@ class Site:
         )
 
     async def _tools(self, _: Request) -> Response:
-        tools, total = self._index.tools()
-        return _json({"tools": tools, "total": total})
+        # once for all browsers: the sums go over every row, and nothing else runs meanwhile
+        is_due = time.monotonic() >= self._tools_until_s
+        if is_due and self._tools_edition != self._index.edition:
+            tools, total = self._index.tools()
+            self._tools_told = _json({"tools": tools, "total": total}).body
+            self._tools_edition = self._index.edition
+            self._tools_until_s = time.monotonic() + TOOLS_EVERY_S
+        return Response(self._tools_told, media_type="application/json")
 
     async def _tool(self, request: Request) -> Response:
         rows = self._index.last_of(_text(request.query_params.get("source", "")), TREND_HOLES)
@@ -211,16 +232,18 @@ class Site:
             return _told("too many try at once", 429)
         self._forms += 1
         try:
-            token = await _token_of(request)
+            token = await token_of(request)
             if token is None or not self._gate.is_token(token):
                 await asyncio.sleep(FORM_DELAY_S)
-                return RedirectResponse("/login#wrong", 303)
+                query = request.url.query
+                return RedirectResponse(f"/login{'?' if query else ''}{query}#wrong", 303)
         finally:
             self._forms -= 1
-        response = RedirectResponse("/", 303)
+        response = RedirectResponse(way_on(request.query_params.get(NEXT, "")), 303)
+        # lax: else a link in a mail or a chat leads to the form; all that it opens only reads
         response.set_cookie(
-            COOKIE, self._gate.cookie(time.time()), max_age=COOKIE_LIFE_S, httponly=True,
-            samesite="strict", secure=request.url.scheme == "https",
+            self._gate.cookie_name, self._gate.cookie(time.time()), max_age=COOKIE_LIFE_S,
+            httponly=True, samesite="lax", secure=request.url.scheme == "https",
         )  # fmt: skip
         return response
 
@@ -228,8 +251,7 @@ class Site:
 def about(index: HoleIndex, viewer: GuardedViewer) -> bytes:
     """What the page is told of this farm's traffic, as JSON; the same for all browsers."""
     columns, levels = (
-        [{"key": c.key, "name": c.name, "unit": c.unit, "decimals": c.decimals} for c in some]
-        for some in (viewer.columns, viewer.levels)
+        [dataclasses.asdict(column) for column in some] for some in (viewer.columns, viewer.levels)
     )
     told_of = {"version": __version__, "outcomes": OUTCOMES, "needs": sorted(index.needs)}
     return orjson.dumps({**told_of, "columns": columns, "levels": levels})
@@ -239,8 +261,9 @@ class EventStream(StreamingResponse):
     """The feed to one browser, counted as long as it lasts."""
 
     def __init__(self, feed: Feed) -> None:
+        self._life_s = STREAM_LIFE_S + random.uniform(0, STREAM_JITTER_S)
         super().__init__(
-            feed.stream(),
+            _for_a_while(feed.stream(), self._life_s),
             media_type="text/event-stream",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},  # nginx: pass it on
         )
@@ -250,12 +273,22 @@ class EventStream(StreamingResponse):
         """Send it."""
         self._feed.joined()
         try:
-            async with asyncio.timeout(STREAM_LIFE_S):
+            async with asyncio.timeout(self._life_s + STREAM_CUT_S):
                 await super().__call__(scope, receive, send)
         except TimeoutError:
             pass
         finally:
             self._feed.left()
+
+
+async def _for_a_while(pieces: AsyncIterator[bytes], life_s: float) -> AsyncIterator[bytes]:
+    """As many as come in a time, and then the word to ask again, which is no failure."""
+    until_s = time.monotonic() + life_s
+    async for piece in pieces:
+        yield piece
+        if time.monotonic() >= until_s:
+            yield AGAIN
+            return
 
 
 def _answered(
@@ -308,19 +341,6 @@ def _hole_id(given: str) -> int:
         return asked(given)
     except ValueError:
         raise BadRequest("a hole's id looks like 8123-42") from None
-
-
-async def _token_of(request: Request) -> str | None:
-    """The token of the form; None where there is none, or it is no form of ours."""
-    body = b""
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MAX_FORM_BYTES:
-            return None
-    try:
-        return parse_qs(body.decode(), max_num_fields=4).get("token", [""])[0]
-    except (UnicodeDecodeError, ValueError):
-        return None
 
 
 def _json(data: Any) -> Response:

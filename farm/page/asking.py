@@ -27,6 +27,9 @@ class Asker:
     Args:
         endpoint: of the broker's control socket.
         monotonic: tells seconds.
+
+    Attributes:
+        problem: why the last answer could not be understood; "" where it could, or none came.
     """
 
     def __init__(self, endpoint: str, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -34,6 +37,7 @@ class Asker:
         self._client = ControlClient(self._context, endpoint, timeout_s=TIMEOUT_S)
         self._monotonic = monotonic
         self._next_story_s = 0.0
+        self.problem = ""
 
     def snapshot(self) -> dict[str, Any] | None:
         """What `farm stats` shows; None where nobody answers."""
@@ -56,11 +60,14 @@ class Asker:
 
     def _ask(self, request: wire.Message) -> wire.Message | None:
         client = self._client
+        self.problem = ""
         client.send(request)
         try:
             if client.socket.poll(int(TIMEOUT_S * 1000)) and (reply := client.receive()):
                 return reply
-        except WireError:  # a farm of another version
-            pass
+        except WireError as error:
+            self.problem = (
+                f"a farm answers that can't be understood ({error}): use a page of its version"
+            )
         client.reset()
         return None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from farm import log
 from farm.adapter import Terminal
 from farm.printable import printable_data
 
@@ -26,6 +27,7 @@ _KEPT: Final = (
     *("state", "problems", "up_s", "instance", "farm_version", "throughput", "mqtt", "intake"),
     *("jobs", "holes", "dead_letters", "journal", "latency", "workers_expected", "scaling"),
 )
+_NEEDED: Final = frozenset(_KEPT) - {"intake", "scaling"}  # else a browser can't draw it
 _OF_A_WORKER: Final = (
     *("name", "host", "pid", "state", "job_age_s", "jobs_done", "rate_hz", "rss_bytes", "up_s"),
     *("silent_s", "model_version", "model_hash"),
@@ -80,6 +82,8 @@ class Feed:
         self.snapshot: dict[str, Any] | None = None  # the last there was
         self.answered_s: float | None = None  # when that was, UTC
         self.is_silent = True
+        self.problem = ""  # why it is, where that is known
+        self._limited = log.Limited()
         self.is_closing = False
 
     @property
@@ -98,15 +102,30 @@ class Feed:
         if not self.viewers:
             self.came.clear()
 
-    def take(self, snapshot: dict[str, Any] | None, utc_s: float) -> None:
-        """What the broker said, or that it said nothing; `publish` tells the browsers."""
-        self.is_silent = snapshot is None
-        if snapshot is None:
+    def take(self, snapshot: dict[str, Any] | None, utc_s: float, problem: str = "") -> None:
+        """What the broker said, or that it said nothing; `publish` tells the browsers.
+
+        Args:
+            snapshot: what it said.
+            utc_s: when.
+            problem: why there is no snapshot, where that is known.
+        """
+        short = None
+        if snapshot is not None:
+            try:
+                short = _short(snapshot)
+                self.rates.take(snapshot, utc_s)
+            # of another version: what else there is, as the journal's, must be told nevertheless
+            except (LookupError, TypeError, AttributeError, ValueError) as error:
+                short = None
+                problem = f"what the farm says of itself is not as this page knows it ({error!r})"
+                self._limited.warning("snapshot_not_understood", reason=repr(error))
+        self.is_silent, self.problem = short is None, problem
+        if short is None:
             self.rates.lost()
             return
-        self.rates.take(snapshot, utc_s)
         self.answered_s = utc_s
-        self.snapshot = _short(snapshot)
+        self.snapshot = short
 
     async def publish(self, utc_s: float) -> None:
         """Tell all."""
@@ -114,6 +133,7 @@ class Feed:
             "now_s": utc_s,
             "is_silent": self.is_silent,
             "answered_s": self.answered_s,
+            "problem": self.problem,
             "farm": self.snapshot,
             "sample": self.rates.samples[-1] if self.rates.samples else None,
             "journal": self._journal(),
@@ -146,6 +166,8 @@ class Feed:
 
 def _short(snapshot: dict[str, Any]) -> dict[str, Any]:
     """What the page shows of it; fit for a screen."""
+    if missing := sorted(_NEEDED.difference(snapshot)):
+        raise LookupError(f"without {', '.join(missing)}")
     kept = {name: snapshot[name] for name in _KEPT if name in snapshot}
     rows = [{name: row.get(name) for name in _OF_A_WORKER} for row in snapshot["workers"]]
     made: dict[str, Any] = printable_data({**kept, "workers": rows})

@@ -7,7 +7,6 @@ it has seen is put there by its caller.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -18,11 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from farm.journal.tail import BriefHole
+    from farm.journal.tail import BriefHole, Identity
 
 MAX_PIECES: Final = 8  # of new holes in one look: 4000; the next look goes on
 MAX_ASKED: Final = 4 * PIECE  # open holes that are looked after in one look
-FORGET_EVERY_S: Final = 30.0
 
 
 @dataclass(slots=True)
@@ -32,14 +30,14 @@ class Seen:
     Attributes:
         is_other: it is another journal than before: forget all of that.
         pieces: holes, known ones that have changed and new ones, in the order of their ids.
-        oldest_id: what is before it has left the journal; None: not looked at.
+        gone: known holes that have left the journal.
         problem: why it can't be read; "" where it can.
         is_behind: there is more to be read at once.
     """
 
     is_other: bool = False
     pieces: list[list[BriefHole]] = field(default_factory=list)
-    oldest_id: int | None = None
+    gone: set[int] = field(default_factory=set)
     problem: str = ""
     is_behind: bool = False
 
@@ -55,31 +53,35 @@ class Follower:
     def __init__(self, state_dir: Path, capacity: int) -> None:
         self._state_dir = state_dir
         self._capacity = capacity
-        self._identity: tuple[int, int] | None = None
-        self._next_forget_s = 0.0
+        self._identity: Identity | None = None
         self._was_behind = False
 
-    def look(self, *, after: int, asked: Sequence[int]) -> Seen:
+    def look(self, *, after: int, asked: Sequence[int], known: Sequence[int] = ()) -> Seen:
         """Read what is new.
 
         Args:
             after: the newest hole that is known; -1 for none.
             asked: known holes of which more is to be heard, at most MAX_ASKED.
+            known: some of the known holes, to see whether they are still there, at most PIECE.
         """
         seen = Seen()
         try:
             with JournalTail(self._state_dir) as journal:
-                self._read(journal, seen, after, asked)
+                self._read(journal, seen, after, asked, known)
         except FarmError as error:
             seen.problem = str(error)
         self._was_behind = seen.is_behind
         return seen
 
-    def _read(self, journal: JournalTail, seen: Seen, after: int, asked: Sequence[int]) -> None:
-        if (identity := journal.identity()) != self._identity:
+    def _read(
+        self, journal: JournalTail, seen: Seen, after: int, asked: Sequence[int],
+        known: Sequence[int],
+    ) -> None:  # fmt: skip
+        if (identity := journal.identity()) != self._identity or journal.newest_id() < after:
             seen.is_other = self._identity is not None
             self._identity = identity
-            after, asked = -1, ()
+            after, asked, known = -1, (), ()
+        seen.gone = journal.gone(known)
         for begin in range(0, len(asked), PIECE):
             seen.pieces.append(journal.of(asked[begin : begin + PIECE]))
         if after < 0 or self._was_behind:  # a start, or many came at once: what can be kept
@@ -92,6 +94,3 @@ class Follower:
             after = holes[-1].hole_id
         else:
             seen.is_behind = True
-        if (now_s := time.monotonic()) >= self._next_forget_s:
-            self._next_forget_s = now_s + FORGET_EVERY_S
-            seen.oldest_id = journal.oldest_id()

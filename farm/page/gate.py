@@ -12,10 +12,10 @@ import hashlib
 import hmac
 from typing import Final
 
-COOKIE: Final = "farm_page"
 COOKIE_LIFE_S: Final = 7 * 86_400
 _LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _PURPOSE: Final = b"farm page cookie, version 1"
+_COOKIE_PURPOSE: Final = b"farm page cookie's name, version 1"
 
 
 class Gate:
@@ -24,12 +24,18 @@ class Gate:
     Args:
         token: what must be shown; None: nothing, but the host's name must be a local one.
         host: that is listened at.
+
+    Attributes:
+        cookie_name: another one for each token. A browser sends a host's cookies to all its ports:
+            with one name, two pages of one machine would log each other out.
     """
 
     def __init__(self, token: str | None, host: str) -> None:
         self._token = None if token is None else token.encode()
         bracketed = f"[{host}]" if ":" in host else host
         self._names = _LOCAL_NAMES | {bracketed.lower()}
+        named = hashlib.sha256(_COOKIE_PURPOSE + b"\0" + (self._token or b"")).hexdigest()
+        self.cookie_name = f"farm_page_{named[:8]}"
 
     @property
     def asks_for_token(self) -> bool:
@@ -49,7 +55,7 @@ class Gate:
 
         Args:
             authorization: its header of this name.
-            cookie: of the name `COOKIE`.
+            cookie: of the name `cookie_name`.
             now_s: the time.
         """
         if self._token is None:

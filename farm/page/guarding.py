@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, RedirectResponse
 
-from farm.page.gate import COOKIE
+from farm.page.forms import login_address
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -72,7 +72,7 @@ class Guarded:
             return PlainTextResponse("another site asks\n", 403)
         if path.startswith(_OPEN_TO_ALL):
             return None
-        cookie = _cookie(headers.get("cookie", ""))
+        cookie = _cookie(headers.get("cookie", ""), self._gate.cookie_name)
         authorization = headers.get("authorization", "")
         if self._gate.lets_in(authorization=authorization, cookie=cookie, now_s=time.time()):
             return None
@@ -80,7 +80,7 @@ class Guarded:
             return PlainTextResponse(
                 "a token is needed: see page.token_file\n", 401, {"WWW-Authenticate": "Bearer"}
             )
-        return RedirectResponse("/login", 303)
+        return RedirectResponse(login_address(path, scope["query_string"]), 303)
 
 
 def _is_foreign(headers: Headers) -> bool:
@@ -91,11 +91,11 @@ def _is_foreign(headers: Headers) -> bool:
     return origin is not None and origin.partition("://")[2] != headers.get("host", "")
 
 
-def _cookie(header: str) -> str:
-    if COOKIE not in header or len(header) > _MAX_COOKIE_CHARS:
+def _cookie(header: str, name: str) -> str:
+    if name not in header or len(header) > _MAX_COOKIE_CHARS:
         return ""
     try:
-        morsel = SimpleCookie(header).get(COOKIE)
+        morsel = SimpleCookie(header).get(name)
     except CookieError:
         return ""
     return "" if morsel is None else morsel.value

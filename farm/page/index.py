@@ -18,7 +18,7 @@ from farm.journal.ids import told
 from farm.journal.records import HoleState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from farm.journal.tail import BriefHole
 
@@ -116,6 +116,8 @@ class HoleIndex:
     _ids: list[int] = field(default_factory=list)  # the same ids; the front part may be gone
     _gone: int = 0  # so many of them
     _open: dict[int, None] = field(default_factory=dict)
+    _outcomes: Counter[str] = field(default_factory=Counter)
+    _turn: int = -1  # the last id that `in_turn` gave
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -138,11 +140,19 @@ class HoleIndex:
             self._open[hole_id] = None
         return chosen
 
+    def in_turn(self, count: int) -> list[int]:
+        """The next `count` holes, from the oldest to the newest and then from the oldest again."""
+        first = bisect.bisect_right(self._ids, self._turn, self._gone)
+        chosen = self._ids[first : first + count]
+        self._turn = chosen[-1] if first + count < len(self._ids) else -1
+        return chosen
+
     def clear(self) -> None:
         """Forget all: it is another journal."""
         self._rows.clear()
         self._ids.clear()
         self._open.clear()
+        self._outcomes.clear()
         self._gone = 0
         self._changes += 1
 
@@ -160,12 +170,21 @@ class HoleIndex:
                 self._open.setdefault(hole.hole_id)
             if (row := self._row(hole)) != known:
                 self._rows[hole.hole_id] = row
+                self._outcomes[row.outcome] += 1
+                if known is not None:
+                    self._outcomes[known.outcome] -= 1
                 self._changes += 1
-        self._let_go(lambda _: len(self._rows) > self.capacity)
+        self._let_go()
 
-    def forget_before(self, hole_id: int) -> None:
-        """The journal has no older ones any more."""
-        self._let_go(lambda oldest: oldest < hole_id)
+    def forget(self, gone: Collection[int]) -> None:
+        """The journal has these no more."""
+        if not (gone := self._rows.keys() & gone):
+            return
+        for hole_id in gone:
+            self._drop(hole_id)
+        self._ids = [i for i in self._ids[self._gone :] if i not in gone]
+        self._gone = 0
+        self._changes += 1
 
     # ---- lists --------------------------------------------------------------------------------
 
@@ -189,9 +208,9 @@ class HoleIndex:
         newer = sum(wanted.fits(self._rows[i]) for i in self._ids[end:])
         return Page(fitting[offset : offset + limit], len(fitting), until, newer)
 
-    def outcomes(self) -> Counter[str]:
-        """How many holes are in each state."""
-        return Counter(row.outcome for row in self._rows.values())
+    def outcomes(self) -> dict[str, int]:
+        """How many holes are in each state, where there are any."""
+        return {name: count for name, count in self._outcomes.items() if count}
 
     # ---- tools --------------------------------------------------------------------------------
 
@@ -265,11 +284,13 @@ class HoleIndex:
             figures=self.figures(hole.value),
         )
 
-    def _let_go(self, is_due: Callable[[int], bool]) -> None:
-        while self._rows and is_due(self._ids[self._gone]):
-            gone = self._ids[self._gone]
-            del self._rows[gone]
-            self._open.pop(gone, None)
+    def _drop(self, hole_id: int) -> None:
+        self._outcomes[self._rows.pop(hole_id).outcome] -= 1
+        self._open.pop(hole_id, None)
+
+    def _let_go(self) -> None:
+        while len(self._rows) > self.capacity:
+            self._drop(self._ids[self._gone])
             self._gone += 1
             self._changes += 1
         if self._gone > self.capacity:  # now and then: to shift the list each time would cost

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
-from farm.errors import FarmError, JournalError, ReadError
+from farm.errors import FarmError, JournalBusyError, JournalError, ReadError
 from farm.journal.ids import told
 from farm.journal.records import HoleState
 from farm.journal.tail import JournalTail
@@ -113,7 +113,10 @@ class Looks:
         if missing and self._viewer.levels:
             with JournalTail(self._state_dir) as journal:
                 for hole_id in missing:
-                    self._keep(hole_id, self._measure(journal, hole_id))
+                    try:
+                        self._keep(hole_id, self._measure(journal, hole_id))
+                    except JournalBusyError:
+                        continue  # the next look tries again
         return {told(i): self._levels[i] for i in chosen if self._levels.get(i)}
 
     def dead(self, before: int | None, limit: int) -> dict[str, Any]:
@@ -129,6 +132,8 @@ class Looks:
             return {}
         try:
             return self._viewer.measure(journal.parts(hole), hole.value)
+        except JournalBusyError:
+            raise
         except FarmError:  # its bytes are gone
             return {}
 
@@ -155,9 +160,12 @@ def timeline(
             (began_s + t, 1, what, detail, life) for t, what, detail in events if what != FIRST
         ]
     if hole.ended_s is not None:
-        what = "confirmed" if hole.publications else "ended"
-        detail = "every answer, by the MQTT broker" if hole.publications else "nothing to publish"
-        rows.append((hole.ended_s, 2, what, hole.refusals or detail, max(len(story) - 1, 0)))
+        what, detail = "ended", "nothing to publish"
+        if hole.refusals:
+            what, detail = "refused", hole.refusals
+        elif hole.publications:
+            what, detail = "confirmed", "every answer, by the MQTT broker"
+        rows.append((hole.ended_s, 2, what, detail, max(len(story) - 1, 0)))
     rows.sort(key=lambda row: (row[0], row[1]))
     return [
         {"at_s": at_s, "what": what, "detail": detail, "life": life}

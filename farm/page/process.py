@@ -23,6 +23,7 @@ from farm.adapter import Need, load_adapter
 from farm.config.listening import ALL
 from farm.errors import ExitCode, FarmError
 from farm.journal.ids import told
+from farm.journal.tail import PIECE
 from farm.page.app import Site, about
 from farm.page.asking import Asker
 from farm.page.feed import Feed
@@ -146,32 +147,35 @@ class PageProcess:
         # both at a time: the one may wait for a broker that is gone
         asking = loop.run_in_executor(self._asker_thread, self._ask)
         await self._follow()
-        self._feed.take(await asking, time.time())
+        snapshot, problem = await asking
+        self._feed.take(snapshot, time.time(), problem)
         await self._feed.publish(time.time())
 
     async def _follow(self) -> None:
         index = self._index
         look = functools.partial(
-            self._follower.look, after=index.newest_id, asked=index.unfinished(MAX_ASKED)
-        )
+            self._follower.look, after=index.newest_id, asked=index.unfinished(MAX_ASKED),
+            known=index.in_turn(PIECE),
+        )  # fmt: skip
         self._seen = seen = await asyncio.get_running_loop().run_in_executor(self._readers, look)
         if seen.is_other:
             index.clear()
         for piece in seen.pieces:
             index.put(piece)
             await asyncio.sleep(0)  # requests in between
-        if seen.oldest_id is not None:
-            index.forget_before(seen.oldest_id)
+        index.forget(seen.gone)
 
-    def _ask(self) -> dict[str, Any] | None:
+    def _ask(self) -> tuple[dict[str, Any] | None, str]:
         if self._asker is None:
             self._asker = Asker(self._endpoint)
-        return self._asker.snapshot()
+        return self._asker.snapshot(), self._asker.problem
 
     def _story(self, source: str, part_id: str, hole: str) -> list[Any] | None:
         def ask() -> list[Any] | None:
             return None if self._asker is None else self._asker.story(source, part_id, hole)
 
+        if self._feed.is_silent:  # nobody to ask: who opens the hole need not wait for that
+            return None
         return self._asker_thread.submit(ask).result()
 
     def _leave(self) -> None:

@@ -36,6 +36,7 @@ class Statics:
         about: what the page is told of this farm's traffic, as JSON.
 
     Attributes:
+        version: of all of them together.
         prefix: of the paths at which they are served.
     """
 
@@ -47,7 +48,8 @@ class Statics:
         digest = hashlib.sha256()
         for name, content in contents.items():
             digest.update(b"%s\0%d\0%s" % (name.encode(), len(content), content))
-        self.prefix = f"/static/{digest.hexdigest()[:16]}"
+        self.version = digest.hexdigest()[:16]
+        self.prefix = f"/static/{self.version}"
         self._files = {name: self._file(name, content) for name, content in contents.items()}
 
     def get(self, name: str) -> StaticFile | None:

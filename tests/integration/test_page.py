@@ -11,27 +11,21 @@ import json
 import os
 import re
 import signal
-import socket
-import subprocess
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 from browser import PATIENCE_MS, Watched, chromium
+from dashboards import dashboard, history, served
 from playwright.sync_api import expect
 from rig import (
     KEYPOINTS,
     KIND_OF_TAIL,
     Sent,
     Tool,
-    clean_environment,
     eventually,
-    farm_command,
 )
 
-from farm.adapter import Publication
-from farm.journal import records as r
-from farm.journal.store import Store
 from farm.simulation.drilled import Recipe, series
 from farm.simulation.ports import free_port
 from farm.simulation.restamp import HoleTemplate
@@ -88,17 +82,6 @@ def drill_some(site: Site, count: int) -> None:
         parts = [Sent(KIND_OF_TAIL[t.split("/", 3)[3]], t, payload) for t, payload in stamped]
         site.send(*(parts[:1] if number == 5 else parts))
     site.wait_acknowledged()
-
-
-def served(port: int) -> str:
-    """The page's address, once it is served."""
-
-    def is_there() -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", port)) == 0
-
-    eventually(is_there, 20, "the page is served")
-    return f"http://127.0.0.1:{port}"
 
 
 def ended(farm: Farm) -> int:
@@ -199,6 +182,7 @@ def use_the_keys(page: Page, watched: Watched) -> None:
     expect(page.get_by_role("button", name="time", exact=True)).to_have_attribute(
         "aria-pressed", "true"
     )
+    watched.shoot("hole-time")
     page.keyboard.press("Escape")
     expect(page.locator(f'tr.selected[data-hole="{hole}"]')).to_be_focused()
     page.keyboard.press("/")
@@ -292,9 +276,12 @@ def test_the_page_comes_back_and_the_farm_never_notices(
     os.kill(broker, signal.SIGCONT)
     expect(banner).to_be_hidden(timeout=PATIENCE_MS)
 
-    [dashboard] = [c for c in psutil.Process(farm.pid).children() if "dashboard" in c.cmdline()]
-    dashboard.kill()
-    expect(banner).to_contain_text("The page's own process does not answer")
+    [process] = [c for c in psutil.Process(farm.pid).children() if "dashboard" in c.cmdline()]
+    os.kill(farm.pid, signal.SIGSTOP)  # else the page is back before anybody misses it
+    process.kill()
+    expect(banner).to_contain_text("The page's own process does not answer", timeout=PATIENCE_MS)
+    expect(page.locator(".following")).to_be_hidden()
+    os.kill(farm.pid, signal.SIGCONT)
     site.send_hole(second)
     site.wait_answered([second])
     assert farm.broker_pid() == broker
@@ -317,54 +304,19 @@ def test_the_page_comes_back_and_the_farm_never_notices(
     assert (ended_line["child"], ended_line["effect"]) == ("page", "none on the farm")
 
 
-def history(state_dir: Path, count: int) -> None:
-    """The journal of a farm that has stopped, with many holes that share two messages."""
-    store = Store(state_dir, durability="process", segment_bytes=64_000_000)
-    payloads = {"result": b"{}", "trace": b"{}"}
-    for number, (kind, payload) in enumerate(payloads.items(), 1):
-        store.write([r.Message(number, 1e9, kind, "B/T", "1", f"x/{kind}", payload, 0)])
-    batch: list[r.Record] = []
-    for number in range(count):
-        hole_id, at_s = 10 + number, 1.7e9 + number
-        value = {"keypoints_mm": [1.0, 5.0, 9.0 + number / count], "quality": number % 100 / 100}
-        batch += [
-            r.Opened(hole_id, f"BOX-{number % 7}/UNIT-{number % 21}", str(number),
-                     {"result": 1, "trace": 2}, at_s, at_s, at_s + 0.1),
-            r.Answered(hole_id, at_s, "published", "ok", "", value, {}, "m", "h",
-                       (Publication("t", b"{}"),), []),
-            r.Ended(hole_id, at_s, "published"),
-        ]  # fmt: skip
-    store.write(batch)
-    store.close(is_clean=True)
-
-
 def test_ten_thousand_holes_of_a_farm_that_has_stopped_behind_a_token(
     short_path: Path, watch: Callable[..., Watched]
 ) -> None:
     """Prevents: a list that is slow or ends early, and a page that anybody may read."""
     history(short_path, MANY)
-    token_file = short_path / "token"
-    token_file.write_text(f"{TOKEN}\n")
-    settings = short_path / "farm.yaml"
-    settings.write_text(json.dumps({"page": {"token_file": str(token_file)}}))
-    port = free_port()
-    command = farm_command("dashboard", "--state-dir", short_path, "--listen", f"127.0.0.1:{port}")
-    process = subprocess.Popen(command, env=clean_environment(), stderr=subprocess.PIPE)
-    try:
-        assert process.stderr is not None
-        assert b"http://127.0.0.1" in process.stderr.readline()
-        walk_through_many(watch(served(port)))
-        process.terminate()
-        assert process.wait(10) == 0
-    finally:
-        process.kill()
-        process.wait()
+    with dashboard(short_path, token=TOKEN) as base:
+        walk_through_many(watch(base))
 
 
 def walk_through_many(watched: Watched) -> None:
     """Log in, turn pages, filter."""
     page = watched.open("/?quality=0.5")
-    page.wait_for_url("**/login")
+    page.wait_for_url("**/login?next=*")
     page.get_by_label("Token").fill("wrong")
     page.get_by_role("button", name="Open").click()
     expect(page.locator("#wrong")).to_be_visible()
@@ -372,6 +324,8 @@ def walk_through_many(watched: Watched) -> None:
     page.get_by_label("Token").fill(TOKEN)
     page.keyboard.press("Enter")
     expect(rows(page)).to_have_count(100)
+    page.wait_for_url("**/?quality=0.5")  # where one wanted to
+    page.get_by_label("Quality").select_option("")
     expect(page.locator("#banner")).to_contain_text("the journal of one that has stopped")
     expect(page.locator(".count-line")).to_contain_text("1 to 100 of the last 10,000 holes")
     page.keyboard.press("n")

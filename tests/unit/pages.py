@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 
 from farm.adapter import load_adapter
 from farm.config import Config
+from farm.journal.tail import PIECE
 from farm.page.app import Site, about
 from farm.page.feed import Feed
 from farm.page.following import MAX_ASKED, Follower
@@ -107,13 +108,14 @@ class Page:
     def look(self) -> str:
         """Bring the index up to the journal; returns the problem."""
         asked = self.index.unfinished(MAX_ASKED)
-        seen = self.follower.look(after=self.index.newest_id, asked=asked)
+        seen = self.follower.look(
+            after=self.index.newest_id, asked=asked, known=self.index.in_turn(PIECE)
+        )
         if seen.is_other:
             self.index.clear()
         for piece in seen.pieces:
             self.index.put(piece)
-        if seen.oldest_id is not None:
-            self.index.forget_before(seen.oldest_id)
+        self.index.forget(seen.gone)
         return seen.problem
 
     def get(self, path: str, **parameters: Any) -> Any:

@@ -42,7 +42,7 @@ def history() -> list[r.Record]:
 def written(records: list[r.Record], *, at_once: bool) -> dict[str, list[tuple[object, ...]]]:
     connection = sqlite3.connect(":memory:")
     prepare(connection)
-    connection.execute("DELETE FROM meta WHERE key = 'life'")  # drawn anew each time
+    connection.execute("DELETE FROM meta WHERE key IN ('life', 'journal')")  # drawn anew each time
     by_statement: dict[rows.Statement, list[rows.Row]] = {}
     for record in records:
         statement, row = rows.row_of(record)

@@ -10,11 +10,13 @@ import pages
 import pytest
 from pages import BASE, Page, drilled_hole, written
 
+from farm.errors import JournalBusyError
 from farm.page.app import MAX_ROWS
 from farm.page.feed import RETRY_MS
 from farm.page.statics import FOLDER, Statics
 
 TOKEN = "0123456789abcdef0123"
+PREFIX = Statics().prefix
 HOSTILE = '<img src=x onerror="alert(1)">'
 PATHS = ("/", "/live", "/tools", "/tool?source=x", "/dead", "/hole/1-1", "/login",
          "/api/holes", "/api/tools", "/api/dead", "/api/holes/0-19")  # fmt: skip
@@ -171,6 +173,28 @@ def test_a_tool_has_the_course_of_its_holes(page):
     assert page.client.get("/api/tool?source=none").status_code == 404
 
 
+def test_the_tools_are_summed_up_once_for_all_browsers(page, store, monkeypatch):
+    # prevents: a sum over all rows for each browser, while everybody else waits
+    summed = []
+    tools = page.index.tools
+    monkeypatch.setattr(type(page.index), "tools", lambda _: summed.append(1) or tools())
+    monkeypatch.setattr("farm.page.app.TOOLS_EVERY_S", 1000)
+    first = [page.get("/api/tools") for _ in range(3)]
+    assert (len(summed), first[0]["total"]) == (1, 2)
+    assert first[1] == first[2] == first[0]
+    written(store, drilled_hole(40, source="B/NEW"))
+    page.look()
+    assert page.get("/api/tools") == first[0]
+
+
+def test_the_tools_are_summed_up_anew_when_something_has_changed(page, store, monkeypatch):
+    monkeypatch.setattr("farm.page.app.TOOLS_EVERY_S", 0)
+    assert page.get("/api/tools")["total"] == 2
+    written(store, drilled_hole(40, source="B/NEW"))
+    page.look()
+    assert page.get("/api/tools")["total"] == 3
+
+
 def test_dead_letters_come_newest_first_in_pieces(page):
     first = page.get("/api/dead", limit=1)
     assert (first["total"], [one["hole"] for one in first["letters"]]) == (2, ["0-39"])
@@ -192,7 +216,7 @@ def test_no_answer_lets_a_browser_take_text_for_markup(page):
 
 def test_every_answer_has_a_strict_policy(page):
     # prevents: one path, or one error, on which injected markup would run
-    for path in (*PATHS, "/static/x/app.js", "/nowhere", "/api/holes?limit=x"):
+    for path in (*PATHS, f"{PREFIX}/app.js", "/static/x/app.js", "/nowhere", "/api/holes?limit=x"):
         policy = page.client.get(path).headers["content-security-policy"]
         rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
         assert rules["default-src"] == "'none'"
@@ -240,48 +264,6 @@ def test_other_sites_get_nothing(page, headers, status):
     assert "access-control-allow-origin" not in response.headers
 
 
-def test_with_a_token_nothing_is_told_without_it(tmp_path, store):
-    written(store, drilled_hole(10))
-    page = Page(tmp_path, token=TOKEN)
-    for path in (*PATHS, "/events"):
-        response = page.client.get(path)
-        if path == "/login":
-            assert response.status_code == 200
-        elif path.startswith(("/api", "/events")):
-            assert response.status_code == 401, path
-            assert TOKEN not in response.text
-        else:
-            assert (response.status_code, response.headers["location"]) == (303, "/login"), path
-    bearer = {"Authorization": f"Bearer {TOKEN}"}
-    assert page.client.get("/api/holes", headers=bearer).json()["total"] == 1
-
-
-def test_the_form_gives_a_cookie_that_scripts_do_not_see(tmp_path, store, monkeypatch):
-    monkeypatch.setattr("farm.page.app.FORM_DELAY_S", 0)
-    page = Page(tmp_path, token=TOKEN)
-    wrong = page.client.post("/login", data={"token": "wrong"})
-    assert wrong.headers["location"] == "/login#wrong"
-    assert "set-cookie" not in wrong.headers
-    long = page.client.post("/login", content=b"token=" + b"x" * 100_000)
-    assert "set-cookie" not in long.headers
-    foreign = page.client.post(
-        "/login", data={"token": TOKEN}, headers={"Origin": "http://evil.example"}
-    )
-    assert foreign.status_code == 403
-    right = page.client.post("/login", data={"token": TOKEN})
-    cookie = right.headers["set-cookie"].lower()
-    assert right.headers["location"] == "/"
-    assert "httponly" in cookie
-    assert "samesite=strict" in cookie
-    assert TOKEN not in cookie
-    assert page.client.get("/api/tools").status_code == 200
-    # behind TLS it never travels without
-    secure = page.client.post(
-        "https://127.0.0.1:8780/login", data={"token": TOKEN}, headers={"Origin": "https://127.0.0.1:8780"}
-    )  # fmt: skip
-    assert "secure" in secure.headers["set-cookie"].lower()
-
-
 def test_the_files_are_kept_for_good_under_a_name_of_their_own(page):
     shell = page.client.get("/")
     assert shell.headers["cache-control"] == "no-cache"
@@ -296,8 +278,44 @@ def test_the_files_are_kept_for_good_under_a_name_of_their_own(page):
     later = {name for text in scripts.values() for name in re.findall(r'import\("./(.+?)"\)', text)}
     # what is needed at first is fetched at once, not one module after the other
     assert set(scripts) - later - {"charts.js"} <= loaded
-    for name in ("/static/x/../app.py", "/static/x/%2e%2e/app.py", "/static/x//etc/passwd"):
-        assert page.client.get(name).status_code == 404
+    for name in ("../app.py", "%2e%2e/app.py", "/etc/passwd"):
+        assert page.client.get(f"{PREFIX}/{name}").status_code == 404
+
+
+def test_a_file_of_another_version_is_none(page):
+    # prevents: a browser that is given the new script under the old name, and keeps it for a year
+    assert page.client.get(f"{PREFIX}/app.js").status_code == 200
+    for path in ("/static/x/app.js", "/static/0123456789abcdef/uplot/uPlot.min.js"):
+        response = page.client.get(path)
+        assert response.status_code == 404
+        assert response.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize("path", ["/nowhere", "/hole/", "/hole/%E0%A4/x", "/login", "/favicon.ico"])
+def test_an_address_that_is_none_is_a_page_that_says_so(page, path):
+    # prevents: bare text for a mistyped address, and a form for a token that there is not
+    response = page.client.get(path)
+    assert response.status_code == 404
+    assert '<main id="view"' in response.text
+    assert page.client.get("/api/nothing").json()["problem"]
+
+
+def test_an_answer_that_mqtt_refused_is_not_called_confirmed(tmp_path, store):
+    store.write(drilled_hole(10)[:-1])
+    store.write([journals.ended(19, at_s=9000.0, refusals="too large")])
+    [*_, last] = Page(tmp_path).get("/api/holes/0-19")["timeline"]
+    assert (last["what"], last["detail"]) == ("refused", "too large")
+
+
+def test_a_trace_that_can_not_be_read_now_is_tried_again(page, monkeypatch):
+    # prevents: a gap in a tool's trend for good, because the disk was busy for a moment
+    def parts(*_):
+        raise JournalBusyError("too many files are open")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("farm.journal.tail.JournalTail.parts", parts)
+        assert page.get("/api/levels", source=journals.SOURCE) == {}
+    assert set(page.get("/api/levels", source=journals.SOURCE)) == {"0-19"}
 
 
 def test_what_comes_with_the_page_can_not_become_a_script(tmp_path):
@@ -308,6 +326,13 @@ def test_what_comes_with_the_page_can_not_become_a_script(tmp_path):
     assert "<script>" not in shell
     block = re.search(r'<script type="application/json" id="about">(.*?)</script>', shell)
     assert json.loads(block[1]) == {"name": hostile}
+
+
+def test_no_words_of_one_traffic_stand_in_the_scripts():
+    # prevents: another plant's welds with a depth in mm, CFRP and a torque
+    words = re.compile(r"CFRP|0\.5 mm|Torque level|figures\.depth|composite|\"metal\"")
+    for path in FOLDER.glob("*.js"):
+        assert not words.search(path.read_text()), path
 
 
 def test_more_browsers_than_may_be_are_told_so(page):
@@ -325,6 +350,16 @@ def test_the_stream_begins_with_the_history(page):
     first, second = response.text.strip().split("\n\n")
     assert first == f"retry: {RETRY_MS}"
     assert second == "event: history\ndata: [[1.0,2.0,3.0,4]]"
+    assert page.feed.viewers == 0
+
+
+def test_a_stream_ends_with_the_word_to_connect_again(page, monkeypatch):
+    # prevents: an answer that is cut off every half hour, which each browser shows as a failure
+    monkeypatch.setattr("farm.page.app.STREAM_LIFE_S", 0)
+    monkeypatch.setattr("farm.page.app.STREAM_JITTER_S", 0)
+    response = page.client.get("/events")
+    assert response.text.startswith(f"retry: {RETRY_MS}")
+    assert response.text.endswith("event: again\ndata: 0\n\n")
     assert page.feed.viewers == 0
 
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 
+import msgpack
 import pytest
 import zmq
 
@@ -24,6 +25,9 @@ def snapshot(arrived, published, *, backlog=0, instance="t"):
         "holes": {"arrived": arrived} | dict.fromkeys(TERMINALS, 0) | {"published": published},
         "throughput": {"backlog": backlog},
         "workers": [{"name": "1", "state": "idle", "secret": "s"}],
+        **{key: {} for key in ("mqtt", "jobs", "journal", "latency")},
+        **dict.fromkeys(("up_s", "farm_version", "dead_letters", "workers_expected"), 0),
+        "problems": [],
     }
 
 
@@ -105,6 +109,24 @@ def test_a_farm_that_is_silent_is_told_with_the_time_of_its_last_word():
     assert (told["is_silent"], told["answered_s"], told["farm"]["instance"]) == (True, 10.0, "t")
 
 
+@pytest.mark.parametrize(
+    "broken",
+    [{"workers": None}, {"holes": {}}, {"throughput": 7}, {"holes": None}, {"workers": [1]},
+     {"mqtt": ...}, {"problems": ...}],
+)  # fmt: skip
+def test_a_snapshot_of_another_version_is_told_as_one(broken):
+    # prevents: a page that stands still without a word beside a farm of another version
+    feed = Feed(1, dict)
+    feed.take(snapshot(1, 1), 10.0)
+    whole = snapshot(2, 2) | broken
+    feed.take({name: value for name, value in whole.items() if value is not ...}, 11.0)
+    assert (feed.is_silent, feed.answered_s) == (True, 10.0)
+    assert "not as this page knows it" in feed.problem
+    feed.take(snapshot(3, 3), 12.0)
+    assert (feed.is_silent, feed.problem) == (False, "")
+    assert not feed.rates.samples  # over what was not understood there is no rate
+
+
 def test_what_stands_in_a_snapshot_is_made_printable():
     # prevents: a client's name that turns the direction of the text beside it
     feed = Feed(1, dict)
@@ -116,8 +138,9 @@ def test_what_stands_in_a_snapshot_is_made_printable():
 class Broker:
     """Answers on a control socket like a broker, and counts what it is asked."""
 
-    def __init__(self, endpoint):
+    def __init__(self, endpoint, *, is_foreign=False):
         self.asked = []
+        self.is_foreign = is_foreign
         self._context = zmq.Context()
         self._socket = open_socket(self._context, Role.CONTROL_SERVER, endpoint)
         self._thread = threading.Thread(target=self._serve)
@@ -128,6 +151,10 @@ class Broker:
             identity, *frames = self._socket.recv_multipart()
             request = wire.decode([frame for frame in frames if frame])
             self.asked.append(type(request))
+            if self.is_foreign and not isinstance(request, wire.Drain):
+                strange = msgpack.packb([wire.PROTOCOL + 1, {}])
+                self._socket.send_multipart([identity, b"", wire.encode(wire.Done())[:1] + strange])
+                continue
             if isinstance(request, wire.Drain):
                 reply = wire.Done()
             elif isinstance(request, wire.StoryRequest):
@@ -157,6 +184,19 @@ def test_the_broker_is_asked_for_a_story_not_more_often_than_it_should(short_pat
     assert asker.story("B/T", "7", "20") is None  # this one it does not know
     assert broker.asked == [wire.StatsRequest, wire.StoryRequest, wire.StoryRequest]
     asker._ask(wire.Drain())
+    broker.close()
+    asker.close()
+
+
+def test_a_farm_of_another_version_is_not_called_a_stopped_one(short_path):
+    # prevents: "this is the journal of one that has stopped", beside a farm that runs
+    endpoint = f"ipc://{short_path}/c"
+    broker = Broker(endpoint, is_foreign=True)
+    asker = Asker(endpoint)
+    assert asker.snapshot() is None
+    assert f"protocol version {wire.PROTOCOL + 1}" in asker.problem
+    asker._ask(wire.Drain())
+    assert asker.problem == ""
     broker.close()
     asker.close()
 

@@ -78,11 +78,50 @@ def test_nothing_of_the_journal_is_held_between_looks(tmp_path):
     shutil.rmtree(tmp_path / DIRECTORY_NAME)
 
 
-def test_what_leaves_the_journal_leaves_the_list(tmp_path, store, monkeypatch):
-    monkeypatch.setattr("farm.page.following.FORGET_EVERY_S", 0)
-    for first in (1, 11, 21):
+def test_what_leaves_the_journal_leaves_the_list(tmp_path, store):
+    # prevents: links to holes that are gone, as soon as one older dead letter stays for good
+    store.write(journals.dead_hole(1))
+    for first in (11, 21, 31):
         store.write(journals.published_hole(first))
     page = Page(tmp_path)
-    store.transaction([("DELETE FROM hole WHERE id < ?", (20,))])
+    store.transaction([("DELETE FROM hole WHERE id IN (?, ?)", (13, 33))])
     page.look()
-    assert ids(page) == [23]
+    assert ids(page) == [3, 23]
+    store.transaction([("DELETE FROM hole", ())])
+    page.look()
+    assert ids(page) == []
+    store.write(journals.published_hole(41))
+    page.look()
+    assert ids(page) == [43]
+
+
+def test_one_in_the_same_file_is_another_journal(tmp_path, store):
+    # prevents: a new journal whose file got the number of the old one's (ext4 gives it again), and
+    # a page that waits for ids beyond the old ones
+    for first in (5001, 5011):
+        store.write(journals.published_hole(first))
+    page = Page(tmp_path)
+    # as a new one has it: another id, and holes that may begin anywhere
+    store.transaction([
+        ("DELETE FROM hole WHERE id = 5003", ()),
+        ("UPDATE meta SET value = 'another' WHERE key = 'journal'", ()),
+    ])  # fmt: skip
+    page.look()
+    assert ids(page) == [5013]
+    # one of an older farm has no id, but it begins below
+    store.transaction([
+        ("DELETE FROM meta WHERE key = 'journal'", ()),
+        ("UPDATE hole SET id = 17", ()),
+    ])  # fmt: skip
+    page.look()
+    assert ids(page) == [17]
+
+
+def test_a_journal_that_begins_below_is_another_one(tmp_path, store):
+    # prevents: the same where the journal is of a farm that gave it no id
+    store.transaction([("DELETE FROM meta WHERE key = 'journal'", ())])
+    store.write(journals.published_hole(5001))
+    page = Page(tmp_path)
+    store.transaction([("UPDATE hole SET id = 17", ())])
+    page.look()
+    assert ids(page) == [17]

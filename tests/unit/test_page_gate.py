@@ -53,6 +53,13 @@ def test_the_bearer(authorization, is_let_in):
     assert lets_in(Gate(TOKEN, "::"), authorization=authorization) is is_let_in
 
 
+def test_two_pages_on_one_host_do_not_log_each_other_out():
+    # prevents: one cookie for all ports of a machine, which the later page takes from the other
+    names = {Gate(token, "::").cookie_name for token in (TOKEN, TOKEN[::-1])}
+    assert len(names) == 2
+    assert Gate(TOKEN, "::").cookie_name in names  # and the same one after a start
+
+
 def test_a_cookie_holds_for_a_week_and_for_this_token():
     # prevents: a cookie that outlives a change of the token, or whose end can be moved
     gate = Gate(TOKEN, "::")

@@ -123,12 +123,45 @@ def test_a_hole_that_has_left_does_not_come_back():
 
 def test_what_the_journal_forgot_is_forgotten():
     index = make(holes=[brief(i) for i in range(1, 11)])
-    index.forget_before(8)
+    index.forget({*range(1, 8), 77})
     assert ids(page(index)) == [10, 9, 8]
+    assert page(index, limit=2).total == 3
+    index.forget({9})  # from the middle
+    assert ids(page(index)) == [10, 8]
+    index.put([brief(11)])
+    assert ids(page(index)) == [11, 10, 8]
     index.clear()
     assert (ids(page(index)), index.newest_id) == ([], -1)
     index.put([brief(2)])  # another journal may begin below
     assert ids(page(index)) == [2]
+
+
+def test_all_are_asked_for_in_turn_whatever_leaves_meanwhile():
+    # prevents: holes that are never compared with the journal, because older ones stay for good
+    index = make(8, [brief(i) for i in range(1, 11)])
+    assert index.in_turn(3) == [3, 4, 5]
+    index.forget({5, 6})
+    index.put([brief(11)])
+    assert index.in_turn(3) == [7, 8, 9]
+    assert index.in_turn(3) == [10, 11]
+    assert index.in_turn(9) == [3, 4, 7, 8, 9, 10, 11]
+    assert index.in_turn(3) == [3, 4, 7]
+    index.clear()
+    assert index.in_turn(3) == []
+
+
+def test_outcomes_are_counted_as_they_change():
+    # prevents: all rows read for a count, for each browser and second; and a count that drifts
+    index = make(3, [brief(i, terminal="", state=HoleState.OPEN) for i in range(1, 4)])
+    assert index.outcomes() == {"open": 3}
+    index.put([brief(2), brief(3, terminal="dead")])
+    assert index.outcomes() == {"open": 1, "published": 1, "dead": 1}
+    index.put([brief(2), brief(4)])  # the first has left
+    assert index.outcomes() == {"published": 2, "dead": 1}
+    index.forget({3})
+    assert index.outcomes() == {"published": 2}
+    index.clear()
+    assert index.outcomes() == {}
 
 
 def test_a_tool_is_summed_up():

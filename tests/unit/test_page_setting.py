@@ -47,6 +47,13 @@ def test_an_address_is_one(listen):
         page(listen=listen)
 
 
+@pytest.mark.parametrize("count", [99, 100_001])
+def test_the_list_is_no_longer_than_can_be_searched_at_once(count):
+    # prevents: a filter that keeps all other browsers waiting for half a second
+    with pytest.raises(ValidationError, match="keep_holes"):
+        page(keep_holes=count)
+
+
 def test_a_token_that_is_not_there_is_found_before_the_start(tmp_path):
     given = {"listen": "127.0.0.1:8780", "token_file": str(tmp_path / "none")}
     config = Config.model_validate({"model": "rule", "page": given})

@@ -7,8 +7,8 @@ export class Problem extends Error {
   }
 }
 
-/** The data of a path; throws a Problem with a sentence. */
-export async function get(path, parameters = {}, signal) {
+/** The data of a path, as JSON unless `read` says otherwise; throws a Problem with a sentence. */
+export async function get(path, parameters = {}, signal, read = (response) => response.json()) {
   const asked = new URLSearchParams();
   for (const [name, value] of Object.entries(parameters)) {
     if (value !== "" && value !== null && value !== undefined) asked.set(name, value);
@@ -22,11 +22,12 @@ export async function get(path, parameters = {}, signal) {
     throw new Problem("the page's own process does not answer", 0);
   }
   if (response.status === 401) {
-    location.assign("/login");
+    const here = location.pathname + location.search;
+    location.assign(here === "/" ? "/login" : `/login?next=${encodeURIComponent(here)}`);
     throw new Problem("a token is needed", 401);
   }
   let data = null;
-  try { data = await response.json(); } catch { /* told below */ }
+  try { data = await (response.ok ? read(response) : response.json()); } catch { /* told below */ }
   if (!response.ok || data === null) {
     throw new Problem(data?.problem || `the page answered with ${response.status}`, response.status);
   }

@@ -2,6 +2,7 @@
 import { el, fill } from "./dom.js";
 import * as feed from "./feed.js";
 import * as holes from "./holes.js";
+import { isStale } from "./stale.js";
 import * as strip from "./strip.js";
 
 // The list is what most come for first: all else is fetched when it is asked for, or when there is time.
@@ -45,12 +46,17 @@ async function show({ isBack = false } = {}) {
     if (mine !== turn) { made?.leave?.(); return; }
     Object.assign(shown, made);
     if (made?.onNow) {
-      const quit = feed.listen(made.onNow);
+      const quit = feed.listen((state) => { if (state.now) made.onNow(state); });
       const { leave } = shown;
       shown.leave = () => { quit(); leave?.(); };
     }
   } catch (error) {
     if (mine !== turn || error.name === "AbortError") return;
+    if (error.status === undefined && await isStale()) {
+      location.reload();
+      return;
+    }
+    if (mine !== turn) return;
     document.title = "farm";
     fill(root, el("p.empty", {}, `${error.message}.`), el("p.empty", {},
       el("button", { type: "button", onclick: () => show() }, "Try again")));
@@ -84,7 +90,12 @@ function nav() {
 document.addEventListener("click", (event) => {
   const link = event.target instanceof Element && event.target.closest("a[href]");
   const isPlain = event.button === 0 && !(event.metaKey || event.ctrlKey || event.shiftKey || event.altKey);
-  if (!link || !isPlain || link.origin !== location.origin || link.hasAttribute("download")) return;
+  if (event.defaultPrevented || !link || !isPlain || link.origin !== location.origin || link.hasAttribute("download")) return;
+  if (link.hash && link.pathname === location.pathname && link.search === location.search) {
+    event.preventDefault(); // to a place of this page: it is not shown anew for that
+    document.getElementById(link.hash.slice(1))?.focus();
+    return;
+  }
   if (!VIEWS.some(([path]) => path.test(link.pathname)) || link.hash) return;
   event.preventDefault();
   go(link.pathname + link.search);
@@ -131,6 +142,8 @@ window.addEventListener("popstate", () => show({ isBack: true }));
 const place = [document.getElementById("strip"), document.getElementById("banner")];
 feed.listen((state) => strip.draw(...place, state));
 showTheme();
+// after a wrong token the browser keeps this for where the form leads to
+if (location.hash === "#wrong") history.replaceState(null, "", location.pathname + location.search);
 feed.start();
 show().then(() => {
   const whenIdle = window.requestIdleCallback || setTimeout;

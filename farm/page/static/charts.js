@@ -39,6 +39,15 @@ function keepWide(chart, place, height) {
   return () => { observer.disconnect(); chart.destroy(); };
 }
 
+/** The values that stand between two places of an axis that never falls. */
+function between(at, values, low, high) {
+  let first = at.findIndex((place) => place >= low);
+  if (first < 0) first = at.length;
+  let end = at.length;
+  while (end > first && at[end - 1] > high) end -= 1;
+  return values.slice(Math.max(first - 1, 0), end + 1); // and those next to them: lines lead there
+}
+
 /** Limits that show all of both currents, with one common zero. */
 function limits(series) {
   const tops = series.map((values) => values.reduce((a, b) => Math.max(a, b), LEAST_TOP));
@@ -64,9 +73,14 @@ export class HoleChart {
     const view = this.picture.views[this.view];
     const { series } = this.picture;
     const isNarrow = window.innerWidth < 600;
-    const ranges = limits(series.map((each) => each.values));
+    let ranges = [];
+    const fit = (low, high) => { // in height to what is seen of the length
+      ranges = limits(series.map((each) => between(view.at, each.values, low, high)));
+      return [low, high];
+    };
+    fit(-Infinity, Infinity);
     const colours = ["torque", "thrust", "third"].map(colour);
-    const scales = { x: { time: false } };
+    const scales = { x: { time: false, range: (_, low, high) => fit(low, high) } };
     series.forEach((_, i) => { scales[`y${i}`] = { range: () => ranges[i] }; });
     const axes = [axis({ label: `${view.name} in ${view.unit}`, size: 34 })];
     series.slice(0, 2).forEach((each, i) => axes.push(axis({
@@ -184,7 +198,14 @@ export class HoleChart {
     const left = Math.max(chart.valToPos(low, "x", true), bbox.left);
     const right = Math.min(chart.valToPos(high, "x", true), bbox.left + bbox.width);
     const fitting = words.find((word) => ctx.measureText(word).width + 6 < right - left);
-    if (fitting) ctx.fillText(fitting, (left + right) / 2, top);
+    if (!fitting) return;
+    ctx.save(); // a line of a mark may pass behind it
+    ctx.strokeStyle = colour("card");
+    ctx.lineWidth = 3 * devicePixelRatio;
+    ctx.lineJoin = "round";
+    ctx.strokeText(fitting, (left + right) / 2, top);
+    ctx.restore();
+    ctx.fillText(fitting, (left + right) / 2, top);
   }
 }
 
@@ -293,7 +314,7 @@ export class TrendChart {
     const middle = (low + high) / 2;
     const half = Math.max((high - low) / 2, least) * 1.15;
     const top = this.top === null ? Infinity : this.top;
-    return [Math.max(middle - half, Math.min(0, low)), Math.min(middle + half, top)];
+    return [Math.max(middle - half, low < 0 ? -Infinity : 0), Math.min(middle + half, top)];
   }
 }
 

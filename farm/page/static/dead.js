@@ -1,9 +1,10 @@
 // The dead letters: holes that ended without an answer, and why.
 import { get } from "./api.js";
-import { el, fill } from "./dom.js";
+import { Walk, el, fill } from "./dom.js";
 import { holeLink, number, outcome, plural, time, tool } from "./format.js";
 
 const ROWS = 100;
+const AGAIN_MS = 5000;
 
 export async function show(root, context) {
   document.title = "Dead letters · farm";
@@ -36,24 +37,22 @@ export async function show(root, context) {
   const older = () => load(letters[letters.length - 1].hole);
   await load("");
   let known = null;
-  let at = -1;
+  let edition = "";
+  let next = 0;
+  const walk = new Walk(body, (row) => context.go(holeLink(row.dataset.hole)));
   return {
     onNow: ({ now }) => {
       const here = now.farm ? now.farm.dead_letters : null;
-      if (known !== null && here !== known && letters.length <= ROWS) load("").catch(() => {});
+      const isOther = known !== null && here !== known;
+      // one may come as another goes: their count alone does not tell
+      const isDue = now.journal.edition !== edition && Date.now() >= next;
+      if ((isOther || (isDue && edition)) && letters.length <= ROWS) load("").catch(() => {});
+      if (isOther || isDue) {
+        edition = now.journal.edition;
+        next = Date.now() + AGAIN_MS;
+      }
       known = here;
     },
-    keys: (event) => {
-      const by = { j: 1, ArrowDown: 1, k: -1, ArrowUp: -1 }[event.key];
-      if (by && letters.length) {
-        at = Math.min(Math.max(at + by, 0), letters.length - 1);
-        const row = body.children[at];
-        [...body.children].forEach((each) => each.classList.toggle("selected", each === row));
-        row.focus({ preventScroll: true });
-        row.scrollIntoView({ block: "nearest" });
-      } else if (event.key === "Enter" && at >= 0 && event.target.closest("tr")) context.go(holeLink(letters[at].hole));
-      else return false;
-      return true;
-    },
+    keys: (event) => walk.keys(event),
   };
 }

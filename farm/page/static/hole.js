@@ -7,7 +7,7 @@ import { bytes, duration, holeLink, moment, number, outcome, time, tool, toolLin
 
 export async function show(root, context) {
   const [name] = context.parameters;
-  const path = `/api/holes/${encodeURIComponent(decodeURIComponent(name))}`;
+  const path = `/api/holes/${encodeURIComponent(decoded(name))}`;
   // both at once; that of the picture is looked at below, and its failure costs the picture alone
   const drawing = get(`${path}/picture`, {}, context.signal).catch((error) => ({ problem: error.message }));
   const hole = await get(path, {}, context.signal);
@@ -51,19 +51,15 @@ export async function show(root, context) {
   };
 }
 
+function decoded(name) {
+  try { return decodeURIComponent(name); } catch { return name; } // no UTF-8: told as none
+}
+
 function heading(hole) {
-  const { figures } = hole;
-  const beside = [["composite", "CFRP"], ["metal", "metal"]]
-    .filter(([key]) => key in figures).map(([key, word]) => `${word} ${number(figures[key], 2)}`);
-  const words = [];
-  if ("depth" in figures) {
-    words.push(el("b.answer", {}, withUnit(figures.depth, 2, "mm")));
-    if (beside.length) words.push(" ", el("span.parts", {}, beside.join(" + ")));
-  }
-  if ("quality" in figures) {
-    words.push(el("span.quality-value", { title: "The model's own probability that every keypoint is within 0.5 mm" },
-      "quality ", el("b", {}, number(figures.quality, 3))));
-  }
+  // what an answer has is its viewer's to say: names, units, and which comes first
+  const words = about.columns.filter(({ key }) => key in hole.figures).map((column, i) =>
+    el("span.figure", { title: column.note || null }, column.name, " ",
+      el(i ? "b" : "b.answer", {}, withUnit(hole.figures[column.key], column.decimals, column.unit))));
   return el("div.head", {},
     el("div.crumbs", {}, el("a", { href: toolLink(hole.source) }, ...tool(hole.source)),
       el("span.neighbours", {},

@@ -1,6 +1,7 @@
 // The list of holes: filters in the address, pages of a hundred, new ones as they come.
 import { about, get } from "./api.js";
 import { el, fill } from "./dom.js";
+import { state as fed } from "./feed.js";
 import { NONE, holeLink, number, outcome, plural, time, tool } from "./format.js";
 
 const ROWS = 100;
@@ -22,6 +23,8 @@ export async function show(root, context) {
   list.enter();
   return list;
 }
+
+const hasJournal = () => fed.now?.farm?.journal.durability !== "off";
 
 class List {
   constructor(root, context) {
@@ -52,7 +55,7 @@ class List {
     this.head = el("tr", {}, el("th", { scope: "col" }, "Time"), el("th", { scope: "col" }, "Tool"),
       el("th.id", { scope: "col" }, "Id"),
       columns.map((column, i) => el(i && column.key !== "quality" ? "th.num.minor" : "th.num",
-        { scope: "col" }, column.name, column.unit && el("span.unit", {}, ` ${column.unit}`))),
+        { scope: "col", title: column.note || null }, column.name, column.unit && el("span.unit", {}, ` ${column.unit}`))),
       el("th.outcome-cell", { scope: "col" }, "Outcome"));
     this.body = el("tbody", { onclick: (event) => this.clicked(event),
       onpointermove: (event) => {
@@ -135,6 +138,13 @@ class List {
         upto: this.page || !this.isFollowing ? this.upto : "" }, this.context.signal);
       // meanwhile something else is wanted, or a row was chosen: nothing moves under it
       if (this.data && asked !== JSON.stringify([this.filter, this.page, this.isFollowing])) return;
+      const pages = Math.max(1, Math.ceil(data.total / ROWS));
+      if (this.page >= pages) { // an old address: the last page there is
+        this.page = pages - 1;
+        this.context.go(this.address(), { isSame: true });
+        await this.load();
+        return;
+      }
       this.data = data;
       this.upto = data.upto;
       this.edition = data.edition;
@@ -173,12 +183,17 @@ class List {
     if (FIELDS.some((name) => this.filter[name])) {
       return ["No hole fits. ", el("a", { href: "/" }, "Show all")];
     }
+    this.hasJournal = hasJournal();
+    if (!this.hasJournal) {
+      return ["This farm keeps no journal (journal.durability is off), so there are no holes to list. ",
+        el("a", { href: "/live" }, "Live"), " shows its figures."];
+    }
     return "No holes yet: they appear as they arrive.";
   }
 
   row(hole) {
     const link = el("a", { href: holeLink(hole.hole), tabindex: "-1" }, hole.id);
-    const below = hole.reason ? `${hole.id} · ${hole.reason}` : hole.id;
+    const below = [el("bdi", {}, hole.id), hole.reason && [" · ", el("bdi", {}, hole.reason)]];
     return el("tr", { "data-hole": hole.hole, tabindex: "-1", title: hole.reason || null },
       el("td.time", {}, time(hole.first_s)),
       el("td.tool", {}, el("span.tool-line", {}, tool(hole.source)), el("span.id-below", {}, below)),
@@ -273,7 +288,10 @@ class List {
 
   clicked(event) {
     const row = event.target.closest("tr[data-hole]");
-    if (!row || event.target.closest("a") || getSelection().toString()) return;
+    const isPlain = event.button === 0 && !(event.metaKey || event.ctrlKey || event.shiftKey || event.altKey);
+    const isLink = event.target.closest("a") !== null; // the row's own: a new tab is the browser's matter
+    if (!row || (isLink ? !isPlain : getSelection().toString())) return;
+    event.preventDefault();
     this.open(row.dataset.hole);
   }
 
@@ -285,6 +303,7 @@ class List {
   }
 
   onNow = ({ now }) => {
+    if (!this.note.hidden && this.hasJournal !== hasJournal()) fill(this.note, this.emptiness());
     if (now.journal.edition === this.edition || this.isLoading || Date.now() < this.heldUntil) return;
     if (this.isFollowing) {
       this.load().catch(() => {});

@@ -5,6 +5,7 @@ import { bytes, duration, number, outcome } from "./format.js";
 import { state as fed } from "./feed.js";
 
 const OUTCOMES = ["published", "insufficient", "skipped", "shed", "dead"];
+const GAP_S = 12; // while nobody looks on, a sample comes each five seconds
 const STAGES = { pairing: "first part to complete", queue: "waiting for a worker", transport: "broker to worker",
   reading: "JSON to arrays", inference: "the model", publishing: "answer to PUBACK", total: "last part to PUBACK" };
 
@@ -27,14 +28,22 @@ export async function show(root) {
     nothing.hidden = true;
     all.hidden = false;
     charts ??= [new RateChart(rates, ["arrive", "answered"], { unit: "/s" }), new RateChart(backlog, ["backlog"])];
-    charts[0].put(history.map(([at, arrived, answered]) => [at, arrived, answered]));
-    charts[1].put(history.map((row) => [row[0], row[3]]));
+    const rows = withGaps(history);
+    charts[0].put(rows.map(([at, arrived, answered]) => [at, arrived, answered]));
+    charts[1].put(rows.map((row) => [row[0], row[3]]));
+    if (!getSelection().isCollapsed) return; // somebody marks a text to copy it
     fill(facts, drawFacts(now.farm));
     fill(workers, drawWorkers(now.farm));
     fill(latency, drawLatency(now.farm));
   };
   if (fed.now) queueMicrotask(() => onNow(fed));
   return { onNow, leave: () => charts?.forEach((chart) => chart.end()), onTheme: () => charts?.forEach((chart) => chart.draw()) };
+}
+
+/** No line over a time in which nobody answered. */
+function withGaps(history) {
+  return history.flatMap((row, i) => (i && row[0] - history[i - 1][0] > GAP_S
+    ? [[(row[0] + history[i - 1][0]) / 2, null, null, null], row] : [row]));
 }
 
 const fact = (name, ...value) => el("div.fact", {}, el("span", {}, name), el("b", {}, ...value));

@@ -5,14 +5,15 @@ import { clock, day, number, plural } from "./format.js";
 const READY = ["idle", "busy"];
 
 export function draw(strip, banner, state) {
-  const { now } = state;
-  if (!now) return;
-  const { farm } = now;
-  fill(strip, ...(farm ? items(now, farm) : [el("span.item", {}, "no farm has answered yet")]));
-  strip.classList.toggle("stale", now.is_silent || state.lostSince !== null);
+  const { now, lostSince } = state;
   const words = trouble(state);
   banner.hidden = !words;
   if (banner.textContent !== words) banner.textContent = words;
+  document.documentElement.classList.toggle("lost", lostSince !== null); // nothing is "live" then
+  if (!now) return;
+  const { farm } = now;
+  fill(strip, ...(farm ? items(now, farm) : [el("span.item", {}, "no farm has answered yet")]));
+  strip.classList.toggle("stale", now.is_silent || lostSince !== null);
   document.getElementById("instance").textContent = farm ? ` ${farm.instance}` : "";
   const count = document.getElementById("dead-count");
   count.hidden = !farm || !farm.dead_letters;
@@ -31,17 +32,23 @@ function items(now, farm) {
     item(number(farm.throughput.backlog), "backlog", isBehind),
     item(`${ready}/${farm.workers_expected}`, "workers", ready < farm.workers_expected),
     item(farm.mqtt.state, "MQTT", farm.mqtt.state !== "connected"),
+    farm.journal.durability === "off" && el("span.item", { title: "journal.durability: off" }, el("span.name", {}, "no journal is kept")),
   ];
 }
 
 const item = (value, name, isBad = false) =>
   el(isBad ? "span.item.bad" : "span.item", {}, el("span.name", {}, name), " ", el("b", {}, value));
 
-function trouble({ now, lostSince }) {
+function trouble({ now, lostSince, problem }) {
+  if (lostSince !== null && problem) {
+    return `No live figures since ${clock(lostSince)}: ${problem}. What is shown is from then; it is tried again.`;
+  }
   if (lostSince !== null) {
     return `The page's own process does not answer since ${clock(lostSince)}; what is shown is from `
       + "then. It is tried again.";
   }
+  if (!now) return "";
+  if (now.is_silent && now.problem) return `The farm's figures can't be shown: ${now.problem}.`;
   if (now.is_silent) {
     if (now.answered_s === null) {
       return now.journal.problem
@@ -53,7 +60,8 @@ function trouble({ now, lostSince }) {
     return `The farm does not answer since ${since}. Its journal is shown; this ends by itself `
       + "when it is back.";
   }
-  if (now.journal.problem) return `The journal can't be read: ${now.journal.problem}`;
+  // without a journal by intention there is nothing to read, and nothing wrong
+  if (now.journal.problem && now.farm.journal.durability !== "off") return `The journal can't be read: ${now.journal.problem}`;
   return now.farm.problems.length
     ? now.farm.problems.slice(0, 3).join(" · ")
       + (now.farm.problems.length > 3 ? ` · ${plural(now.farm.problems.length - 3, "more")}` : "")

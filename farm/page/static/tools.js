@@ -1,10 +1,11 @@
 // The tools: all of them in a table, and one with the course of its last holes.
 import { about, get } from "./api.js";
 import { TrendChart, ready } from "./charts.js";
-import { el, fill, section } from "./dom.js";
+import { Walk, el, fill, put, section } from "./dom.js";
 import { clock, duration, holeLink, moment, number, outcome, plural, time, tool, toolLink } from "./format.js";
 
 const AGAIN_MS = 2000;
+const ORDER = new Intl.Collator(undefined, { numeric: true }); // UNIT-2 before UNIT-11
 
 const share = (part, whole) => (whole ? `${number((100 * part) / whole, part && part < whole ? 1 : 0)} %` : "–");
 
@@ -19,23 +20,39 @@ export const all = {
     const headings = el("tr", {}, names.map((name, i) =>
       el(`th${i > 1 ? ".num" : ""}${minor.includes(i) ? ".minor" : ""}`, { scope: "col" }, name)));
     let data = await get("/api/tools", {}, context.signal);
+    const known = new Map(); // rows by tool: the same ones for as long as they are shown
+    const row = (each) => {
+      if (!known.has(each.source)) known.set(each.source, toolRow(each.source, context));
+      const made = known.get(each.source);
+      const told = [time(each.last_s), number(each.holes), share(each.outcomes.published || 0, each.holes), number(each.outcomes.dead || 0),
+        number(each.quality, 3), share(each.unpaired_parts, each.parts), duration(each.skew_s)];
+      told.forEach((value, i) => {
+        const cell = made.children[i + 1];
+        if (cell.textContent !== (value.textContent ?? value)) fill(cell, value);
+      });
+      return made;
+    };
     const draw = () => {
       const wanted = filter.value.trim().toLowerCase();
-      const rows = data.tools.filter((each) => each.source.toLowerCase().includes(wanted));
-      fill(body, rows.map((each) => el("tr", { onclick: () => context.go(toolLink(each.source)) },
-        el("td", {}, el("a", { href: toolLink(each.source) }, tool(each.source))), el("td.time.minor", {}, time(each.last_s)),
-        el("td.num", {}, number(each.holes)), el("td.num", {}, share(each.outcomes.published || 0, each.holes)),
-        el("td.num.minor", {}, number(each.outcomes.dead || 0)), el("td.num", {}, number(each.quality, 3)),
-        el("td.num", {}, share(each.unpaired_parts, each.parts)), el("td.num.minor", {}, duration(each.skew_s)))));
-      fill(count, `${plural(data.total, "tool")}, the one heard of last first`);
+      // by name: in the order of their last holes they would move under the mouse
+      const rows = data.tools.filter((each) => each.source.toLowerCase().includes(wanted))
+        .sort((a, b) => ORDER.compare(a.source, b.source)).map(row);
+      put(body, rows);
+      const some = data.total > data.tools.length ? `, the ${number(data.tools.length)} heard of last` : "";
+      fill(count, `${plural(data.total, "tool")}${some}, by name`);
     };
     fill(root, el("h1.unseen", {}, "Tools"), el("form.filters", { role: "search", onsubmit: (e) => e.preventDefault() }, filter), count,
       el("table.holes.tools", {}, el("thead", {}, headings), body));
     draw();
+    const walk = new Walk(body, (chosen) => context.go(toolLink(chosen.dataset.source)));
     let next = Date.now() + AGAIN_MS;
     let edition = -1;
     return {
-      keys: (event) => { if (event.key !== "/") return false; filter.focus(); return true; },
+      keys: (event) => {
+        if (event.key !== "/") return walk.keys(event);
+        filter.focus();
+        return true;
+      },
       onNow: ({ now }) => {
         if (Date.now() < next || now.journal.edition === edition) return;
         next = Date.now() + AGAIN_MS;
@@ -45,6 +62,13 @@ export const all = {
     };
   },
 };
+
+function toolRow(source, context) {
+  const open = (event) => { if (!event.target.closest("a") && !getSelection().toString()) context.go(toolLink(source)); };
+  return el("tr", { "data-source": source, tabindex: "-1", onclick: open },
+    el("td", {}, el("a", { href: toolLink(source), tabindex: "-1" }, tool(source))),
+    ["td.time.minor", "td.num", "td.num", "td.num.minor", "td.num", "td.num", "td.num.minor"].map((what) => el(what)));
+}
 
 export const one = {
   async show(root, context) {
@@ -74,14 +98,19 @@ export const one = {
     }
     const skews = trend.map((hole) => (hole.is_paired ? 1000 * hole.skew_s : null));
     add("Skew between the parts in ms", { series: [{ name: "skew", values: skews }], unit: "ms", decimals: 1 });
-    const place = el("div.chart", {}, el("p.empty", {}, about.levels.length ? "The traces are read …" : "–"));
-    if (about.levels.length) grid.prepend(section(`Torque level in ${about.levels[0].unit}`, place));
+    // one chart a unit: what is measured in the raw messages, with the names that the viewer gives
+    const units = [...new Set(about.levels.map((level) => level.unit))];
+    const places = units.map(() => el("div.chart", {}, el("p.empty", {}, "The messages are read …")));
+    grid.prepend(...units.map((unit, i) => section(unit ? `Levels in ${unit}` : "Levels", places[i])));
     levelling.then((levels) => {
-      const series = about.levels.map((level) => ({ name: level.name, values: trend.map((hole) => levels[hole.hole]?.[level.key] ?? null) }))
-        .filter(({ values }) => values.some((value) => value !== null));
-      if (context.signal.aborted || !about.levels.length) return;
-      if (!series.length) fill(place, el("p.empty", {}, "None of these holes has keypoints, or their traces are no longer kept."));
-      else charts.push(new TrendChart(place, { labels, onClick: open, series, unit: about.levels[0].unit, decimals: about.levels[0].decimals }));
+      if (context.signal.aborted) return;
+      units.forEach((unit, i) => {
+        const here = about.levels.filter((level) => level.unit === unit);
+        const series = here.map((level) => ({ name: level.name, values: trend.map((hole) => levels[hole.hole]?.[level.key] ?? null) }))
+          .filter(({ values }) => values.some((value) => value !== null));
+        if (!series.length) fill(places[i], el("p.empty", {}, "Nothing could be measured in these holes, or their messages are no longer kept."));
+        else charts.push(new TrendChart(places[i], { labels, onClick: open, series, unit, decimals: here[0].decimals }));
+      });
     });
     return {
       leave: () => charts.forEach((chart) => chart.end()),

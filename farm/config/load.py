@@ -208,4 +208,6 @@ def _notes(config: Config, settings: Mapping[str, Setting]) -> tuple[str, ...]:
 
 
 def _unusable(problems: list[str]) -> ConfigError:
-    return ConfigError("\n  ".join(["the configuration is not usable:", *problems]))
+    told = "\n  ".join(["the configuration is not usable:", *problems])
+    # half of a pair, as "\ud800" in a key: a terminal can't be told it
+    return ConfigError(told.encode("utf-8", "backslashreplace").decode())

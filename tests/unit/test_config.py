@@ -394,6 +394,7 @@ def test_numbers_given_from_python_are_ids_too():
             "instance: a/b\n",
             "FILE:1: instance: a/b is not allowed: must be one topic level without + # / $",
         ),
+        ('"\\ud800": 1\n', "FILE:1: unknown key \\ud800"),  # a terminal can't be told it
         (
             "state_dir: ~nobody-here/farm\n",
             "FILE:1: state_dir: ~nobody-here names nobody with a home directory",

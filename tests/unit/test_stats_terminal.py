@@ -94,10 +94,17 @@ class Screen:
             | (environment or {}),
             process_group=None if is_controlling else 0,
             start_new_session=is_controlling,
-            preexec_fn=self._control if is_controlling else None,  # noqa: PLW1509
+            preexec_fn=self._control if is_controlling else self._obey,  # noqa: PLW1509
         )
 
+    @staticmethod
+    def _obey() -> None:
+        """Tests in the background of a shell are deaf to these, and so would be their children."""
+        for number in (signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, signal.SIG_DFL)
+
     def _control(self) -> None:
+        self._obey()
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
     def close(self) -> None:

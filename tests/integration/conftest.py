@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from prometheus import Prometheus
@@ -15,6 +15,9 @@ from farm.simulation.ports import free_port
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from browser import Watched
+    from playwright.sync_api import Browser
 
 
 @pytest.fixture
@@ -45,6 +48,31 @@ def start_prometheus(tmp_path: Path, has_prometheus: None) -> Iterator[Callable[
         return made[-1]
 
     yield start
+    for each in made:
+        each.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A Chromium without a window."""
+    from browser import chromium  # noqa: PLC0415 - playwright, which only tests of pages need
+
+    with chromium() as made:
+        yield made
+
+
+@pytest.fixture
+def watch(browser: Browser) -> Iterator[Callable[..., Watched]]:
+    """Opens pages in it: `watch(base, …)`, see `Watched`."""
+    from browser import Watched  # noqa: PLC0415 - likewise
+
+    made: list[Watched] = []
+
+    def open_(base: str, **options: Any) -> Watched:
+        made.append(Watched(browser, base, **options))
+        return made[-1]
+
+    yield open_
     for each in made:
         each.close()
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
-from browser import PATIENCE_MS, Watched, chromium
+from browser import PATIENCE_MS, Watched
 from dashboards import dashboard, history, served
 from playwright.sync_api import expect
 from rig import (
@@ -31,10 +31,10 @@ from farm.simulation.ports import free_port
 from farm.simulation.restamp import HoleTemplate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Page
     from rig import Farm, Mosquitto, Site
 
 RECIPES = [
@@ -50,25 +50,6 @@ DARK = {"desktop": ("list", "hole", "live"), "phone": ("hole",)}  # pictures in 
 TOKEN = "0123456789abcdef-token"
 MANY = 10_000
 NOTHING_LEFT = "() => document.querySelectorAll('main img, main script, main b b').length"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as made:
-        yield made
-
-
-@pytest.fixture
-def watch(browser: Browser) -> Iterator[Callable[..., Watched]]:
-    made: list[Watched] = []
-
-    def open_(base: str, **options: Any) -> Watched:
-        made.append(Watched(browser, base, **options))
-        return made[-1]
-
-    yield open_
-    for each in made:
-        each.close()
 
 
 def drill_some(site: Site, count: int) -> None:

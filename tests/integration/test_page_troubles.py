@@ -6,37 +6,18 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from browser import PATIENCE_MS, Watched, chromium
+from browser import PATIENCE_MS, Watched
 from dashboards import dashboard, history
 from playwright.sync_api import expect
 from rig import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
-    from playwright.sync_api import Browser, Page, Route
+    from playwright.sync_api import Page, Route
 
 TOKEN, OTHER_TOKEN = "0123456789abcdef-token", "fedcba9876543210-token"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as made:
-        yield made
-
-
-@pytest.fixture
-def watch(browser: Browser) -> Iterator[Callable[..., Watched]]:
-    made: list[Watched] = []
-
-    def open_(base: str, **options: Any) -> Watched:
-        made.append(Watched(browser, base, **options))
-        return made[-1]
-
-    yield open_
-    for each in made:
-        each.close()
 
 
 def log_in(page: Page, token: str) -> None:

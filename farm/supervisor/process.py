@@ -133,6 +133,7 @@ class Supervisor:
         self._waker = Waker()
         self._signals: list[int] = []
         self._phase = Phase.RUNNING
+        self._had_broker = False
         self._deadline_s = 0.0
         self._tell_by_s = 0.0
         self._exit_code = ExitCode.OK
@@ -308,8 +309,11 @@ class Supervisor:
     def _spawn_broker(self) -> int:
         workers = ["--workers", str(self._staffing.broker_starts())]
         launch = ["--launch", RAY] if self._fleet.slots else []
-        again = ["--again"] if self._broker.was_any_ready else []
-        return self._children.spawn(["broker", *workers, *launch, *again, *self._child_args])
+        # one that refuses the configuration ends the farm: so a former one did not
+        again = ["--again"] if self._had_broker else []
+        pid = self._children.spawn(["broker", *workers, *launch, *again, *self._child_args])
+        self._had_broker = True
+        return pid
 
     def _spawn_fleet(self) -> int:
         return self._children.spawn(["fleet", *self._child_args])
